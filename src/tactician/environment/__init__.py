@@ -1,1 +1,52 @@
-"""The environment room."""
+"""What the agent sees and does: market tensors, observation, state and step."""
+
+from tactician.environment.cache import load_market, save_market
+from tactician.environment.environment import (
+    HOLD,
+    Environment,
+    EnvState,
+    Outcome,
+    first_state,
+    narrow,
+    portfolio_index,
+    restart_finished,
+    step,
+)
+from tactician.environment.features import FEATURE_NAMES, FEATURE_VERSION
+from tactician.environment.market_tensors import MarketTensors, build_market_tensors
+from tactician.environment.noise import Stream, permutation, uniform
+from tactician.environment.observation import (
+    MAX_REGIMES,
+    OBS_DIM,
+    OBSERVATION_NAMES,
+    fit_normaliser,
+    normalise,
+    observe,
+)
+
+__all__ = [
+    "FEATURE_NAMES",
+    "FEATURE_VERSION",
+    "HOLD",
+    "MAX_REGIMES",
+    "OBSERVATION_NAMES",
+    "OBS_DIM",
+    "EnvState",
+    "Environment",
+    "MarketTensors",
+    "Outcome",
+    "Stream",
+    "build_market_tensors",
+    "first_state",
+    "fit_normaliser",
+    "load_market",
+    "narrow",
+    "normalise",
+    "observe",
+    "permutation",
+    "portfolio_index",
+    "restart_finished",
+    "save_market",
+    "step",
+    "uniform",
+]

@@ -1,1 +1,1 @@
-"""The training room."""
+"""One run: duration, setup, state, loop, checkpoints, progress, trackers, summary."""

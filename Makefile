@@ -1,0 +1,57 @@
+# Two commands for a stranger: `make train` and `make test`. Everything else is here because a developer types it often.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-slow check format bench docs clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.run: pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) (once; a few minutes)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tactician needs Python 3.11 or newer; name one with make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@echo "Adding what the tests need"
+	$(PIP_INSTALL) -e '.[dev,oracle]'
+	@touch $@
+
+setup: $(VENV)/.run ## make the virtual environment
+
+train: $(VENV)/.run ## train on the embedded market: cache, training, verdict (about 4 minutes)
+	$(BIN)/python src/apps/build_cache.py --config configs/embedded_sp500.yaml
+	$(BIN)/python src/apps/train.py --config configs/embedded_sp500.yaml
+
+test: $(VENV)/.dev ## the whole test suite
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.dev ## the tests that take minutes each
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.dev ## style, types, import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## rewrite the code in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.dev ## check what README and docs claim, and rewrite docs/configuration.md
+	$(BIN)/python docs/make_configuration.py
+	$(BIN)/python -m pytest tests/test_docs_claims.py
+
+bench: $(VENV)/.dev ## measure throughput on this machine, beside sb3-contrib
+	$(PIP_INSTALL) -e '.[dev,oracle,peer]'
+	$(BIN)/python benchmarks/bench_training.py
+
+clean: ## remove the virtual environment and tool caches, not data or checkpoints
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,8 @@
+"""``tactician train`` as a script."""
+
+import sys
+
+from tactician.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["train", *sys.argv[1:]]))

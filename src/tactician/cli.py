@@ -1,0 +1,236 @@
+"""The command line: ``tactician VERB …``, and the same verbs as ``python src/apps/VERB.py …``.
+
+Flags are the fields of `tactician.config.Config`. Heavy libraries are imported by the verb that needs them, so that
+``--help`` answers at once.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from pydantic import ValidationError
+
+from tactician.config import Config, check_consistency, explain, load_config
+from tactician.errors import UserError
+
+if TYPE_CHECKING:
+    from tactician.environment import MarketTensors
+    from tactician.training.setup import Setup
+
+DEFAULT_CONFIG = Path("configs/rl_v2_multi_asset.yaml")
+_DURATIONS = ("timesteps", "episodes", "iterations")
+
+_ConfigFile = Annotated[Path, tyro.conf.arg(name="config", help="YAML file with the settings; flags override it.")]
+_Json = Annotated[bool, tyro.conf.arg(name="json", help="Print JSON instead of tables.")]
+_Settings = tyro.conf.OmitArgPrefixes[Config]
+
+
+@dataclass(frozen=True)
+class TrainArguments:
+    """Train an agent on a market cache and keep the best model."""
+
+    settings: _Settings
+    config_file: _ConfigFile = DEFAULT_CONFIG
+    dry_run: bool = False
+    """Print the plan and stop."""
+    as_json: _Json = False
+    verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
+    """Progress and debugging lines."""
+    quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
+    """No progress: only warnings and the result."""
+
+
+@dataclass(frozen=True)
+class CacheArguments:
+    """Build the market cache that training reads."""
+
+    settings: _Settings
+    config_file: _ConfigFile = DEFAULT_CONFIG
+
+
+@dataclass(frozen=True)
+class CostArguments:
+    """Print what each regime costs from cash, and each switch from one to another."""
+
+    settings: _Settings
+    config_file: _ConfigFile = DEFAULT_CONFIG
+    on: str | None = None
+    """Session (YYYY-MM-DD) whose weights are taken; default: the last one in the cache."""
+    as_json: _Json = False
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb.
+
+    Args:
+        arguments: the verb and its flags; default: the process's.
+
+    Returns:
+        Exit code: 0, or 2 for a user's mistake, which is told in one sentence.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if words else 2
+    verb = words[0].replace("_", "-")
+    if verb not in VERBS:
+        print(f"tactician: there is no verb '{words[0]}'; use one of: {', '.join(VERBS)}.", file=sys.stderr)
+        return 2
+    try:
+        return VERBS[verb](words[1:])
+    except UserError as error:
+        print(f"tactician {verb}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"tactician {verb}: interrupted.", file=sys.stderr)
+        return 130
+
+
+def _usage() -> str:
+    lines = [f"  {verb:<12} {(action.__doc__ or '').splitlines()[0]}" for verb, action in VERBS.items()]
+    return "\n".join(["usage: tactician VERB [flags]", "", *lines, "", "tactician VERB --help lists a verb's flags."])
+
+
+def _train(words: list[str]) -> int:
+    """Train an agent on a market cache and keep the best model."""
+    arguments, config = _parse(TrainArguments, "train", words)
+    if arguments.verbose and arguments.quiet:
+        raise UserError("--verbose and --quiet contradict one another; give one of them.")
+    if arguments.as_json and not arguments.dry_run:
+        raise UserError("--json goes with --dry-run; a run writes its figures to summary.json in the checkpoint folder.")
+    from tactician.training.loop import train
+    from tactician.training.progress import Reporter
+    from tactician.training.setup import load_cached_market, plan, prepare_run
+    from tactician.training.summary import print_summary
+
+    reporter = Reporter("quiet" if arguments.quiet else "verbose" if arguments.verbose else "normal")
+    market = load_cached_market(config, _rebuild_command(arguments.config_file, config))
+    setup = prepare_run(config, market)
+    if arguments.dry_run:
+        _print_plan(plan(setup), arguments.as_json)
+        return 0
+    for finding in market.findings:
+        reporter.debug(f"market: {finding}")
+    _announce(setup, reporter)
+    print_summary(train(setup, reporter), reporter, _next_commands(arguments.config_file, config))
+    return 0
+
+
+def _build_cache(words: list[str]) -> int:
+    """Build the market cache that training reads."""
+    arguments, config = _parse(CacheArguments, "build-cache", words)
+    from tactician.training.market_cache import build_cache
+    from tactician.training.progress import Reporter
+
+    reporter = Reporter()
+    market = build_cache(config, reporter)
+    reporter.say(f"  Wrote {config.cache}: {market.n_days:,} decision sessions, fingerprint {market.fingerprint[:12]}.")
+    reporter.say(f"  Next: python src/apps/train.py --config {arguments.config_file}" + _expanded_flags(config))
+    return 0
+
+
+def _costs(words: list[str]) -> int:
+    """Print what each regime costs from cash, and each switch from one to another."""
+    arguments, config = _parse(CostArguments, "costs", words)
+    from rich.console import Console
+
+    from tactician.training.costs import session_costs
+    from tactician.training.setup import load_cached_market
+
+    market = load_cached_market(config, _rebuild_command(arguments.config_file, config))
+    report = session_costs(config, market, arguments.on)
+    if arguments.as_json:
+        print(json.dumps(report.as_dict(), indent=2))
+    else:
+        report.render(Console())
+    return 0
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {"train": _train, "build-cache": _build_cache, "costs": _costs}
+
+
+def _parse(kind: type[Any], verb: str, words: list[str]) -> tuple[Any, Config]:
+    """Flags over the YAML file's values; only durations on the command line count if there are any.
+
+    Raises:
+        UserError: the file or a flag's value is at fault.
+        SystemExit: with code 2 for an unknown flag, 0 after --help.
+    """
+    in_file = load_config(_config_path(words))
+    default = in_file.model_copy(update=dict.fromkeys(_DURATIONS))
+    try:
+        arguments = tyro.cli(kind, args=words, prog=f"tactician {verb}", default=kind(settings=default))
+    except ValidationError as error:
+        raise UserError(explain(error, "the command line")) from None
+    config: Config = arguments.settings
+    if all(getattr(config, name) is None for name in _DURATIONS):
+        config = config.model_copy(update={name: getattr(in_file, name) for name in _DURATIONS})
+    if config.cache_path != in_file.cache_path:
+        config = config.model_copy(update={"expanded_cache_path": None})  # the flag names the file, whatever the universe
+    check_consistency(config, "the command line")
+    return arguments, config
+
+
+def _config_path(words: list[str]) -> Path:
+    for k, word in enumerate(words):
+        if word == "--config" and k + 1 < len(words):
+            return Path(words[k + 1])
+        if word.startswith("--config="):
+            return Path(word.removeprefix("--config="))
+    return DEFAULT_CONFIG
+
+
+def _rebuild_command(config_file: Path, config: Config) -> str:
+    words = f"python src/apps/build_cache.py --config {config_file}{_expanded_flags(config)}"
+    in_file = load_config(config_file)
+    for name in ("bars", "start", "end", "cash_rate", "calendar", "listing_warmup"):
+        if getattr(config, name) != getattr(in_file, name):
+            words += f" --{name.replace('_', '-')} {getattr(config, name)}"
+    return words + (" (or with --bars FILE)" if config.bars == "yfinance" else "")
+
+
+def _expanded_flags(config: Config) -> str:
+    flags = " --expanded" if config.expanded else ""
+    explicit = config.expanded and config.expanded_cache_path is None
+    return flags + (f" --cache-path {config.cache_path}" if explicit else "")
+
+
+def _next_commands(config_file: Path, config: Config) -> list[str]:
+    suffix = _expanded_flags(config)
+    return [
+        f"tensorboard --logdir {config.checkpoint_dir / 'tensorboard'}",
+        f"python src/apps/costs.py --config {config_file}{suffix}",
+        f"python src/apps/train.py --config {config_file}{suffix} --seed {config.seed + 1}   (does it hold for another seed?)",
+    ]
+
+
+def _announce(setup: "Setup", reporter: Any) -> None:
+    market: MarketTensors = setup.environment.market
+    reporter.note(
+        f"  {len(market.symbols)} assets and CASH, {market.regimes.n_actions} regimes ({market.regimes.kind}), "
+        f"{len(setup.splits['train']):,} training sessions from {market.date_of(setup.splits['train'].start)}, "
+        f"{setup.n_envs:,} environments on {setup.device}"
+    )
+    if market.findings:
+        reporter.note(f"  {len(market.findings)} findings about the data, kept in summary.json (shown with --verbose)")
+
+
+def _print_plan(content: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(content, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Plan (nothing is trained)", show_header=False)
+    for key, value in content.items():
+        if isinstance(value, list):
+            value = ", ".join(value)
+        elif isinstance(value, dict):
+            value = "\n".join(f"{name}: {part}" for name, part in value.items())
+        table.add_row(key, f"{value:,}" if isinstance(value, int) else str(value))
+    Console().print(table)

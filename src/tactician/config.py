@@ -1,0 +1,241 @@
+"""The one configuration object: a YAML file, the command line's flags, their help and the checkpoint's record.
+
+A key of the YAML file is a field below; its flag is the same name with dashes (``hidden_dim`` and ``--hidden-dim``).
+"""
+
+import difflib
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+
+from tactician.errors import UserError
+
+FileOnly = tyro.conf.Suppress
+"""Marks a key that is set in the YAML file only: its value has no sensible form on a command line."""
+
+
+class Config(BaseModel):
+    """Everything that decides what a run learns. Frozen; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    # -- market ------------------------------------------------------------------------------------------------------
+    bars: str = "yfinance"
+    """Where prices come from: 'embedded' (20 US stocks, offline), 'yfinance', or a CSV/Parquet file or folder."""
+    universe: Annotated[dict[str, tuple[str, ...]], FileOnly] = Field(min_length=1)
+    """Symbols by group (CASH is always there and need not be named); the groups shape the static regime tables."""
+    expanded_universe: Annotated[dict[str, tuple[str, ...]] | None, FileOnly] = None
+    """The universe that --expanded takes instead."""
+    expanded: bool = False
+    """Use the expanded universe."""
+    start: date | None = None
+    """First session to read."""
+    end: date | None = None
+    """Last session to read."""
+    train_until: date
+    """Last session of the training range; no training reward reaches beyond it."""
+    validation_until: date
+    """Last session of the validation range, which picks the best model; what follows is the test range."""
+    cash_rate: float | Path = 0.0
+    """What cash earns: a constant annual rate (0.02 is 2 %), or a CSV/Parquet file of daily rates."""
+    calendar: str = "XNYS"
+    """Exchange calendar that the bars must follow."""
+    listing_warmup: Annotated[int, Field(ge=60)] = 60
+    """Sessions of own history that an asset needs before it can be held."""
+    cache_path: Path
+    """The market cache that build-cache writes and train reads."""
+    expanded_cache_path: Annotated[Path | None, FileOnly] = None
+    """The market cache of the expanded universe."""
+
+    # -- portfolio ---------------------------------------------------------------------------------------------------
+    regimes: Literal["factor", "static", "expanded"] = "factor"
+    """Table of portfolio regimes, the agent's actions (docs/regimes.md)."""
+    spread: NonNegativeFloat = 0.0002
+    """Bid-ask spread paid, as a fraction of the traded value."""
+    slippage_max: NonNegativeFloat = 0.0005
+    """Slippage is uniform between 0 and this fraction of the traded value; its mean in evaluation."""
+    impact: NonNegativeFloat = 0.01
+    """Market impact k in k·√(x/V)·x, with x the traded value of an asset and V the portfolio's value."""
+    commission: NonNegativeFloat = 0.0
+    """Commission as a fraction of the traded value."""
+    impact_adv: NonNegativeFloat = 0.0
+    """Market impact b in b·σ·x·√(x/ADV), with daily volatility σ and average daily volume ADV; needs volumes."""
+    portfolio_value: PositiveFloat = 1_000_000.0
+    """Value of the portfolio in currency; matters only beside traded volumes (impact_adv)."""
+
+    # -- environment -------------------------------------------------------------------------------------------------
+    n_envs: PositiveInt | None = None
+    """Simulated portfolios in parallel; default: 16384 on a GPU, 512 on a CPU."""
+    portfolios_per_window: PositiveInt = 1
+    """Portfolios that live through the same days; n_envs is a multiple of it."""
+    episode_length: PositiveInt = 256
+    """Sessions in an episode; its end is a truncation, not a loss."""
+    first_holdings: Literal["random", "cash"] = "random"
+    """What an episode starts with: the weights of a random regime, or cash. Evaluation always starts in cash."""
+
+    # -- policy ------------------------------------------------------------------------------------------------------
+    hidden_dim: PositiveInt = 256
+    """Width of the encoder and of the GRU."""
+    n_gru_layers: PositiveInt = 2
+    """Stacked GRU layers."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Dropout after the encoder and between GRU layers; one mask a portfolio and iteration, none in evaluation."""
+
+    # -- learning ----------------------------------------------------------------------------------------------------
+    n_steps: PositiveInt = 256
+    """Sessions that each portfolio lives through in one iteration; divides or is a multiple of episode_length."""
+    batch_size: PositiveInt = 8192
+    """Samples in a minibatch, made of whole sequences."""
+    ppo_epochs: PositiveInt = 4
+    """Passes over the rollout in which actor and critic learn together."""
+    critic_epochs: Annotated[int, Field(ge=0)] = 4
+    """Further passes in which only the critic learns, on trunk features computed once."""
+    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Discount per session."""
+    gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """Bias-variance trade-off of the advantages: 0 is TD(0), 1 is Monte Carlo."""
+    clip: PositiveFloat = 0.2
+    """PPO clips the probability ratio to 1 ± this."""
+    entropy_coef: NonNegativeFloat = 0.01
+    """Weight of the entropy bonus."""
+    value_coef: NonNegativeFloat = 0.5
+    """Weight of the value loss in the joint update."""
+    max_grad_norm: PositiveFloat = 0.5
+    """Gradient norm, of actor and of critic, above which gradients are scaled down."""
+    actor_lr: PositiveFloat = 3e-4
+    """Learning rate of encoder, GRU and policy head."""
+    critic_lr: PositiveFloat = 9e-4
+    """Learning rate of the value head."""
+    target_kl: PositiveFloat | None = None
+    """Stop the PPO epochs of an iteration once the mean KL divergence of an epoch exceeds this; default: never."""
+
+    # -- training ----------------------------------------------------------------------------------------------------
+    timesteps: PositiveInt | None = None
+    """Train for this many environment steps (goes before --episodes and --iterations)."""
+    episodes: PositiveInt | None = None
+    """Train for this many episodes: episodes × episode_length steps (goes before --iterations)."""
+    iterations: PositiveInt | None = None
+    """Train for this many iterations: iterations × n_envs × n_steps steps."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of everything random in the run."""
+    device: str = "auto"
+    """'cpu', 'cuda', 'cuda:1' …; auto takes a GPU where there is one."""
+    validate_every: PositiveInt = 5
+    """Iterations between two passes over the validation range (the last iteration always has one)."""
+    checkpoint_dir: Path
+    """Folder for all that a run writes: models, metrics, TensorBoard files, summary."""
+
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """The universe in force, by group, without CASH."""
+        chosen = self.expanded_universe if self.expanded else self.universe
+        if chosen is None:
+            raise UserError("--expanded needs a key 'expanded_universe' in the configuration file; add it there.")
+        named = {name: tuple(s for s in symbols if s != "CASH") for name, symbols in chosen.items()}
+        return {name: symbols for name, symbols in named.items() if symbols}
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The risky symbols of the universe in force, in file order, each once."""
+        return tuple(dict.fromkeys(s for symbols in self.groups.values() for s in symbols))
+
+    @property
+    def cache(self) -> Path:
+        """The cache file of the universe in force."""
+        if self.expanded and self.expanded_cache_path is not None:
+            return self.expanded_cache_path
+        return self.cache_path
+
+
+def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read and validate a YAML file.
+
+    Args:
+        path: the file.
+        overrides: values by field name that replace the file's.
+
+    Raises:
+        UserError: the file is missing, is no YAML mapping, has an unknown key (the nearest known one is named) or a
+            value of the wrong kind.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"Cannot read the configuration {path}: {error.strerror}; give one with --config.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text file; give a YAML file with --config.") from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or "cannot be parsed"
+        raise UserError(f"{path} is not valid YAML{where}: {problem}; correct the file.") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no settings; write one 'key: value' a line, as in configs/embedded_sp500.yaml.")
+    return make_config({**values, **(overrides or {})}, source=str(path))
+
+
+def make_config(values: Mapping[str, Any], source: str) -> Config:
+    """Validate settings that came from ``source`` (a file name or 'the command line').
+
+    Raises:
+        UserError: names the first key at fault, what was given and what is expected.
+    """
+    for key in values:
+        if key not in Config.model_fields:
+            near = difflib.get_close_matches(str(key), Config.model_fields, n=1, cutoff=0.5)
+            hint = f"did you mean '{near[0]}'?" if near else "docs/configuration.md lists the known ones."
+            raise UserError(f"{source}: unknown key '{key}'; {hint}")
+    try:
+        config = Config(**values)
+    except ValidationError as error:
+        raise UserError(explain(error, source)) from None
+    check_consistency(config, source)
+    return config
+
+
+def explain(error: ValidationError, source: str) -> str:
+    """The first complaint of a validation, as one sentence."""
+    first = error.errors()[0]
+    key = str(first["loc"][0]) if first["loc"] else "settings"
+    if first["type"] == "missing":
+        return f"{source}: the key '{key}' is missing; add it."
+    reason = first["msg"][0].lower() + first["msg"][1:]
+    return f"{source}: '{key}' cannot be {first['input']!r}: {reason}."
+
+
+def check_consistency(config: Config, source: str) -> None:
+    """Refuse settings that contradict one another.
+
+    Raises:
+        UserError: names both keys.
+    """
+    longer, shorter = max(config.n_steps, config.episode_length), min(config.n_steps, config.episode_length)
+    if longer % shorter:
+        raise UserError(
+            f"{source}: n_steps ({config.n_steps}) and episode_length ({config.episode_length}) must divide one "
+            "another, so that an episode ends where a sequence ends; change one of them."
+        )
+    if config.n_envs is not None and config.n_envs % config.portfolios_per_window:
+        raise UserError(
+            f"{source}: n_envs ({config.n_envs}) must be a multiple of portfolios_per_window "
+            f"({config.portfolios_per_window}); change one of them."
+        )
+    if config.validation_until <= config.train_until:
+        raise UserError(
+            f"{source}: validation_until ({config.validation_until}) must lie after train_until ({config.train_until})."
+        )
+    for name, bound in (("start", config.start), ("train_until", config.train_until)):
+        other = config.train_until if name == "start" else config.validation_until
+        if bound is not None and bound >= other:
+            raise UserError(f"{source}: {name} ({bound}) must lie before {other}.")
+    if config.start and config.end and config.end <= config.start:
+        raise UserError(f"{source}: end ({config.end}) must lie after start ({config.start}).")
+    if not config.symbols:
+        raise UserError(f"{source}: 'universe' names no asset besides CASH; add symbols.")

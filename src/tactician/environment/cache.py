@@ -1,0 +1,89 @@
+"""The market cache: one MarketTensors on disk, loaded without running code, refused when it is not what is asked for."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tactician.environment.features import FEATURE_NAMES, FEATURE_VERSION
+from tactician.environment.market_tensors import MarketTensors
+from tactician.errors import UserError
+from tactician.portfolio.regimes import regime_table
+from tactician.storage import save_tensors
+
+_FORMAT = "tactician market cache"
+
+
+def save_market(market: MarketTensors, groups: Mapping[str, tuple[str, ...]], path: Path) -> None:
+    """Write the cache atomically: a reader sees the old file or the new one, never a half.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    tensors = {f.name: value.cpu() for f in fields(market) if isinstance(value := getattr(market, f.name), Tensor)}
+    content = {
+        "format": _FORMAT,
+        "feature_version": FEATURE_VERSION,
+        "feature_names": list(FEATURE_NAMES),
+        "symbols": list(market.symbols),
+        "regimes": market.regimes.kind,
+        "groups": {name: list(symbols) for name, symbols in groups.items()},
+        "fingerprint": market.fingerprint,
+        "built_from": dict(market.built_from),
+        "findings": list(market.findings),
+        "tensors": tensors,
+        "content_sha256": _digest(tensors),
+    }
+    save_tensors(content, path)
+
+
+def load_market(path: Path, expected: Mapping[str, str], rebuild: str) -> MarketTensors:
+    """Read a cache and check that it is the one that the configuration describes.
+
+    Args:
+        path: the file.
+        expected: settings by configuration key that must agree with those the cache was built from.
+        rebuild: the command that makes the cache, named in every refusal.
+
+    Raises:
+        UserError: the file is missing, is damaged, is something else, or was built from other settings or bars.
+    """
+    if not path.exists():
+        raise UserError(f"There is no market cache at {path}; make it with: {rebuild}")
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if content["format"] != _FORMAT:
+            raise ValueError
+    except Exception as error:  # torch raises many kinds for a damaged or foreign file; all mean the same to a user
+        raise UserError(f"{path} is damaged or no market cache; make it anew with: {rebuild}") from error
+    if content["feature_version"] != FEATURE_VERSION:
+        raise UserError(f"{path} was built by another version of the features; make it anew with: {rebuild}")
+    for key, value in expected.items():
+        if content["built_from"].get(key) != value:
+            raise UserError(
+                f"{path} was built with {key} = {content['built_from'].get(key)}, but {value} is asked for; make it anew "
+                f"with: {rebuild}"
+            )
+    if _digest(content["tensors"]) != content["content_sha256"]:
+        raise UserError(f"{path} is damaged: its content does not match its checksum; make it anew with: {rebuild}")
+    table = regime_table(content["regimes"], content["symbols"], content["groups"])
+    return MarketTensors(
+        **content["tensors"],
+        symbols=tuple(content["symbols"]),
+        regimes=table,
+        fingerprint=content["fingerprint"],
+        built_from=content["built_from"],
+        findings=tuple(content["findings"]),
+    )
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,239 @@
+"""The environment: a market, many portfolios, and pure functions from state to state.
+
+Environments are arranged as windows × portfolios: all P portfolios of a window live through the same days, so portfolio
+p of window w is environment n = w·P + p, and ``n_envs = n_windows · P``.
+
+Timing of one step at row t (session t):
+
+1. the agent has seen `observe`, which uses sessions ≤ t − 1: the market's features and the portfolio as it stood after the
+   trade at close t − 1, valued at the prices of that close;
+2. those holdings earn close t − 1 → close t, the action's target weights are traded at close t, costs leave cash;
+3. everything earns close t → close t + 1. The reward is 100 · ln(V after 3 / V before the trade): log growth net of cost,
+   in percent.
+"""
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from tactician.environment.market_tensors import MarketTensors
+from tactician.environment.noise import Stream, uniform
+from tactician.errors import UserError
+from tactician.portfolio.frictions import Frictions
+from tactician.portfolio.ledger import grow, rebalance
+
+HOLD = 0
+"""Every regime table begins with HOLD."""
+
+_PER_WINDOW = ("window", "episode", "age", "day")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """All that stays the same while environments live; everything that changes is in `EnvState`."""
+
+    market: MarketTensors
+    """Its features are already normalised (`observation.normalise`)."""
+    frictions: Frictions
+    rows: range
+    """Decision rows that episodes may use; every reward of an episode lies inside."""
+    episode_length: int = 256
+    portfolios_per_window: int = 1
+    portfolio_value: float = 1.0
+    """Currency value of 1.0 in the holdings; matters only to impact on traded volume."""
+    first_holdings: str = "random"
+    random_slippage: bool = True
+    """Draw slippage (training) or charge its mean (evaluation)."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be simulated."""
+        if len(self.rows) < self.episode_length:
+            raise UserError(
+                f"The range has {len(self.rows)} decision sessions, too few for one episode of {self.episode_length}; "
+                "widen the range (start, train_until) or lower episode_length."
+            )
+        if self.rows.start < 1:
+            raise ValueError("row 0 has no session before it to earn; ranges begin at row 1")
+        volumes = self.market.dollar_volume
+        if self.frictions.impact_adv > 0 and bool((volumes.isnan() & self.market.tradable).any()):
+            raise UserError(
+                "impact_adv needs traded volumes, and the market cache has none for some assets; build it from bars with "
+                "a volume column, or set impact_adv to 0."
+            )
+
+
+@dataclass(frozen=True)
+class EnvState:
+    """W windows × P portfolios, N = W·P; A risky assets and cash."""
+
+    window: Int64[Tensor, " window"]
+    """Global number of the window; names its random numbers."""
+    episode: Int64[Tensor, " window"]
+    """Episodes begun before this one."""
+    age: Int64[Tensor, " window"]
+    """Steps taken in this episode."""
+    day: Int64[Tensor, " window"]
+    """Row of the next decision."""
+    holdings: Float[Tensor, "env asset+1"]
+    """After the trade at the close before ``day``, valued there; an episode starts with total 1."""
+    regime: Int64[Tensor, " env"]
+    """The regime last traded into; 0 (HOLD) while that is none."""
+    since_trade: Int64[Tensor, " env"]
+    """Sessions since the last trade into another regime."""
+    trade_growth: Float[Tensor, " env"]
+    """Log growth since then, net of cost."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The tensors by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step brought, for each of N environments."""
+
+    reward: Float[Tensor, " env"]
+    """100 · log growth of wealth, net of cost."""
+    costs: Float[Tensor, "env component"]
+    """Spread, slippage, impact, commission, as fractions of the value before the trade."""
+    turnover: Float[Tensor, " env"]
+    """Traded value over value before the trade, risky assets only, from drifted holdings."""
+    trade_closed: Bool[Tensor, " env"]
+    """The step moved to another regime, which ends the trade before it."""
+    trade_return: Float[Tensor, " env"]
+    """Simple net return of the trade that ended (0 elsewhere)."""
+
+
+def first_state(env: Environment, windows: Int64[Tensor, " window"], stagger: int = 0) -> EnvState:
+    """Begin the first episode of every window.
+
+    Args:
+        env: the environment.
+        windows: global numbers of the W windows.
+        stagger: with rollouts shorter than an episode, their length: window w begins at age (w mod k)·stagger of k =
+            episode_length/stagger phases, so that every rollout sees every phase.
+    """
+    zeros = torch.zeros_like(windows)
+    state = _begin_episode(env, windows, zeros)
+    if stagger and stagger < env.episode_length:
+        state = replace(state, age=(windows % (env.episode_length // stagger)) * stagger)
+    return state
+
+
+def step(env: Environment, state: EnvState, action: Int64[Tensor, " env"]) -> tuple[EnvState, Outcome]:
+    """Trade at the close of each window's day and earn the session that follows.
+
+    Args:
+        env: the environment.
+        state: before the step; not changed.
+        action: regime index of each environment.
+
+    Returns:
+        The state a session later (never reset here: see `restart_finished`) and the outcome.
+    """
+    market, per_window = env.market, env.portfolios_per_window
+    day = state.day.repeat_interleave(per_window) if per_window > 1 else state.day
+    before = grow(state.holdings, market.returns[day - 1], market.cash_return[day - 1])
+    value = before.sum(-1)
+    hold = action == HOLD
+    trade = rebalance(
+        before,
+        market.regime_weights[day, action],
+        env.frictions,
+        hold=hold,
+        slippage=_draw_slippage(env, state) if env.random_slippage else None,
+        vol_daily=market.vol_daily[day] if env.frictions.impact_adv else None,
+        adv=market.dollar_volume[day] / env.portfolio_value if env.frictions.impact_adv else None,
+    )
+    after = grow(trade.holdings, market.returns[day], market.cash_return[day])
+    growth = torch.log(after.sum(-1) / value)
+    switched = ~hold & (action != state.regime)
+    closed = switched & (state.regime != HOLD)
+    new_state = replace(
+        state,
+        age=state.age + 1,
+        day=state.day + 1,
+        holdings=trade.holdings,
+        regime=torch.where(hold, state.regime, action),
+        since_trade=torch.where(switched, 0, state.since_trade + 1),
+        trade_growth=torch.where(switched, 0.0, state.trade_growth) + growth,
+    )
+    outcome = Outcome(
+        reward=100 * growth,
+        costs=trade.costs / value[:, None],
+        turnover=trade.turnover,
+        trade_closed=closed,
+        trade_return=torch.where(closed, torch.expm1(state.trade_growth), 0.0),
+    )
+    return new_state, outcome
+
+
+def restart_finished(env: Environment, state: EnvState) -> tuple[EnvState, Bool[Tensor, " env"]]:
+    """Begin a new episode in every window whose episode has run its length.
+
+    Called where a sequence ends, after the value of the finished episode's last state was read: a reset never falls
+    inside a sequence.
+
+    Returns:
+        The state, and for each environment whether it was restarted.
+    """
+    done = state.age >= env.episode_length
+    fresh = _begin_episode(env, state.window, state.episode + 1)
+    done_env = done.repeat_interleave(env.portfolios_per_window)
+    merged = {}
+    for name, old in state.state_dict().items():
+        mask = done if name in _PER_WINDOW else done_env
+        merged[name] = torch.where(mask if old.dim() == 1 else mask[:, None], getattr(fresh, name), old)
+    return EnvState(**merged), done_env
+
+
+def narrow(env: Environment, state: EnvState, n_windows: int) -> EnvState:
+    """The first windows of a state and their portfolios."""
+    n_envs = n_windows * env.portfolios_per_window
+    return EnvState(**{k: v[:n_windows] if k in _PER_WINDOW else v[:n_envs] for k, v in state.state_dict().items()})
+
+
+def portfolio_index(env: Environment, state: EnvState) -> Int64[Tensor, " env"]:
+    """Global number of each portfolio: w·P + p."""
+    p = env.portfolios_per_window
+    return (state.window[:, None] * p + torch.arange(p, device=state.window.device)).flatten()
+
+
+def _begin_episode(env: Environment, window: Tensor, episode: Tensor) -> EnvState:
+    """Episode number ``episode`` of each window: a random first day and, unless cash, the weights of a random regime."""
+    choices = len(env.rows) - env.episode_length + 1
+    start = env.rows.start + (uniform(env.seed, Stream.EPISODE_START, window, episode) * choices).long()
+    p = env.portfolios_per_window
+    n = len(window) * p
+    device = window.device
+    market = env.market
+    if env.first_holdings == "cash":
+        holdings = torch.zeros(n, market.returns.shape[1] + 1, device=device)
+        holdings[:, -1] = 1
+        regime = torch.zeros(n, dtype=torch.int64, device=device)
+    else:
+        slot = torch.arange(p, device=device)
+        draw = uniform(env.seed, Stream.FIRST_HOLDINGS, window[:, None], episode[:, None], slot).flatten()
+        regime = 1 + (draw * (market.regimes.n_actions - 1)).long()
+        holdings = market.regime_weights[start.repeat_interleave(p), regime]
+    return EnvState(
+        window=window,
+        episode=episode,
+        age=torch.zeros_like(window),
+        day=start,
+        holdings=holdings,
+        regime=regime,
+        since_trade=torch.zeros_like(regime),
+        trade_growth=torch.zeros(n, device=device),
+    )
+
+
+def _draw_slippage(env: Environment, state: EnvState) -> Float[Tensor, "env asset"]:
+    index = portfolio_index(env, state)
+    p = env.portfolios_per_window
+    moment = (state.episode * env.episode_length + state.age).repeat_interleave(p)
+    asset = torch.arange(env.market.returns.shape[1], device=index.device)
+    return env.frictions.slippage_max * uniform(env.seed, Stream.SLIPPAGE, index[:, None], moment[:, None], asset)

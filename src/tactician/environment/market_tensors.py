@@ -1,0 +1,160 @@
+"""The market as the environment needs it: tensors on the device, with the one-session lag applied here and nowhere else."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import date, timedelta
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from tactician.environment.features import FEATURE_NAMES, FEATURE_VERSION, market_features, rank_scores
+from tactician.errors import UserError
+from tactician.market import Market
+from tactician.portfolio.regimes import RegimeTable, regime_table
+
+_EPOCH = date(1970, 1, 1)
+
+
+@dataclass(frozen=True)
+class MarketTensors:
+    """D decision sessions of A risky assets; row t belongs to the decision at the close of session t.
+
+    What is *seen* at t (features, ranks, regime targets, tradable, volatility, volume) is computed from sessions ≤ t − 1.
+    What is *earned* for it (`returns`, `cash_return`) runs from the close of t to the close of t + 1.
+    """
+
+    dates: Int64[Tensor, " day"]
+    """Decision sessions, in days since 1970-01-01."""
+    end_dates: Int64[Tensor, " day"]
+    """The session in which the row's return ends."""
+    symbols: tuple[str, ...]
+    returns: Float[Tensor, "day asset"]
+    """Total return from close t to close t + 1, simple, decimal."""
+    cash_return: Float[Tensor, " day"]
+    """Return of cash over the same time, at the rate quoted at t."""
+    features: Float[Tensor, "day feature"]
+    """Market features, in their own units; the environment normalises them."""
+    regime_weights: Float[Tensor, "day regime asset+1"]
+    """Target weights of every regime, cash last; the HOLD row is zero."""
+    tradable: Bool[Tensor, "day asset"]
+    factor_ranks: Float[Tensor, "day asset factor"]
+    """Cross-sectional ranks of the factor scores in [−1, 1]."""
+    vol_daily: Float[Tensor, "day asset"]
+    """Daily volatility over 20 sessions."""
+    dollar_volume: Float[Tensor, "day asset"]
+    """Mean daily traded value over 20 sessions, in currency; NaN where the source has no volumes."""
+    regimes: RegimeTable
+    fingerprint: str
+    """sha256 of the market's bars, cash rates and rules, and of the features' version."""
+    built_from: Mapping[str, str]
+    """The settings that shaped it, by configuration key, and the source's name."""
+    findings: tuple[str, ...] = ()
+    """Warnings of the market's validation."""
+
+    @property
+    def n_days(self) -> int:
+        """D, the number of decision sessions."""
+        return len(self.dates)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.returns.device
+
+    def to(self, device: torch.device | str) -> "MarketTensors":
+        """The same market on another device."""
+        moved = {f.name: value.to(device) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        return replace(self, **moved)
+
+    def with_regimes(self, kind: str, groups: Mapping[str, Sequence[str]]) -> "MarketTensors":
+        """The same market with the weights of another regime table (they follow from ranks and tradability)."""
+        table = regime_table(kind, self.symbols, groups)
+        weights = table.weights(self.factor_ranks.cpu(), self.tradable.cpu()).to(self.device)
+        return replace(self, regimes=table, regime_weights=weights)
+
+    def rows(self, after: date | None, until: date | None) -> range:
+        """Rows whose whole life lies in a range: the decision after ``after``, the end of its return by ``until``.
+
+        Args:
+            after: the range begins after this session; None for the earliest row (row 1: an episode's holdings earn the
+                session before its first decision).
+            until: last session of the range; None for the last row.
+        """
+        first, last = 1, self.n_days
+        if after is not None:
+            first = max(1, int((self.dates <= (after - _EPOCH).days).sum()))
+        if until is not None:
+            last = int((self.end_dates <= (until - _EPOCH).days).sum())
+        return range(first, max(first, last))
+
+    def date_of(self, row: int) -> date:
+        """The decision session of a row."""
+        return _EPOCH + timedelta(days=int(self.dates[row]))
+
+
+def build_market_tensors(
+    market: Market,
+    regimes: str,
+    groups: Mapping[str, Sequence[str]],
+    built_from: Mapping[str, str],
+) -> MarketTensors:
+    """Lag, trim and cast a validated market.
+
+    Rows start at the first session at which every feature is known and two assets are tradable.
+
+    Args:
+        market: S sessions as known after their close.
+        regimes: name of the regime table.
+        groups: the universe by group.
+        built_from: the settings that shaped the market, kept with it.
+
+    Raises:
+        UserError: the history is too short for a single row.
+    """
+    features = market_features(market)
+    seen = features.isfinite().all(dim=1) & (market.tradable.sum(1) >= 2)
+    usable = torch.nonzero(seen)
+    n_sessions = len(market.sessions)
+    if len(usable) == 0 or int(usable[0]) + 2 >= n_sessions:
+        raise UserError(
+            f"{market.source}: {n_sessions} sessions are too few; the features need 252 after a listing warm-up: give a "
+            "longer history."
+        )
+    first = int(usable[0])
+    known = slice(first, n_sessions - 2)  # what is seen at t comes from row t − 1 …
+    now = slice(first + 1, n_sessions - 1)  # … t is the session of the decision …
+    then = slice(first + 2, n_sessions)  # … and what it earns arrives at t + 1.
+    days = torch.from_numpy(market.sessions.to_numpy().astype("datetime64[D]").astype("int64"))
+    ranks = rank_scores(market.scores[known], market.tradable[known])
+    table = regime_table(regimes, market.symbols, groups)
+    version = hashlib.sha256(f"{market.fingerprint} features {FEATURE_VERSION}".encode()).hexdigest()
+    return MarketTensors(
+        dates=days[now],
+        end_dates=days[then],
+        symbols=tuple(market.symbols),
+        returns=market.returns[then].float(),
+        cash_return=market.cash_returns[now].float(),
+        features=_finite(features[known], market).float(),
+        regime_weights=table.weights(ranks.float(), market.tradable[known]),
+        tradable=market.tradable[known],
+        factor_ranks=ranks.float(),
+        vol_daily=torch.nan_to_num(market.volatility[known]).float(),
+        dollar_volume=market.dollar_volume[known].float(),
+        regimes=table,
+        fingerprint=version,
+        built_from=dict(built_from),
+        findings=tuple(f"{f.name}: {f.message}" for f in market.findings),
+    )
+
+
+def _finite(features: Tensor, market: Market) -> Tensor:
+    broken = torch.nonzero(~features.isfinite())
+    if len(broken):
+        row, column = broken[0].tolist()
+        raise UserError(
+            f"{market.source}: the feature {FEATURE_NAMES[column]} is not finite {row} sessions after the first complete "
+            "one; fewer than two assets were tradable then: widen the universe or start later."
+        )
+    return features

@@ -1,0 +1,112 @@
+"""What the agent sees: 44 features of the market and 20 of its portfolio, for 3 assets or 300 and for any regime table.
+
+docs/features.md lists every entry.
+"""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tactician.environment.environment import Environment, EnvState
+from tactician.environment.features import FEATURE_NAMES
+from tactician.environment.market_tensors import MarketTensors
+from tactician.portfolio.ledger import move_cost
+
+PORTFOLIO_NAMES: tuple[str, ...] = (
+    "cash_weight",
+    "effective_names",
+    "largest_weight",
+    "tilt_momentum",
+    "tilt_low_vol",
+    "tilt_quality",
+    "tilt_size",
+    "distance_to_equal_weight",
+    "cost_to_cash",
+    "cost_to_equal_weight",
+    "cost_cheapest",
+    "cost_mean",
+    "cost_refresh",
+    "since_trade",
+    *(f"regime_bit_{k}" for k in range(6)),
+)
+OBSERVATION_NAMES = (*FEATURE_NAMES, *PORTFOLIO_NAMES)
+OBS_DIM = len(OBSERVATION_NAMES)
+MAX_REGIMES = 64
+
+_CLIP = 5.0
+
+
+def fit_normaliser(market: MarketTensors, rows: range) -> tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]:
+    """Mean and standard deviation of each market feature over the training rows, and no others.
+
+    A feature that is constant there gets a deviation of 1, so that it stays near 0 instead of exploding later.
+    """
+    seen = market.features[rows.start : rows.stop].double()
+    std = seen.std(0)
+    return seen.mean(0).float(), torch.where(std > 1e-9, std, 1.0).float()
+
+
+def normalise(
+    market: MarketTensors, mean: Float[Tensor, " feature"], std: Float[Tensor, " feature"]
+) -> MarketTensors:
+    """The market with standardised features, clipped to ±5 standard deviations."""
+    scaled = (market.features - mean.to(market.device)) / std.to(market.device)
+    return replace(market, features=scaled.clamp(-_CLIP, _CLIP))
+
+
+def observe(env: Environment, state: EnvState) -> Float[Tensor, "env 64"]:
+    """The observation of every environment for the decision at its window's day; uses sessions ≤ day − 1 only."""
+    day = state.day.repeat_interleave(env.portfolios_per_window) if env.portfolios_per_window > 1 else state.day
+    return torch.cat([env.market.features[day], _portfolio_features(env, state, day)], dim=1)
+
+
+def _portfolio_features(env: Environment, state: EnvState, day: Tensor) -> Float[Tensor, "env 20"]:
+    market = env.market
+    weights = state.holdings / state.holdings.sum(-1, keepdim=True)
+    risky = weights[:, :-1]
+    invested = risky.sum(-1)
+    tradable = market.tradable[day].to(weights.dtype)
+    n_tradable = tradable.sum(-1).clamp(min=1)
+    equal = tradable / n_tradable[:, None]
+    names = invested.square() / risky.square().sum(-1).clamp(min=1e-12) / n_tradable
+    tilts = (risky[..., None] * market.factor_ranks[day]).sum(1)
+    columns = [
+        weights[:, -1],
+        torch.where(invested > 1e-6, names, 0.0),
+        risky.amax(-1),
+        *tilts.unbind(-1),
+        0.5 * (weights[:, -1] + (risky - equal).abs().sum(-1)),
+        *_cost_features(env, state, day, equal),
+        torch.log1p(state.since_trade.to(weights.dtype)) / 5,
+        *(((state.regime >> bit) & 1).to(weights.dtype) for bit in range(6)),
+    ]
+    return torch.stack(columns, dim=1)
+
+
+def _cost_features(env: Environment, state: EnvState, day: Tensor, equal: Tensor) -> list[Tensor]:
+    """What it would cost to move, in percent of the portfolio's value, valued at the last close that was seen."""
+    market = env.market
+    targets = market.regime_weights[day]
+    no_cash = torch.zeros_like(equal[:, :1])
+    extra = torch.stack(
+        [torch.cat([torch.zeros_like(equal), 1 - no_cash], 1), torch.cat([equal, no_cash], 1)], dim=1
+    )
+    impact_adv = env.frictions.impact_adv > 0
+    cost = 100 * move_cost(
+        state.holdings,
+        torch.cat([extra, targets[:, 1:]], dim=1),
+        env.frictions,
+        vol_daily=market.vol_daily[day] if impact_adv else None,
+        adv=market.dollar_volume[day] / env.portfolio_value if impact_adv else None,
+    )
+    moves = cost[:, 2:]
+    refresh = cost.gather(1, (state.regime + 1).clamp(min=2)[:, None])[:, 0]
+    return [
+        cost[:, 0],
+        cost[:, 1],
+        moves.amin(1),
+        moves.mean(1),
+        torch.where(state.regime > 0, refresh, 0.0),
+    ]

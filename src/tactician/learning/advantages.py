@@ -1,0 +1,48 @@
+"""Generalised advantage estimation."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def generalised_advantages(
+    rewards: Float[Tensor, "step env"],
+    values: Float[Tensor, "step env"],
+    next_values: Float[Tensor, "step env"],
+    continues: Bool[Tensor, "step env"],
+    gamma: float,
+    gae_lambda: float,
+) -> Float[Tensor, "step env"]:
+    """Advantages of Schulman et al. (2016), "High-dimensional continuous control using GAE", eq. 16, backwards in time.
+
+    δ_t = r_t + γ·V(s_{t+1}) − V(s_t);  A_t = δ_t + γλ·c_t·A_{t+1}.
+
+    An episode's end is a truncation: wealth goes on, only the simulation stops. So δ always bootstraps, from the value of
+    the state that the action led to (never of the episode that begins next), and only the trace is cut.
+
+    Args:
+        rewards: r_t.
+        values: V(s_t).
+        next_values: V(s_{t+1}) of the state reached, before any restart.
+        continues: c_t, whether row t + 1 belongs to the same episode.
+        gamma: discount per step.
+        gae_lambda: trace decay.
+
+    Returns:
+        A_t; the value targets are A_t + V(s_t).
+    """
+    delta = rewards + gamma * next_values - values
+    decay = gamma * gae_lambda * continues.to(delta.dtype)
+    advantages = torch.empty_like(delta)
+    trace = torch.zeros_like(delta[0])
+    for t in range(len(delta) - 1, -1, -1):
+        trace = delta[t] + decay[t] * trace
+        advantages[t] = trace
+    return advantages
+
+
+def explained_variance(values: Float[Tensor, "..."], targets: Float[Tensor, "..."]) -> Float[Tensor, ""]:
+    """1 − Var(target − value) / Var(target): 1 is perfect, 0 no better than a constant; 0 if the targets are constant."""
+    spread = targets.var(correction=0)
+    unexplained = (targets - values).var(correction=0)
+    return torch.where(spread > 0, 1 - unexplained / spread.clamp(min=1e-30), 0.0)

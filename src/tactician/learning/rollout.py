@@ -1,0 +1,154 @@
+"""Collecting experience: T steps of N environments, time-major, cut into whole sequences."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from tactician.environment import (
+    OBS_DIM,
+    Environment,
+    EnvState,
+    Stream,
+    observe,
+    portfolio_index,
+    restart_finished,
+    step,
+    uniform,
+)
+from tactician.policy import ActorCritic
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """T steps of N environments. A sequence is ``sequence_length`` steps of one environment; C = T / sequence_length."""
+
+    obs: Float[Tensor, "step env obs"]
+    actions: Int64[Tensor, "step env"]
+    log_probs: Float[Tensor, "step env"]
+    values: Float[Tensor, "step env"]
+    next_values: Float[Tensor, "step env"]
+    """V of the state reached, read before any restart."""
+    rewards: Float[Tensor, "step env"]
+    continues: Bool[Tensor, "step env"]
+    """Whether the episode goes on after the step."""
+    first_hidden: Float[Tensor, "chunk layer env hidden"]
+    """Recurrent state in which each sequence begins."""
+    masks: Float[Tensor, "mask env hidden"] | None
+    """Dropout masks with which the policy acted; the update replays them."""
+    costs: Float[Tensor, "step env component"]
+    turnover: Float[Tensor, "step env"]
+    trade_closed: Bool[Tensor, "step env"]
+    trade_return: Float[Tensor, "step env"]
+
+    @property
+    def sequence_length(self) -> int:
+        """Steps in a sequence."""
+        return len(self.obs) // len(self.first_hidden)
+
+
+@torch.no_grad()
+def collect_rollout(
+    env: Environment,
+    policy: ActorCritic,
+    state: EnvState,
+    hidden: Float[Tensor, "layer env hidden"],
+    *,
+    n_steps: int,
+    seed: int,
+    iteration: int,
+    on_step: Callable[[int], None] = lambda _: None,
+) -> tuple[Rollout, EnvState, Float[Tensor, "layer env hidden"]]:
+    """Let the policy act for ``n_steps``, restarting finished episodes between sequences.
+
+    Args:
+        env: the environment.
+        policy: acts stochastically, with one dropout mask per environment for the whole rollout.
+        state: of N environments.
+        hidden: the policy's recurrent state.
+        n_steps: T; divides or is a multiple of the episode's length.
+        seed: of the action and dropout noise.
+        iteration: number of this rollout in the run; names its noise.
+        on_step: called with the steps done.
+
+    Returns:
+        The rollout, the state and the recurrent state in which the next one begins.
+    """
+    length = min(n_steps, env.episode_length)
+    index = portfolio_index(env, state)
+    masks = dropout_masks(policy, index, seed, iteration)
+    store = _Store(n_steps, len(index), env.market.device)
+    first_hidden = []
+    for begin in range(0, n_steps, length):
+        first_hidden.append(hidden)
+        for t in range(begin, begin + length):
+            obs = observe(env, state)
+            logits, value, hidden = policy(obs[None], hidden, masks)
+            noise = uniform(seed, Stream.ACTION, iteration, t, index)
+            action, log_prob = sample_action(logits[0], noise)
+            state, outcome = step(env, state, action)
+            store.put(t, obs=obs, actions=action, log_probs=log_prob, values=value[0], rewards=outcome.reward)
+            store.put(t, costs=outcome.costs, turnover=outcome.turnover)
+            store.put(t, trade_closed=outcome.trade_closed, trade_return=outcome.trade_return)
+            on_step(t + 1)
+        # V(s_T) of the state reached: read before the restart, without advancing the recurrent state.
+        _, bootstrap, _ = policy(observe(env, state)[None], hidden, masks)
+        state, restarted = restart_finished(env, state)
+        store.end_sequence(begin, length, bootstrap[0], restarted)
+        hidden = torch.where(restarted[:, None], 0.0, hidden)
+    rollout = Rollout(**store.tensors, first_hidden=torch.stack(first_hidden), masks=masks)
+    return rollout, state, hidden
+
+
+def sample_action(
+    logits: Float[Tensor, "env action"], noise: Float[Tensor, " env"]
+) -> tuple[Int64[Tensor, " env"], Float[Tensor, " env"]]:
+    """Draw from the categorical distribution by inverting its cumulative distribution at the given uniform numbers."""
+    log_probs = torch.log_softmax(logits.float(), -1)
+    edges = log_probs.exp().cumsum(-1)
+    action = (noise[:, None] >= edges).sum(-1).clamp(max=logits.shape[-1] - 1)
+    return action, log_probs.gather(-1, action[:, None])[:, 0]
+
+
+def dropout_masks(
+    policy: ActorCritic, index: Int64[Tensor, " env"], seed: int, iteration: int
+) -> Float[Tensor, "mask env hidden"] | None:
+    """One thinned network per environment and iteration, 0 or 1/(1 − p); None without dropout.
+
+    A mask is constant over the steps of a sequence (Gal and Ghahramani 2016, "A theoretically grounded application of
+    dropout in recurrent neural networks"). It is a function of seed, iteration and environment, so the update replays
+    the very network that acted: the probability ratio is 1 at the first minibatch, which fresh masks would spoil.
+    """
+    if policy.dropout == 0:
+        return None
+    layer = torch.arange(policy.n_gru_layers, device=index.device)[:, None, None]
+    unit = torch.arange(policy.hidden_dim, device=index.device)
+    keep = uniform(seed, Stream.DROPOUT, iteration, layer, index[:, None], unit) >= policy.dropout
+    return keep.to(torch.float32) / (1 - policy.dropout)
+
+
+class _Store:
+    """Preallocated [T, N, …] tensors, made at the first step from what it brings."""
+
+    def __init__(self, n_steps: int, n_envs: int, device: torch.device) -> None:
+        shape = (n_steps, n_envs)
+        self.tensors: dict[str, Tensor] = {
+            "obs": torch.empty(*shape, OBS_DIM, device=device),
+            "next_values": torch.empty(shape, device=device),
+            "continues": torch.ones(shape, dtype=torch.bool, device=device),
+        }
+        self._shape = shape
+
+    def put(self, t: int, **rows: Tensor) -> None:
+        for name, row in rows.items():
+            if name not in self.tensors:
+                self.tensors[name] = torch.empty(*self._shape, *row.shape[1:], dtype=row.dtype, device=row.device)
+            self.tensors[name][t] = row
+
+    def end_sequence(self, begin: int, length: int, bootstrap: Tensor, restarted: Tensor) -> None:
+        last = begin + length - 1
+        self.tensors["next_values"][begin:last] = self.tensors["values"][begin + 1 : last + 1]
+        self.tensors["next_values"][last] = bootstrap
+        self.tensors["continues"][last] = ~restarted

@@ -1,0 +1,66 @@
+"""Factor scores and the arrays they are made of: pure functions of [session, asset] tensors, causal row by row."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+FACTORS = ("momentum", "low_vol", "quality", "size")
+"""Order of the scores everywhere; a higher score is the wanted one."""
+
+WINDOW = 20
+"""Sessions that the scores look back, as the specification has it."""
+
+_FLOOR = 1e-8
+"""Lowest daily volatility: an asset that never moves gets a large, finite score."""
+
+
+def factor_scores(
+    returns: Float[Tensor, "session asset"], closes: Float[Tensor, "session asset"]
+) -> Float[Tensor, "session asset factor"]:
+    """The four scores of the specification, as known after each session's close.
+
+    momentum = P_s / P_{s−20} − 1 on total-return prices; low_vol = 1/σ of the last 20 daily returns (ddof 1);
+    quality = their mean/σ·√252 (zero risk-free rate); size = 1/close.
+
+    Args:
+        returns: simple total returns, s − 1 → s.
+        closes: price level; NaN where the asset is not listed.
+
+    Returns:
+        Scores in the order of `FACTORS`; NaN in the first 20 sessions and where there is no close.
+    """
+    momentum = torch.expm1(_rolling(torch.log1p(returns)).sum(-1))
+    window = _rolling(returns)
+    sigma = window.std(-1).clamp(min=_FLOOR)
+    quality = window.mean(-1) / sigma * math.sqrt(252)
+    scores = torch.stack([momentum, 1 / sigma, quality, 1 / closes], dim=-1)
+    return torch.where(closes.isnan()[..., None], torch.nan, scores)
+
+
+def rolling_volatility(returns: Float[Tensor, "session asset"]) -> Float[Tensor, "session asset"]:
+    """Standard deviation (ddof 1) of the last 20 daily returns; NaN in the first 20 sessions."""
+    return _rolling(returns).std(-1)
+
+
+def rolling_dollar_volume(traded: Float[Tensor, "session asset"]) -> Float[Tensor, "session asset"]:
+    """Mean traded value of the last 20 sessions, in currency."""
+    return _rolling(traded).mean(-1)
+
+
+def tradable_mask(priced: Bool[Tensor, "session asset"], warmup: int) -> Bool[Tensor, "session asset"]:
+    """Whether an asset can be held: it has a bar in this session and ``warmup`` bars before it.
+
+    Args:
+        priced: there is a bar.
+        warmup: bars that must lie before the session's own.
+    """
+    return priced & (priced.to(torch.int64).cumsum(0) > warmup)
+
+
+def _rolling(x: Tensor) -> Tensor:
+    """The last WINDOW rows up to each row, as a new last dimension; NaN where a return is missing at the start."""
+    # Row 0 has no return, so WINDOW returns are complete from row WINDOW on.
+    padding = torch.full((WINDOW, *x.shape[1:]), torch.nan, dtype=x.dtype)
+    return torch.cat([padding, x[1:]]).unfold(0, WINDOW, 1)

@@ -1,0 +1,63 @@
+"""Bars from Yahoo through yfinance: as-traded and total-return closes."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+
+from tactician.errors import UserError
+from tactician.market.bars import Bars, make_bars
+
+_RENAMED = {"Open": "open", "High": "high", "Low": "low", "Close": "close", "Adj Close": "adj_close", "Volume": "volume"}
+
+
+def yahoo_bars(symbols: tuple[str, ...], start: date | None = None, end: date | None = None) -> Bars:
+    """Download daily bars. ``close`` is as traded on the day, ``adj_close`` as Yahoo adjusts it.
+
+    Yahoo's own "Close" is already adjusted for later splits; multiplying by the ratios of the splits after each day
+    gives the price that was traded, which the day itself could know.
+
+    Raises:
+        UserError: yfinance is not installed, the download failed, or a symbol came back empty.
+    """
+    try:
+        import yfinance
+    except ImportError as error:
+        raise UserError(
+            "Downloading needs yfinance: pip install 'tactician[yahoo]', or give a file with --bars FILE."
+        ) from error
+    frames = [_history(yfinance, symbol, start, end) for symbol in symbols]
+    return make_bars(pd.concat(frames, ignore_index=True), "yfinance", symbols, start, end)
+
+
+def _history(yfinance: Any, symbol: str, start: date | None, end: date | None) -> pd.DataFrame:
+    remedy = "check the network and the symbol, or give a file with --bars FILE"
+    try:
+        history = yfinance.Ticker(symbol).history(
+            start=str(start or "1990-01-01"),
+            end=None if end is None else str(end + timedelta(days=1)),
+            auto_adjust=False,
+            actions=True,
+            raise_errors=True,
+        )
+    except Exception as error:  # yfinance passes on whatever its transport raises
+        raise UserError(f"yfinance could not download {symbol} ({type(error).__name__}); {remedy}.") from error
+    if history.empty:
+        raise UserError(f"yfinance returned no bars of {symbol}; {remedy}.")
+    local = history.index.tz_localize(None) if history.index.tz is not None else history.index
+    frame = history.rename(columns=_RENAMED)[list(_RENAMED.values())].astype("float64").reset_index(drop=True)
+    frame.insert(0, "date", local.normalize().to_numpy().astype("datetime64[ns]"))
+    frame.insert(1, "symbol", symbol)
+    ratio = later_splits(history.get("Stock Splits", pd.Series(0.0, index=history.index)))
+    for column in ("open", "high", "low", "close"):
+        frame[column] *= ratio
+    frame["volume"] /= ratio
+    # Today's bar may still be moving.
+    return frame[frame["date"] < pd.Timestamp(datetime.now(UTC).date())]
+
+
+def later_splits(splits: pd.Series) -> Any:
+    """Product of the split ratios after each day (0 means no split), as an array."""
+    ratio = splits.where(splits > 0, 1.0).to_numpy()
+    after = ratio[::-1].cumprod()[::-1]
+    return after / ratio

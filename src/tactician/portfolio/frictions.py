@@ -1,0 +1,151 @@
+"""What a trade costs: spread, slippage, market impact, commission.
+
+Notation: V is the portfolio's value before the trade and x ≥ 0 the traded value of one asset, in one currency. Every
+cost is paid out of cash. Buying and selling cost the same, and moving cash itself costs nothing.
+
+=============  ============================  ===========================================================================
+component      formula (currency)            source
+=============  ============================  ===========================================================================
+spread         ``spread · x``                specification §13b
+slippage       ``ξ · x``, ξ ~ U(0, max)      specification §13a; always against the trader; the mean, max / 2, where
+                                             nothing was drawn
+impact         ``impact · √(x/V) · x``       specification §13d
+impact (ADV)   ``b · σ · x · √(x/ADV)``      the square-root law: Boyd et al. (2017), "Multi-Period Trading via Convex
+                                             Optimization", §2.3, with σ a daily volatility and ADV an average daily
+                                             traded value, both known before the trade; 1e-8 is added to ADV
+commission     ``commission · x``            broker
+=============  ============================  ===========================================================================
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tactician.errors import UserError
+
+COMPONENTS = ("spread", "slippage", "impact", "commission")
+"""Order of the cost components; impact is the sum of its two laws."""
+
+_ADV_FLOOR = 1e-8
+"""Currency added to ADV, as cvxportfolio does, so that a session without volume divides by no zero."""
+
+
+@dataclass(frozen=True)
+class Frictions:
+    """Coefficients of the trading costs; zero switches one off. The defaults are the specification's.
+
+    Raises:
+        UserError: a coefficient is negative or not finite.
+    """
+
+    spread: float = 0.0002
+    """Fraction of the traded value."""
+    slippage_max: float = 0.0005
+    """Upper end of the uniform slippage, as a fraction of the traded value."""
+    impact: float = 0.01
+    """Coefficient of √(x/V)·x."""
+    commission: float = 0.0
+    """Fraction of the traded value."""
+    impact_adv: float = 0.0
+    """Coefficient b of b·σ·x·√(x/ADV)."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not 0 <= value < float("inf"):
+                raise UserError(f"{field.name} cannot be {value}; give a number that is zero or positive.")
+
+    @classmethod
+    def zero(cls) -> "Frictions":
+        """Trading is free."""
+        return cls(spread=0.0, slippage_max=0.0, impact=0.0)
+
+    @classmethod
+    def specification(cls) -> "Frictions":
+        """The specification's §13: spread 2 bp, slippage up to 5 bp, impact 1 % · √(x/V)."""
+        return cls()
+
+
+@dataclass(frozen=True)
+class CostRates:
+    """Frictions made ready for given portfolios: an asset's cost is ``x · (linear + root · √x)`` in all."""
+
+    linear: float | Tensor
+    """Fraction of x: a number, or ``[..., asset]`` where slippage was drawn."""
+    slippage: float | Tensor
+    """The part of ``linear`` that is slippage."""
+    root: Tensor | None
+    """Per √currency, ``[..., 1]`` or ``[..., asset]``; None where impact is switched off."""
+
+    def total(self, traded: Float[Tensor, "*batch asset"]) -> Float[Tensor, "*batch"]:
+        """Cost of all assets and components in currency."""
+        rate = self.linear if self.root is None else self.root * traded.sqrt() + self.linear
+        return (traded * rate).sum(-1)
+
+
+def cost_rates(
+    value: Float[Tensor, "*batch"],
+    frictions: Frictions,
+    slippage: Float[Tensor, "*batch asset"] | None = None,
+    vol_daily: Float[Tensor, "*#batch asset"] | None = None,
+    adv: Float[Tensor, "*#batch asset"] | None = None,
+) -> CostRates:
+    """Combine the frictions into the two coefficients that a total cost needs.
+
+    Args:
+        value: value V of each portfolio before the trade, positive, in currency.
+        frictions: coefficients.
+        slippage: drawn slippage as a fraction of the traded value; without it the mean, ``slippage_max / 2``.
+        vol_daily: daily volatility σ as a decimal, known before the trade; needed by ``impact_adv``.
+        adv: average daily traded value in the currency of ``value``, known before the trade; needed by ``impact_adv``.
+
+    Raises:
+        ValueError: ``impact_adv`` is on and σ or ADV is missing.
+    """
+    drawn: float | Tensor = frictions.slippage_max / 2 if slippage is None else slippage
+    root: Tensor | None = None
+    if frictions.impact:
+        # A ruined portfolio (V = 0) trades nothing: the floor makes that cost 0, not NaN.
+        root = frictions.impact * value.clamp_min(torch.finfo(value.dtype).tiny).rsqrt().unsqueeze(-1)
+    if frictions.impact_adv:
+        if vol_daily is None or adv is None:
+            raise ValueError("impact_adv needs vol_daily and adv")
+        law = frictions.impact_adv * vol_daily * (adv + _ADV_FLOOR).rsqrt()
+        root = law if root is None else root + law
+    return CostRates(drawn + (frictions.spread + frictions.commission), drawn, root)
+
+
+def trading_costs(
+    traded: Float[Tensor, "*batch asset"],
+    value: Float[Tensor, "*batch"],
+    frictions: Frictions,
+    slippage: Float[Tensor, "*batch asset"] | None = None,
+    vol_daily: Float[Tensor, "*#batch asset"] | None = None,
+    adv: Float[Tensor, "*#batch asset"] | None = None,
+) -> Float[Tensor, "*batch 4"]:
+    """Cost of given trades by component (:data:`COMPONENTS`), in the currency of ``value``.
+
+    Args:
+        traded: absolute traded value x of every risky asset.
+        value: portfolio value V before the trade.
+        frictions: coefficients.
+        slippage: drawn slippage as a fraction; without it the mean.
+        vol_daily: daily volatility σ, for ``impact_adv``.
+        adv: average daily traded value, for ``impact_adv``.
+
+    Raises:
+        ValueError: ``impact_adv`` is on and σ or ADV is missing.
+    """
+    return component_costs(traded, frictions, cost_rates(value, frictions, slippage, vol_daily, adv))
+
+
+def component_costs(
+    traded: Float[Tensor, "*batch asset"], frictions: Frictions, rates: CostRates
+) -> Float[Tensor, "*batch 4"]:
+    """Cost of given trades by component, with coefficients that :func:`cost_rates` made from the same frictions."""
+    volume = traded.sum(-1)
+    slipped = (traded * rates.slippage).sum(-1) if isinstance(rates.slippage, Tensor) else volume * rates.slippage
+    impact = torch.zeros_like(volume) if rates.root is None else (traded * (rates.root * traded.sqrt())).sum(-1)
+    return torch.stack([volume * frictions.spread, slipped, impact, volume * frictions.commission], dim=-1)

@@ -1,0 +1,281 @@
+"""Portfolio regimes: what an action means as target weights.
+
+A regime is a share of cash and a rule for the rest. The rule is data, not code: a tilt by one factor score
+(:class:`FactorTilt`) or a set of groups of the universe (:class:`GroupSplit`). A table of regimes is built once and
+turns a market's scores into target weights for every session; each session's weights depend on that session's row
+alone. The tables are described in docs/regimes.md.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from tactician.errors import UserError
+
+FACTORS = ("momentum", "low_vol", "quality", "size")
+"""Order of the factor scores in the last dimension of ``scores``; a higher score is always the wanted one."""
+
+OVERWEIGHT = 3.0
+"""An overweighted asset holds this many times the weight of another: 75 % of the money in the better half."""
+
+MIN_GROUPS, MAX_GROUPS = 2, 5
+"""Groups that the generated tables accept: the number of regimes doubles with each group (64 at five)."""
+
+
+def tilt_weights(
+    score: Float[Tensor, "*batch asset"],
+    tradable: Bool[Tensor, "*batch asset"],
+    top: float = 0.5,
+    overweight: float = OVERWEIGHT,
+) -> Float[Tensor, "*batch asset"]:
+    """Weights over the tradable assets with the best ones overweighted.
+
+    Of ``n`` tradable assets the ``ceil(top·n)`` with the highest score get ``overweight`` times the weight of the
+    others. Equal scores are ranked in asset order. An asset without a score (NaN) ranks last and is never overweighted;
+    where no tradable asset has a score the weights are equal.
+
+    Args:
+        score: factor score, higher is better.
+        tradable: which assets can be held.
+        top: share of the tradable assets to overweight, in (0, 1].
+        overweight: ratio of the two weights, at least 1; infinity holds the best ones alone.
+
+    Returns:
+        Weights of the score's dtype; each row sums to 1, or is zero where nothing is tradable.
+    """
+    scored = tradable & ~score.isnan()
+    # Two stable sorts: by score, then scored before unscored. One sort with a sentinel would confuse a score of -inf.
+    by_score = score.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).argsort(
+        dim=-1, descending=True, stable=True
+    )
+    order = by_score.gather(
+        -1, scored.gather(-1, by_score).to(torch.int8).argsort(dim=-1, descending=True, stable=True)
+    )
+    rank = order.argsort(dim=-1)
+    # In double precision, less a hair, so that 0.3 · 10 counts three assets and not four.
+    count = (tradable.sum(-1, keepdim=True).double() * top - 1e-9).ceil()
+    best = scored & (rank < count)
+    raw = torch.full_like(score, 1.0 / overweight).masked_fill(best, 1.0) * tradable
+    raw = torch.where(best.any(-1, keepdim=True), raw, tradable.to(score.dtype))
+    return _normalise(raw)
+
+
+def _normalise(raw: Float[Tensor, "*batch asset"]) -> Float[Tensor, "*batch asset"]:
+    """Rows scaled to sum 1; a row of zeros stays one."""
+    return raw / raw.sum(-1, keepdim=True).clamp_min(torch.finfo(raw.dtype).tiny)
+
+
+@dataclass(frozen=True)
+class FactorTilt:
+    """Rule: tilt towards the best assets by one factor score; without a factor, equal weight."""
+
+    factor: str | None = None
+    top: float = 0.5
+    overweight: float = OVERWEIGHT
+
+    def weights(
+        self, scores: Float[Tensor, "session asset factor"], tradable: Bool[Tensor, "session asset"]
+    ) -> Float[Tensor, "session asset"]:
+        """Risky weights that sum to 1, or to 0 in a session in which nothing is tradable."""
+        if self.factor is None:
+            return _normalise(tradable.to(scores.dtype))
+        return tilt_weights(scores[..., FACTORS.index(self.factor)], tradable, self.top, self.overweight)
+
+
+@dataclass(frozen=True)
+class GroupSplit:
+    """Rule: equal shares for the groups that have a tradable asset, equal weights inside each group."""
+
+    groups: tuple[tuple[int, ...], ...]
+    """Positions of the assets of each group."""
+
+    def weights(
+        self, scores: Float[Tensor, "session asset factor"], tradable: Bool[Tensor, "session asset"]
+    ) -> Float[Tensor, "session asset"]:
+        """Risky weights that sum to 1, or to 0 in a session in which no asset of the groups is tradable."""
+        total = torch.zeros_like(scores[..., 0])
+        for positions in self.groups:
+            member = torch.zeros_like(tradable)
+            member[..., list(positions)] = True
+            total = total + _normalise((member & tradable).to(scores.dtype))
+        return _normalise(total)
+
+
+@dataclass(frozen=True)
+class Regime:
+    """One action: a share of cash, and a rule for the rest (none where all is cash or nothing changes)."""
+
+    name: str
+    kind: str
+    """'hold', 'cash', 'factor', 'mixed' or 'group'."""
+    description: str
+    cash: float = 0.0
+    rule: FactorTilt | GroupSplit | None = None
+
+
+@dataclass(frozen=True)
+class RegimeTable:
+    """The agent's actions in order; HOLD is always 0 and FULL_CASH always 1."""
+
+    kind: str
+    """'factor', 'static' or 'expanded'."""
+    regimes: tuple[Regime, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Upper-case names, each once."""
+        return tuple(r.name for r in self.regimes)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """'hold', 'cash', 'factor', 'mixed' or 'group', by regime."""
+        return tuple(r.kind for r in self.regimes)
+
+    @property
+    def descriptions(self) -> tuple[str, ...]:
+        """One plain phrase by regime."""
+        return tuple(r.description for r in self.regimes)
+
+    @property
+    def n_actions(self) -> int:
+        """Number of regimes R."""
+        return len(self.regimes)
+
+    @property
+    def is_hold(self) -> Bool[Tensor, " regime"]:
+        """True where the regime keeps what is held, so that its target weights mean nothing."""
+        return torch.tensor([r.kind == "hold" for r in self.regimes])
+
+    def weights(
+        self, scores: Float[Tensor, "session asset factor"], tradable: Bool[Tensor, "session asset"]
+    ) -> Float[Tensor, "session regime asset_and_cash"]:
+        """Target weights of every regime, cash in the last column.
+
+        Row t uses row t of the arguments and nothing else: the caller passes what was known at the decision.
+
+        Args:
+            scores: factor scores in the order of :data:`FACTORS`; NaN where there is none.
+            tradable: which assets can be held.
+
+        Returns:
+            Weights of the scores' dtype. Rows are non-negative and sum to 1; the share of assets that are not tradable
+            goes to the others of the rule, and to cash where there are none. The row of HOLD is zero.
+        """
+        return torch.stack([self._target(r, scores, tradable) for r in self.regimes], dim=-2)
+
+    @staticmethod
+    def _target(regime: Regime, scores: Tensor, tradable: Tensor) -> Float[Tensor, "session asset_and_cash"]:
+        risky = torch.zeros_like(scores[..., 0])
+        if regime.rule is not None:
+            risky = regime.rule.weights(scores, tradable) * (1.0 - regime.cash)
+        cash = torch.full_like(risky[..., 0], regime.cash)
+        if regime.kind != "hold":
+            cash = cash.masked_fill(risky.sum(-1) == 0, 1.0)
+        return torch.cat([risky, cash.unsqueeze(-1)], dim=-1)
+
+
+def regime_table(kind: str, symbols: Sequence[str], groups: Mapping[str, Sequence[str]] | None = None) -> RegimeTable:
+    """Build one of the three tables.
+
+    Args:
+        kind: 'factor' (12 regimes whatever the universe), 'static' (2 + 2·(2ⁿ − 1) regimes from n groups) or
+            'expanded' (2 + (2ⁿ − 1) + n + 3).
+        symbols: risky symbols in the order of the market's columns.
+        groups: symbols by group; needed by 'static' and 'expanded'.
+
+    Raises:
+        UserError: the kind is unknown, the groups are missing, too few or too many, name a symbol that the market
+            lacks, or lead to two regimes of one name.
+    """
+    if kind == "factor":
+        return RegimeTable(kind, _BASE + _FACTOR_REGIMES)
+    if kind not in ("static", "expanded"):
+        raise UserError(f"regimes: there is no table '{kind}'; choose factor, static or expanded.")
+    members = _checked_groups(kind, symbols, groups)
+    subsets = [c for size in range(1, len(members) + 1) for c in combinations(members, size)]
+    generate = _static_regimes if kind == "static" else _expanded_regimes
+    table = RegimeTable(kind, _BASE + tuple(generate(_Groups(symbols, members), subsets)))
+    if len(set(table.names)) < table.n_actions:
+        twice = next(name for name in table.names if table.names.count(name) > 1)
+        raise UserError(f"universe: its groups make two regimes named {twice}; rename a group.")
+    return table
+
+
+def _checked_groups(
+    kind: str, symbols: Sequence[str], groups: Mapping[str, Sequence[str]] | None
+) -> dict[str, tuple[str, ...]]:
+    if not groups:
+        raise UserError(f"universe: the regimes '{kind}' are made from groups; list the symbols by group.")
+    if not MIN_GROUPS <= len(groups) <= MAX_GROUPS:
+        raise UserError(
+            f"universe: the regimes '{kind}' need {MIN_GROUPS} to {MAX_GROUPS} groups and there are {len(groups)}; "
+            "regroup the symbols or use --regimes factor."
+        )
+    for name, group in groups.items():
+        if not group:
+            raise UserError(f"universe: the group '{name}' is empty; add a symbol or remove it.")
+        for symbol in group:
+            if symbol not in symbols:
+                raise UserError(
+                    f"universe: the group '{name}' names {symbol}, which the market does not hold; "
+                    "remove it or rebuild the cache."
+                )
+    return {name: tuple(group) for name, group in groups.items()}
+
+
+class _Groups:
+    """Names and rules for sets of groups."""
+
+    def __init__(self, symbols: Sequence[str], members: Mapping[str, tuple[str, ...]]) -> None:
+        self._positions = {name: tuple(symbols.index(s) for s in group) for name, group in members.items()}
+        # A group of one symbol goes by the symbol's name, which says more than the group's.
+        self._labels = {name: (group[0] if len(group) == 1 else name).upper() for name, group in members.items()}
+
+    def label(self, subset: Sequence[str]) -> str:
+        whole = len(subset) == len(self._labels)
+        return "ALL" if whole else "+".join(self._labels[name] for name in subset)
+
+    def regime(self, name: str, subset: Sequence[str], cash: float = 0.0) -> Regime:
+        what = (
+            "equal shares of " + ", ".join(self._labels[g] for g in subset) if len(subset) > 1 else self.label(subset)
+        )
+        rule = GroupSplit(tuple(self._positions[g] for g in subset))
+        if cash == 0:
+            return Regime(name, "group", f"100% {what}", 0.0, rule)
+        return Regime(name, "mixed", f"{cash:.0%} cash + {1 - cash:.0%} {what}", cash, rule)
+
+
+def _static_regimes(groups: _Groups, subsets: Sequence[tuple[str, ...]]) -> list[Regime]:
+    full = [groups.regime(groups.label(c), c) for c in subsets]
+    return full + [groups.regime(f"HALF_{groups.label(c)}", c, 0.5) for c in subsets]
+
+
+def _expanded_regimes(groups: _Groups, subsets: Sequence[tuple[str, ...]]) -> list[Regime]:
+    full = [groups.regime(groups.label(c), c) for c in subsets]
+    halves = [groups.regime(f"HALF_{groups.label(c)}", c, 0.5) for c in subsets if len(c) == 1]
+    return full + halves + [groups.regime(f"ALL_CASH{cash}", subsets[-1], cash / 100) for cash in (25, 50, 75)]
+
+
+_EQUAL = FactorTilt()
+_MOMENTUM, _LOW_VOL, _QUALITY, _SIZE = (FactorTilt(factor) for factor in FACTORS)
+
+_BASE = (
+    Regime("HOLD", "hold", "Keep current allocation"),
+    Regime("FULL_CASH", "cash", "100% cash", cash=1.0),
+)
+_FACTOR_REGIMES = (
+    Regime("DEFENSIVE", "cash", "50% cash + 50% equal weight", 0.5, _EQUAL),
+    Regime("LIGHT_CASH", "cash", "25% cash + 75% equal weight", 0.25, _EQUAL),
+    Regime("EQUAL_WEIGHT", "factor", "Equal weight of all assets", 0.0, _EQUAL),
+    Regime("MOMENTUM", "factor", "Overweight the top 50% by 20-day momentum", 0.0, _MOMENTUM),
+    Regime("LOW_VOL", "factor", "Overweight the 50% with the lowest 20-day volatility", 0.0, _LOW_VOL),
+    Regime("QUALITY", "factor", "Overweight the top 50% by 20-day Sharpe ratio", 0.0, _QUALITY),
+    Regime("SIZE_SMALL", "factor", "Overweight the 50% with the lowest price", 0.0, _SIZE),
+    Regime("SAFE_MOMENTUM", "mixed", "30% cash + 70% momentum tilt", 0.3, _MOMENTUM),
+    Regime("SAFE_QUALITY", "mixed", "30% cash + 70% quality tilt", 0.3, _QUALITY),
+    Regime("RISK_ON", "mixed", "Only the top 30% by 20-day momentum", 0.0, FactorTilt("momentum", 0.3, float("inf"))),
+)

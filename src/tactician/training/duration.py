@@ -1,0 +1,55 @@
+"""How long a run is, and what each of its iterations takes."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from tactician.config import Config
+
+DEFAULT_TIMESTEPS = 10_000_000
+
+
+def total_timesteps(config: Config, n_envs: int) -> int:
+    """Environment steps of the whole run: ``timesteps``, else ``episodes``, else ``iterations``, else 10 million."""
+    if config.timesteps is not None:
+        return config.timesteps
+    if config.episodes is not None:
+        return config.episodes * config.episode_length
+    if config.iterations is not None:
+        return config.iterations * n_envs * config.n_steps
+    return DEFAULT_TIMESTEPS
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one iteration takes of the steps that remain."""
+
+    n_windows: int
+    n_steps: int
+    samples: int
+    """Steps that count."""
+
+    def valid(self, n_envs: int, device: torch.device) -> Bool[Tensor, "step env"] | None:
+        """Which samples count, environment by environment; None if all do.
+
+        The requested duration is met to the step: an environment beyond it is cut off in mid-sequence, and what it did
+        after that neither counts nor is learnt from.
+        """
+        if self.samples == n_envs * self.n_steps:
+            return None
+        before = torch.arange(n_envs, device=device) * self.n_steps
+        return torch.arange(self.n_steps, device=device)[:, None] < (self.samples - before)[None, :]
+
+
+def next_share(remaining: int, n_envs: int, n_steps: int, portfolios_per_window: int) -> Share:
+    """The next iteration: whole if enough steps remain, else as few windows as hold what remains."""
+    samples = min(remaining, n_envs * n_steps)
+    per_window = portfolios_per_window * n_steps
+    return Share(n_windows=-(-samples // per_window), n_steps=n_steps, samples=samples)
+
+
+def n_iterations(total: int, n_envs: int, n_steps: int) -> int:
+    """Iterations that a run of ``total`` steps has."""
+    return -(-total // (n_envs * n_steps))

@@ -1,0 +1,102 @@
+"""What a person sees while a run goes on: bars on a terminal, plain lines elsewhere, little with --quiet."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+Verbosity = Literal["quiet", "normal", "verbose"]
+
+_RULE = "=" * 60
+
+
+class Reporter:
+    """Prints progress to a console according to a verbosity."""
+
+    def __init__(self, verbosity: Verbosity = "normal", console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.verbosity = verbosity
+        self._live: Live | None = None
+
+    def say(self, text: str = "", style: str = "") -> None:
+        """A line that everyone sees, quiet or not."""
+        self.console.print(Text(text, style=style))
+
+    def note(self, text: str, style: str = "") -> None:
+        """A line that --quiet leaves out."""
+        if self.verbosity != "quiet":
+            self.say(text, style)
+
+    def debug(self, text: str) -> None:
+        """A line for --verbose."""
+        if self.verbosity == "verbose":
+            self.say(f"     {text}", "dim")
+
+    def warn(self, text: str) -> None:
+        """A warning, seen by everyone."""
+        self.say(f"Warning: {text}", "yellow")
+
+    def iteration(self, number: int, steps: int, total: int) -> None:
+        """The header of an iteration."""
+        self.note(_RULE)
+        self.note(f"  🔄 Iteration {number} | Steps: {steps:,}/{total:,} ({100 * steps / total:.1f}%)", "bold")
+        self.note(_RULE)
+
+    def figures(self, metrics: dict[str, float]) -> None:
+        """The figures of a finished iteration, in two lines."""
+        self.note(
+            f"  📊 Reward {metrics['reward']:+.4f} %/day | Turnover {100 * metrics['turnover_daily']:.1f} %/day | "
+            f"Cost {100 * metrics['cost_annual']:.1f} %/yr | Trades {metrics['trades']:,.0f} | "
+            f"Win rate {100 * metrics['win_rate']:.0f} % | Avg return {100 * metrics['trade_return']:+.2f} %"
+        )
+        self.note(
+            f"     Explained variance {metrics['explained_variance']:.2f} | Entropy {metrics['entropy']:.2f} | "
+            f"KL {metrics['kl']:.4f} | Clipped {100 * metrics['clip_fraction']:.0f} % | "
+            f"{metrics['steps_per_second']:,.0f} steps/s"
+        )
+
+    @contextmanager
+    def phase(self, label: str, unit: str = "") -> Iterator["Phase"]:
+        """A piece of work that reports its progress; ends with its duration."""
+        phase = Phase(label, unit, time.perf_counter())
+        if self.verbosity == "quiet":
+            yield phase
+            return
+        if self.console.is_terminal:
+            with Live(phase, console=self.console, refresh_per_second=4, transient=True):
+                yield phase
+        else:
+            yield phase
+        self.note(f"  {phase.label}... done ({phase.seconds:.1f}s)")
+
+
+@dataclass
+class Phase:
+    """How far a piece of work is; renders itself."""
+
+    label: str
+    unit: str
+    begun: float
+    done: int = 0
+    total: int = 0
+    detail: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.perf_counter() - self.begun
+
+    def advance(self, done: int, total: int, detail: str = "") -> None:
+        """Set the state; drawn at the next refresh, so calling it often costs nothing."""
+        self.done, self.total, self.detail = done, total, detail
+
+    def __rich__(self) -> Text:
+        share = self.done / self.total if self.total else 0.0
+        bar = "━" * round(20 * share) + "╌" * (20 - round(20 * share))
+        detail = f" | {self.detail}" if self.detail else ""
+        return Text(f"  {self.label} {bar} {self.done}/{self.total} {self.unit} ({100 * share:.0f}%){detail}")

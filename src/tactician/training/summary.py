@@ -1,0 +1,98 @@
+"""The end of a run: what came out, for the eye and for machines."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+
+from tactician.evaluation import Evaluation
+from tactician.storage import save_text
+from tactician.training.checkpoint import versions
+from tactician.training.progress import Reporter
+from tactician.training.setup import Setup
+from tactician.training.state import Progress
+
+_LABELS = {"agent": "Agent", "equal_weight": "Equal weight", "cash": "Cash", "buy_and_hold": "Buy and hold"}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A finished run."""
+
+    setup: Setup
+    progress: Progress
+    metrics: dict[str, float]
+    """Of the last iteration."""
+    results: dict[str, Evaluation]
+    """By range: the best model on 'validation' and 'test'."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The content of ``summary.json``."""
+        progress = self.progress
+        return {
+            "timesteps": progress.timesteps,
+            "iterations": progress.iteration,
+            "steps_per_second": progress.timesteps / progress.seconds if progress.seconds else None,
+            "explained_variance": self.metrics.get("explained_variance"),
+            "best_iteration": progress.best_iteration,
+            "best_reward": progress.best_reward,
+            "total_trades": progress.total_trades,
+            "win_rate": progress.win_rate,
+            "last_iteration": self.metrics,
+            **{name: result.as_dict() for name, result in self.results.items()},
+            "data_fingerprint": self.setup.environment.market.fingerprint,
+            "data_findings": list(self.setup.environment.market.findings),
+            "config": self.setup.config.model_dump(mode="json"),
+            "versions": versions(),
+        }
+
+
+def summarise(setup: Setup, progress: Progress, metrics: dict[str, float], results: dict[str, Evaluation]) -> Summary:
+    """Make the summary and write it beside the models."""
+    summary = Summary(setup, progress, metrics, results)
+    text = json.dumps(summary.as_dict(), indent=2, default=float)
+    save_text(text + "\n", setup.config.checkpoint_dir / "summary.json")
+    return summary
+
+
+def print_summary(summary: Summary, reporter: Reporter, next_commands: list[str]) -> None:
+    """Say where the model is, how it did on the test range, and what to run next."""
+    folder = summary.setup.config.checkpoint_dir
+    test = summary.results["test"]
+    reporter.say()
+    reporter.console.print(_performance_table(test))
+    reporter.say(f"  Verdict: the agent is {test.verdict}.", "bold")
+    reporter.say(f"  The universe was picked with hindsight: compare with equal weight of the same assets only.", "dim")
+    chosen = sorted(test.regime_use.items(), key=lambda item: -item[1])[:4]
+    reporter.note("  Regimes chosen: " + ", ".join(f"{name} {100 * use:.0f} %" for name, use in chosen if use > 0))
+    progress = summary.progress
+    reporter.note(
+        f"  Trained {progress.timesteps:,} steps in {progress.iteration} iterations at "
+        f"{progress.timesteps / max(progress.seconds, 1e-9):,.0f} steps/s; explained variance "
+        f"{summary.metrics['explained_variance']:.2f}; best on validation after iteration {progress.best_iteration}."
+    )
+    reporter.say(f"  Model:   {folder / 'model_best.pt'} (last: model_final.pt)")
+    reporter.say(f"  Summary: {folder / 'summary.json'}")
+    for line in next_commands:
+        reporter.note(f"  Next:    {line}")
+
+
+def _performance_table(result: Evaluation) -> Table:
+    sessions = result.performances["agent"].sessions
+    table = Table(title=f"Held-out test range {result.first} to {result.last}, {sessions} sessions, net of costs")
+    table.add_column("")
+    for heading in ("Return p.a.", "Volatility p.a.", "Sharpe ± s.e.", "Max drawdown", "Turnover p.a.", "Costs p.a."):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, p in result.performances.items():
+        risky = p.annual_volatility > 1e-6
+        table.add_row(
+            _LABELS[name],
+            f"{100 * p.annual_return:+.1f} %",
+            f"{100 * p.annual_volatility:.1f} %",
+            f"{p.sharpe:.2f} ± {p.sharpe_standard_error:.2f}" if risky else "–",
+            f"{100 * p.max_drawdown:.1f} %",
+            f"{p.annual_turnover:.1f} ×",
+            f"{100 * p.annual_cost:.2f} %",
+        )
+    return table
