@@ -7,7 +7,12 @@ from tactician.portfolio.regimes import regime_table
 
 
 def random_market(
-    n_days: int = 400, n_assets: int = 5, seed: int = 0, regimes: str = "factor", vol: float = 0.01, listing: bool = True
+    n_days: int = 400,
+    n_assets: int = 5,
+    seed: int = 0,
+    regimes: str = "factor",
+    vol: float = 0.01,
+    listing: bool = True,
 ) -> MarketTensors:
     """Independent normal returns, random features and ranks; the last asset is listed a third into the history."""
     generator = torch.Generator().manual_seed(seed)

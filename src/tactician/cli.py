@@ -7,14 +7,13 @@ Flags are the fields of `tactician.config.Config`. Heavy libraries are imported 
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from pydantic import ValidationError
 
-from tactician.config import Config, check_consistency, explain, load_config
+from tactician.config import Config, load_config, make_config
 from tactician.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,7 +25,23 @@ _DURATIONS = ("timesteps", "episodes", "iterations")
 
 _ConfigFile = Annotated[Path, tyro.conf.arg(name="config", help="YAML file with the settings; flags override it.")]
 _Json = Annotated[bool, tyro.conf.arg(name="json", help="Print JSON instead of tables.")]
-_Settings = tyro.conf.OmitArgPrefixes[Config]
+
+
+def _flags() -> type:
+    """The configuration's keys as flags. Bounds are left to `make_config`, which answers in one sentence."""
+    return make_dataclass(
+        "Settings",
+        [
+            (name, Annotated[key.annotation, tyro.conf.arg(help=key.description)])
+            for name, key in Config.model_fields.items()
+            if tyro.conf.Suppress not in key.metadata
+        ],
+        frozen=True,
+    )
+
+
+Flags = _flags()
+_Settings = tyro.conf.OmitArgPrefixes[Flags]  # type: ignore[valid-type]
 
 
 @dataclass(frozen=True)
@@ -101,7 +116,9 @@ def _train(words: list[str]) -> int:
     if arguments.verbose and arguments.quiet:
         raise UserError("--verbose and --quiet contradict one another; give one of them.")
     if arguments.as_json and not arguments.dry_run:
-        raise UserError("--json goes with --dry-run; a run writes its figures to summary.json in the checkpoint folder.")
+        raise UserError(
+            "--json goes with --dry-run; a run writes its figures to summary.json in the checkpoint folder."
+        )
     from tactician.training.loop import train
     from tactician.training.progress import Reporter
     from tactician.training.setup import load_cached_market, plan, prepare_run
@@ -161,18 +178,23 @@ def _parse(kind: type[Any], verb: str, words: list[str]) -> tuple[Any, Config]:
         SystemExit: with code 2 for an unknown flag, 0 after --help.
     """
     in_file = load_config(_config_path(words))
-    default = in_file.model_copy(update=dict.fromkeys(_DURATIONS))
-    try:
-        arguments = tyro.cli(kind, args=words, prog=f"tactician {verb}", default=kind(settings=default))
-    except ValidationError as error:
-        raise UserError(explain(error, "the command line")) from None
-    config: Config = arguments.settings
-    if all(getattr(config, name) is None for name in _DURATIONS):
-        config = config.model_copy(update={name: getattr(in_file, name) for name in _DURATIONS})
-    if config.cache_path != in_file.cache_path:
-        config = config.model_copy(update={"expanded_cache_path": None})  # the flag names the file, whatever the universe
-    check_consistency(config, "the command line")
-    return arguments, config
+    default = Flags(**{f.name: None if f.name in _DURATIONS else getattr(in_file, f.name) for f in fields(Flags)})
+    arguments, unknown = tyro.cli(
+        kind,
+        args=words,
+        prog=f"tactician {verb}",
+        default=kind(settings=default),
+        config=(tyro.conf.FlagCreatePairsOff,),
+        return_unknown_args=True,
+    )
+    if unknown:
+        raise UserError(f"{unknown[0]} is no flag of this program; tactician {verb} --help lists them.")
+    given = vars(arguments.settings).copy()
+    if all(given[name] is None for name in _DURATIONS):
+        given |= {name: getattr(in_file, name) for name in _DURATIONS}
+    if given["cache_path"] != in_file.cache_path:
+        given["expanded_cache_path"] = None  # the flag names the file, whatever the universe
+    return arguments, make_config({**in_file.model_dump(), **given}, "the command line")
 
 
 def _config_path(words: list[str]) -> Path:

@@ -26,7 +26,9 @@ def test_mixing_function_gives_the_published_splitmix64_sequence():
 
 
 @given(
-    seed=st.integers(0, 2**32), a=st.integers(-(2**31), 2**31), b=st.lists(st.integers(0, 2**40), min_size=1, max_size=9)
+    seed=st.integers(0, 2**32),
+    a=st.integers(-(2**31), 2**31),
+    b=st.lists(st.integers(0, 2**40), min_size=1, max_size=9),
 )
 @settings(deadline=None, max_examples=50)
 def test_tensor_arithmetic_equals_scalar_arithmetic(seed, a, b):
@@ -37,9 +39,7 @@ def test_tensor_arithmetic_equals_scalar_arithmetic(seed, a, b):
 
 def test_an_integer_and_a_tensor_counter_name_the_same_draw():
     index = torch.arange(5)
-    assert torch.equal(
-        uniform(3, Stream.SLIPPAGE, 7, index), uniform(3, Stream.SLIPPAGE, torch.full((5,), 7), index)
-    )
+    assert torch.equal(uniform(3, Stream.SLIPPAGE, 7, index), uniform(3, Stream.SLIPPAGE, torch.full((5,), 7), index))
 
 
 def test_numbers_are_uniform_and_streams_are_unrelated():

@@ -38,9 +38,10 @@ def make_run(dropout=0.1, n_steps=32, episode_length=32, layers=2, n_windows=8, 
         OBS_DIM, 12, hidden_dim=16, n_gru_layers=layers, dropout=dropout, generator=torch.Generator().manual_seed(0)
     )
     # A policy with opinions: a near-uniform one would hide errors.
+    generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in policy.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     state = first_state(env, torch.arange(n_windows), stagger=n_steps)
     return env, policy, state, policy.initial_state(n_windows * per_window)
 

@@ -103,7 +103,14 @@ def test_an_asset_without_a_score_is_never_overweighted():
     tradable = torch.ones(4, dtype=torch.bool)
     held = tilt_weights(torch.tensor([NAN, 1.0, NAN, NAN], dtype=torch.float64), tradable)
     assert held.tolist() == approx([1 / 6, 1 / 2, 1 / 6, 1 / 6])
-    assert tilt_weights(torch.full((4,), NAN, dtype=torch.float64), tradable).tolist() == approx([0.25] * 4)
+    for overweight in (3.0, math.inf):
+        unscored = torch.full((4,), NAN, dtype=torch.float64)
+        assert tilt_weights(unscored, tradable, overweight=overweight).tolist() == approx([0.25] * 4)
+
+
+def test_equal_scores_are_ranked_in_asset_order():
+    held = tilt_weights(torch.zeros(301), torch.ones(301, dtype=torch.bool), 0.3, math.inf)
+    assert held.gt(0).tolist() == [True] * 91 + [False] * 210
 
 
 def test_the_factor_table_is_the_specified_one_whatever_the_universe():

@@ -28,9 +28,7 @@ def test_conversion_and_priority(given, expected):
     assert total_timesteps(load_config(CONFIG, given), n_envs=2048) == expected
 
 
-@given(
-    total=st.integers(1, 5000), windows=st.integers(1, 8), per_window=st.integers(1, 4), n_steps=st.integers(1, 40)
-)
+@given(total=st.integers(1, 5000), windows=st.integers(1, 8), per_window=st.integers(1, 4), n_steps=st.integers(1, 40))
 @settings(deadline=None, max_examples=60)
 def test_iterations_add_up_to_the_total_exactly(total, windows, per_window, n_steps):
     n_envs = windows * per_window

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date, timedelta
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -65,7 +66,9 @@ class MarketTensors:
 
     def to(self, device: torch.device | str) -> "MarketTensors":
         """The same market on another device."""
-        moved = {f.name: value.to(device) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        moved: dict[str, Any] = {
+            f.name: value.to(device) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)
+        }
         return replace(self, **moved)
 
     def with_regimes(self, kind: str, groups: Mapping[str, Sequence[str]]) -> "MarketTensors":

@@ -53,15 +53,15 @@ def permutation(size: int, seed: int, stream: Stream, *counters: int, device: to
 
 
 def _hash(seed: int, stream: Stream, *counters: int | Tensor) -> Tensor:
-    state: int | Tensor = _mix_int((seed + _GOLDEN * int(stream)) & _MASK)
+    state: Tensor | None = None
+    number = _mix_int((seed + _GOLDEN * int(stream)) & _MASK)
     for counter in counters:
-        if isinstance(state, int) and isinstance(counter, int):
-            state = _mix_int((state ^ counter * _GOLDEN) & _MASK)
-        else:
-            left = _signed(state) if isinstance(state, int) else state
-            right = _signed(counter * _GOLDEN) if isinstance(counter, int) else counter * _signed(_GOLDEN)
-            state = _mix_tensor(left ^ right)
-    if isinstance(state, int):
+        if state is None and isinstance(counter, int):
+            number = _mix_int((number ^ counter * _GOLDEN) & _MASK)
+            continue
+        scaled = _signed(counter * _GOLDEN) if isinstance(counter, int) else counter * _signed(_GOLDEN)
+        state = _mix_tensor(scaled ^ (_signed(number) if state is None else state))  # type: ignore[arg-type]
+    if state is None:
         raise TypeError("at least one counter must be a tensor")
     return state
 

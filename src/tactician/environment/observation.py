@@ -48,17 +48,20 @@ def fit_normaliser(market: MarketTensors, rows: range) -> tuple[Float[Tensor, " 
     return seen.mean(0).float(), torch.where(std > 1e-9, std, 1.0).float()
 
 
-def normalise(
-    market: MarketTensors, mean: Float[Tensor, " feature"], std: Float[Tensor, " feature"]
-) -> MarketTensors:
+def normalise(market: MarketTensors, mean: Float[Tensor, " feature"], std: Float[Tensor, " feature"]) -> MarketTensors:
     """The market with standardised features, clipped to ±5 standard deviations."""
     scaled = (market.features - mean.to(market.device)) / std.to(market.device)
     return replace(market, features=scaled.clamp(-_CLIP, _CLIP))
 
 
 def observe(env: Environment, state: EnvState) -> Float[Tensor, "env 64"]:
-    """The observation of every environment for the decision at its window's day; uses sessions ≤ day − 1 only."""
+    """The observation of every environment for the decision at its window's day; uses sessions ≤ day − 1 only.
+
+    A state may lie one session beyond the market's last row, where an episode that ends there is bootstrapped; it is
+    shown the last row.
+    """
     day = state.day.repeat_interleave(env.portfolios_per_window) if env.portfolios_per_window > 1 else state.day
+    day = day.clamp(max=env.market.n_days - 1)
     return torch.cat([env.market.features[day], _portfolio_features(env, state, day)], dim=1)
 
 
@@ -90,9 +93,7 @@ def _cost_features(env: Environment, state: EnvState, day: Tensor, equal: Tensor
     market = env.market
     targets = market.regime_weights[day]
     no_cash = torch.zeros_like(equal[:, :1])
-    extra = torch.stack(
-        [torch.cat([torch.zeros_like(equal), 1 - no_cash], 1), torch.cat([equal, no_cash], 1)], dim=1
-    )
+    extra = torch.stack([torch.cat([torch.zeros_like(equal), 1 - no_cash], 1), torch.cat([equal, no_cash], 1)], dim=1)
     impact_adv = env.frictions.impact_adv > 0
     cost = 100 * move_cost(
         state.holdings,

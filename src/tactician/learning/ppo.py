@@ -10,7 +10,7 @@ follow leave the trunk as it is, and its features are computed once for all of t
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -72,7 +72,7 @@ class Sequences:
 
     def take(self, index: Tensor) -> "Sequences":
         """The sequences of a minibatch."""
-        return Sequences(**{name: None if x is None else x[:, index] for name, x in vars(self).items()})
+        return replace(self, **{name: x[:, index] for name, x in vars(self).items() if x is not None})
 
 
 def make_learner(policy: ActorCritic, hyper: Hyperparameters) -> Learner:
@@ -202,7 +202,7 @@ def _joint_step(learner: Learner, batch: Sequences, hyper: Hyperparameters) -> F
     loss = actor_loss + hyper.value_coef * value_loss - hyper.entropy_coef * entropy
     learner.actor_optimiser.zero_grad(set_to_none=True)
     learner.critic_optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     actor_norm = clip_grad_norm_(policy.actor_parameters(), hyper.max_grad_norm)
     critic_norm = clip_grad_norm_(policy.critic_parameters(), hyper.max_grad_norm)
     learner.actor_optimiser.step()
@@ -234,7 +234,7 @@ def _critic_epochs(
             batch = data.take(index)
             value_loss = _value_loss(policy, policy.values(features[:, index]), batch)
             learner.critic_optimiser.zero_grad(set_to_none=True)
-            value_loss.backward()  # type: ignore[no-untyped-call]
+            value_loss.backward()
             clip_grad_norm_(policy.critic_parameters(), hyper.max_grad_norm)
             learner.critic_optimiser.step()
             total += value_loss.detach()

@@ -10,9 +10,7 @@ _FIRST = date(2000, 1, 3)
 """Earlier prices are rounded to 3 decimals at levels of a few cents: up to 13 % of the daily returns are zero."""
 
 
-def embedded_bars(
-    symbols: tuple[str, ...] | None = None, start: date | None = None, end: date | None = None
-) -> Bars:
+def embedded_bars(symbols: tuple[str, ...] | None = None, start: date | None = None, end: date | None = None) -> Bars:
     """Adjusted closes of skfolio's ``load_sp500_dataset``, 1990 to 2022, from 2000-01-03 on.
 
     The 20 stocks were chosen with hindsight. Closes are adjusted, so "size" (inverse of price) is only a proxy here.

@@ -137,7 +137,9 @@ def cash_returns(rate: float | Path, sessions: pd.DatetimeIndex) -> np.ndarray:
         table = pd.read_parquet(rate) if rate.suffix == ".parquet" else pd.read_csv(rate)
         dates = pd.to_datetime(table["date"]).astype("datetime64[ns]")
     except Exception as error:  # readers raise many kinds; all mean that the file is not readable
-        raise UserError(f"cash_rate: cannot read {rate} ({error}); give a file with columns date and rf_daily.") from error
+        raise UserError(
+            f"cash_rate: cannot read {rate} ({error}); give a file with columns date and rf_daily."
+        ) from error
     if "rf_daily" in table:
         daily = table["rf_daily"].astype("float64")
     elif "rate_annual" in table:
@@ -148,7 +150,9 @@ def cash_returns(rate: float | Path, sessions: pd.DatetimeIndex) -> np.ndarray:
     aligned = series.reindex(sessions.union(series.index)).ffill(limit=MAX_RATE_AGE).reindex(sessions)
     if aligned.isna().any():
         missing = sessions[aligned.isna().to_numpy().argmax()]
-        raise UserError(f"cash_rate: {rate} has no rate for {missing:%Y-%m-%d} or the {MAX_RATE_AGE} days before; extend it.")
+        raise UserError(
+            f"cash_rate: {rate} has no rate for {missing:%Y-%m-%d} or the {MAX_RATE_AGE} days before; extend it."
+        )
     return aligned.to_numpy()
 
 

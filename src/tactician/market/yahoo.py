@@ -8,7 +8,14 @@ import pandas as pd
 from tactician.errors import UserError
 from tactician.market.bars import Bars, make_bars
 
-_RENAMED = {"Open": "open", "High": "high", "Low": "low", "Close": "close", "Adj Close": "adj_close", "Volume": "volume"}
+_RENAMED = {
+    "Open": "open",
+    "High": "high",
+    "Low": "low",
+    "Close": "close",
+    "Adj Close": "adj_close",
+    "Volume": "volume",
+}
 
 
 def yahoo_bars(symbols: tuple[str, ...], start: date | None = None, end: date | None = None) -> Bars:

@@ -48,15 +48,12 @@ def tilt_weights(
         Weights of the score's dtype; each row sums to 1, or is zero where nothing is tradable.
     """
     scored = tradable & ~score.isnan()
-    # Two stable sorts: by score, then scored before unscored. One sort with a sentinel would confuse a score of -inf.
-    by_score = score.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf).argsort(
-        dim=-1, descending=True, stable=True
-    )
-    order = by_score.gather(
-        -1, scored.gather(-1, by_score).to(torch.int8).argsort(dim=-1, descending=True, stable=True)
-    )
+    # Two stable sorts: by score, then scored before unscored (wherever the first one put NaN and what cannot be held).
+    by_score = score.argsort(dim=-1, descending=True, stable=True)
+    scored_first = scored.gather(-1, by_score).to(torch.int8).argsort(dim=-1, descending=True, stable=True)
+    order = by_score.gather(-1, scored_first)
     rank = order.argsort(dim=-1)
-    # In double precision, less a hair, so that 0.3 · 10 counts three assets and not four.
+    # In double precision, less a hair, so that 0.07 · 100 (7.000000000000001) counts seven assets and not eight.
     count = (tradable.sum(-1, keepdim=True).double() * top - 1e-9).ceil()
     best = scored & (rank < count)
     raw = torch.full_like(score, 1.0 / overweight).masked_fill(best, 1.0) * tradable

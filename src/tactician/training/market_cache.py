@@ -50,7 +50,9 @@ def read_source(config: Config) -> Bars:
         return yahoo_bars(config.symbols, config.start, config.end)
     path = Path(config.bars)
     if not path.exists():
-        raise UserError(f"There are no bars at {path}; give --bars embedded, yfinance, or a CSV/Parquet file or folder.")
+        raise UserError(
+            f"There are no bars at {path}; give --bars embedded, yfinance, or a CSV/Parquet file or folder."
+        )
     return read_bars(path, config.symbols, config.start, config.end)
 
 

@@ -39,5 +39,3 @@ def read_once(figures: dict[str, Tensor]) -> dict[str, float]:
     device = next(iter(figures.values())).device
     vector = torch.stack([value.to(device, torch.float64) for value in figures.values()])
     return dict(zip(figures, vector.tolist(), strict=True))
-
-

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from tactician.evaluation import Evaluation
@@ -63,7 +64,7 @@ def print_summary(summary: Summary, reporter: Reporter, next_commands: list[str]
     reporter.say()
     reporter.console.print(_performance_table(test))
     reporter.say(f"  Verdict: the agent is {test.verdict}.", "bold")
-    reporter.say(f"  The universe was picked with hindsight: compare with equal weight of the same assets only.", "dim")
+    reporter.say("  The universe was picked with hindsight: compare with equal weight of the same assets only.", "dim")
     chosen = sorted(test.regime_use.items(), key=lambda item: -item[1])[:4]
     reporter.note("  Regimes chosen: " + ", ".join(f"{name} {100 * use:.0f} %" for name, use in chosen if use > 0))
     progress = summary.progress
@@ -80,9 +81,12 @@ def print_summary(summary: Summary, reporter: Reporter, next_commands: list[str]
 
 def _performance_table(result: Evaluation) -> Table:
     sessions = result.performances["agent"].sessions
-    table = Table(title=f"Held-out test range {result.first} to {result.last}, {sessions} sessions, net of costs")
-    table.add_column("")
-    for heading in ("Return p.a.", "Volatility p.a.", "Sharpe ± s.e.", "Max drawdown", "Turnover p.a.", "Costs p.a."):
+    table = Table(
+        title=f"Held-out test range {result.first} to {result.last}\n{sessions} sessions, per year, net of costs",
+        box=SIMPLE_HEAD,
+    )
+    table.add_column("", no_wrap=True)
+    for heading in ("Return", "Volatility", "Sharpe ± s.e.", "Drawdown", "Turnover", "Costs"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, p in result.performances.items():
         risky = p.annual_volatility > 1e-6

@@ -26,7 +26,7 @@ class Trackers:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lines: TextIO = (folder / "metrics.jsonl").open("w", encoding="utf-8")
-            self._board = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+            self._board = SummaryWriter(str(folder / "tensorboard"))
         except OSError as error:
             raise UserError(
                 f"Cannot write to {folder}: {error.strerror}; choose another folder with --checkpoint-dir."
@@ -39,7 +39,7 @@ class Trackers:
         self._lines.write(json.dumps({"timesteps": step, **plain}) + "\n")
         self._lines.flush()
         for name, value in metrics.items():
-            self._board.add_scalar(f"{_group(name)}/{name}", value, step)  # type: ignore[no-untyped-call]
+            self._board.add_scalar(f"{_group(name)}/{name}", value, step)
 
     def __enter__(self) -> "Trackers":
         return self
@@ -48,7 +48,7 @@ class Trackers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._lines.close()
-        self._board.close()  # type: ignore[no-untyped-call]
+        self._board.close()
 
 
 def _group(name: str) -> str:

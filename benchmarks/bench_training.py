@@ -1,0 +1,184 @@
+"""End-to-end training throughput on this machine: environment steps per second of whole iterations, rollout and update.
+
+Ours and sb3-contrib's RecurrentPPO train on the same market, with the same environments, episode length, minibatch size
+and joint epochs, in turns. sb3-contrib has no critic epochs and an LSTM instead of a GRU; its network is made as large as
+its options allow (encoder 64→H→H, n LSTM layers of H, heads of 128). The first iteration of each is dropped; the median of
+the others counts.
+
+    python benchmarks/bench_training.py [--n-envs 512] [--hidden-dim 256] [--iterations 3] [--no-peer] [--json FILE]
+"""
+
+import argparse
+import json
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from tactician.config import load_config
+from tactician.environment import OBS_DIM, first_state, observe, restart_finished, step
+from tactician.training.loop import iterate
+from tactician.training.progress import Reporter
+from tactician.training.setup import load_cached_market, prepare_run
+from tactician.training.state import first_train_state
+
+
+def make_setup(args: argparse.Namespace):
+    config = load_config(
+        args.config,
+        {
+            "hidden_dim": args.hidden_dim,
+            "n_gru_layers": args.layers,
+            "n_envs": args.n_envs,
+            "batch_size": args.batch_size,
+            "device": args.device,
+            "timesteps": 10**9,
+        },
+    )
+    rebuild = f"python src/apps/build_cache.py --config {args.config}"
+    return prepare_run(config, load_cached_market(config, rebuild))
+
+
+def ours(setup, iterations: int):
+    """Yield the figures of each iteration after the first."""
+    state = first_train_state(setup)
+    for k in range(iterations + 1):
+        state, metrics = iterate(setup, state, Reporter("quiet"))
+        if k:
+            yield metrics
+
+
+def environment_only(setup, steps: int = 100) -> float:
+    """Environment steps per second of observation and step, without a policy."""
+    env = setup.environment
+    state = first_state(env, torch.arange(setup.n_windows, device=setup.device))
+    action = torch.zeros(setup.n_envs, dtype=torch.int64, device=setup.device) + 4
+    begun = time.perf_counter()
+    for k in range(steps + 10):
+        if k == 10:
+            begun = time.perf_counter()
+        observe(env, state)
+        state, _ = step(env, state, action)
+        state, _ = restart_finished(env, state)
+    if setup.device.type == "cuda":
+        torch.cuda.synchronize()
+    return steps * setup.n_envs / (time.perf_counter() - begun)
+
+
+def peer(setup):
+    """sb3-contrib's RecurrentPPO on the same environment, as a generator of steps per second per iteration."""
+    import gymnasium as gym
+    import numpy as np
+    from sb3_contrib import RecurrentPPO
+    from stable_baselines3.common.vec_env import VecEnv
+
+    env, n = setup.environment, setup.n_envs
+    length = env.episode_length
+
+    class Adapter(VecEnv):
+        def __init__(self):
+            box = gym.spaces.Box(-np.inf, np.inf, (OBS_DIM,), np.float32)
+            super().__init__(n, box, gym.spaces.Discrete(env.market.regimes.n_actions))
+            self.state = first_state(env, torch.arange(setup.n_windows))
+
+        def reset(self):
+            return observe(env, self.state).numpy()
+
+        def step_async(self, actions):
+            self.actions = torch.from_numpy(np.asarray(actions)).long()
+
+        def step_wait(self):
+            self.state, outcome = step(env, self.state, self.actions)
+            done = self.state.age >= length
+            infos = [{} for _ in range(n)]
+            if bool(done.any()):
+                terminal = observe(env, self.state).numpy()
+                infos = [{"terminal_observation": terminal[k], "TimeLimit.truncated": True} for k in range(n)]
+                self.state, _ = restart_finished(env, self.state)
+            dones = done.repeat_interleave(env.portfolios_per_window).numpy()
+            return observe(env, self.state).numpy(), outcome.reward.numpy(), dones, infos
+
+        def close(self): ...
+        def get_attr(self, name, indices=None):
+            return [None] * n
+
+        def set_attr(self, *a, **k): ...
+        def env_method(self, *a, **k): ...
+        def env_is_wrapped(self, *a, **k):
+            return [False] * n
+
+    hidden = setup.config.hidden_dim
+    model = RecurrentPPO(
+        "MlpLstmPolicy",
+        Adapter(),
+        n_steps=setup.config.n_steps,
+        batch_size=setup.config.batch_size,
+        n_epochs=setup.config.ppo_epochs,
+        device=setup.device,
+        policy_kwargs={
+            "lstm_hidden_size": hidden,
+            "n_lstm_layers": setup.config.n_gru_layers,
+            "shared_lstm": True,
+            "enable_critic_lstm": False,
+            "net_arch": {"pi": [128], "vf": [128]},
+        },
+    )
+    per_iteration = setup.config.n_steps * n
+    first = True
+    while True:
+        begun = time.perf_counter()
+        model.learn(per_iteration, reset_num_timesteps=first)
+        if not first:
+            yield per_iteration / (time.perf_counter() - begun)
+        first = False
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, default=Path("configs/embedded_sp500.yaml"))
+    parser.add_argument("--hidden-dim", type=int, default=256)
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--n-envs", type=int, default=512)
+    parser.add_argument("--batch-size", type=int, default=8192)
+    parser.add_argument("--iterations", type=int, default=3)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    setup = make_setup(args)
+    report = {
+        "device": str(setup.device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "n_envs": setup.n_envs,
+        "n_steps": setup.config.n_steps,
+        "batch_size": setup.config.batch_size,
+        "hidden_dim": args.hidden_dim,
+        "n_gru_layers": args.layers,
+        "environment_only": environment_only(setup),
+    }
+    # In turns, so that a busy neighbour slows both.
+    rivals = None if args.no_peer else peer(replace(setup))
+    mine, theirs, phases = [], [], []
+    for metrics in ours(setup, args.iterations):
+        mine.append(metrics["steps_per_second"])
+        phases.append((metrics["seconds_rollout"], metrics["seconds_update"]))
+        print(f"ours {mine[-1]:,.0f} steps/s", flush=True)
+        if rivals is not None:
+            theirs.append(next(rivals))
+            print(f"sb3-contrib {theirs[-1]:,.0f} steps/s", flush=True)
+    report["ours_steps_per_second"] = statistics.median(mine)
+    report["seconds_rollout"], report["seconds_update"] = (statistics.median(p) for p in zip(*phases, strict=True))
+    if theirs:
+        report["peer_steps_per_second"] = statistics.median(theirs)
+        report["ratio"] = statistics.median(a / b for a, b in zip(mine, theirs, strict=True))
+    for name, value in report.items():
+        print(f"{name:24} {value:,.2f}" if isinstance(value, float) else f"{name:24} {value}")
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""The recurrent actor-critic: one trunk that remembers, one head that acts, one head that values.
+
+obs → [Linear ReLU LayerNorm]² → GRU × L → Linear ReLU LayerNorm Linear → action logits
+                                         ↘ Linear ReLU LayerNorm Linear → value
+"""
+
+from typing import TypedDict
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tactician.policy.gru import GruLayer
+
+_HEAD_DIM = 128
+"""Width of both heads' hidden layer, whatever the trunk's."""
+
+
+class Architecture(TypedDict):
+    """What it takes to build the same network again: `ActorCritic(**architecture)`."""
+
+    obs_dim: int
+    n_actions: int
+    hidden_dim: int
+    n_gru_layers: int
+    dropout: float
+
+
+class ActorCritic(nn.Module):
+    """A policy over discrete actions and a value function on a shared recurrent trunk.
+
+    Tensors are time-major. The recurrent state goes in and comes out; nothing that changes with data lives on the module,
+    and nothing depends on training or evaluation mode. Dropout is variational (Gal and Ghahramani 2016, "A theoretically
+    grounded application of dropout in recurrent neural networks"): its masks are an argument, constant over the steps of
+    a sequence, so whoever made them for acting can replay them for learning.
+
+    Initial weights are orthogonal (Saxe et al. 2014): with gain √2 where a ReLU follows, gate by gate in the GRU, 0.01
+    at the policy's last layer (a near-uniform first policy) and 0.1 at the value's. Biases start at 0.
+
+    Args:
+        obs_dim: entries of an observation.
+        n_actions: actions to choose from.
+        hidden_dim: width of encoder and GRU.
+        n_gru_layers: GRU layers, at least 1.
+        dropout: p, the share of units that whoever makes the masks is to drop; in [0, 1).
+        value_scale: the value is this times the head's output, so that the head learns at unit scale.
+        generator: source of the initial weights; None for torch's global one.
+
+    Raises:
+        ValueError: there is no GRU layer, or the dropout is not in [0, 1).
+    """
+
+    value_scale: Tensor
+
+    def __init__(
+        self,
+        obs_dim: int,
+        n_actions: int,
+        hidden_dim: int = 256,
+        n_gru_layers: int = 2,
+        dropout: float = 0.1,
+        value_scale: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if n_gru_layers < 1:
+            raise ValueError(f"n_gru_layers is {n_gru_layers}: a recurrent policy needs at least 1")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is {dropout}: it must lie in [0, 1)")
+        self.obs_dim, self.n_actions = obs_dim, n_actions
+        self.hidden_dim, self.n_gru_layers, self.dropout = hidden_dim, n_gru_layers, dropout
+        self.encoder = nn.Sequential(*_dense(obs_dim, hidden_dim), *_dense(hidden_dim, hidden_dim))
+        self.gru = nn.ModuleList(GruLayer(hidden_dim, hidden_dim) for _ in range(n_gru_layers))
+        self.policy_head = nn.Sequential(*_dense(hidden_dim, _HEAD_DIM), nn.Linear(_HEAD_DIM, n_actions))
+        self.value_head = nn.Sequential(*_dense(hidden_dim, _HEAD_DIM), nn.Linear(_HEAD_DIM, 1))
+        self.register_buffer("value_scale", torch.tensor(float(value_scale)))
+        self._initialise(generator)
+
+    @property
+    def architecture(self) -> Architecture:
+        """The arguments that fix the parameters' shapes, and the dropout they were trained with."""
+        return Architecture(
+            obs_dim=self.obs_dim,
+            n_actions=self.n_actions,
+            hidden_dim=self.hidden_dim,
+            n_gru_layers=self.n_gru_layers,
+            dropout=self.dropout,
+        )
+
+    def initial_state(self, n_envs: int) -> Float[Tensor, "layer env hidden"]:
+        """The recurrent state in which an episode begins: zeros, where and as precise as the parameters."""
+        like = self.value_head[-1].weight
+        return torch.zeros(self.n_gru_layers, n_envs, self.hidden_dim, dtype=like.dtype, device=like.device)
+
+    def trunk(
+        self,
+        obs: Float[Tensor, "step env obs"],
+        hidden: Float[Tensor, "layer env hidden"],
+        masks: Float[Tensor, "mask env hidden"] | None = None,
+    ) -> tuple[Float[Tensor, "step env hidden"], Float[Tensor, "layer env hidden"]]:
+        """What both heads read, for every step of a sequence.
+
+        Args:
+            obs: observations.
+            hidden: recurrent state before the first step.
+            masks: dropout masks with values 0 and 1/(1 − p), as many as GRU layers: mask i multiplies the input of layer
+                i at every step. None for no dropout.
+
+        Returns:
+            The features and the recurrent state after the last step.
+
+        Raises:
+            ValueError: the recurrent state or the masks do not have the shape [GRU layers, environments, hidden_dim].
+        """
+        expected = (self.n_gru_layers, obs.shape[1], self.hidden_dim)
+        for name, tensor in (("recurrent state", hidden), ("dropout masks", masks)):
+            if tensor is not None and tensor.shape != expected:
+                raise ValueError(f"{name} of shape {tuple(tensor.shape)} for a network that needs {expected}")
+        x = self.encoder(obs)
+        last = []
+        for i, layer in enumerate(self.gru):
+            x = layer.sequence(x if masks is None else x * masks[i], hidden[i])
+            last.append(x[-1])
+        return x, torch.stack(last)
+
+    def action_logits(self, features: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch action"]:
+        """Unnormalised log-probabilities of the actions."""
+        return self.policy_head(features)
+
+    def values(self, features: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch"]:
+        """Expected discounted return, in units of reward."""
+        return self.value_scale * self.value_head(features).squeeze(-1)
+
+    def heads(
+        self, features: Float[Tensor, "*batch hidden"]
+    ) -> tuple[Float[Tensor, "*batch action"], Float[Tensor, "*batch"]]:
+        """Action logits and values."""
+        return self.action_logits(features), self.values(features)
+
+    def forward(
+        self,
+        obs: Float[Tensor, "step env obs"],
+        hidden: Float[Tensor, "layer env hidden"],
+        masks: Float[Tensor, "mask env hidden"] | None = None,
+    ) -> tuple[Float[Tensor, "step env action"], Float[Tensor, "step env"], Float[Tensor, "layer env hidden"]]:
+        """Action logits, values and the next recurrent state; arguments and errors as for `trunk`."""
+        features, after = self.trunk(obs, hidden, masks)
+        return *self.heads(features), after
+
+    def actor_parameters(self) -> list[nn.Parameter]:
+        """Parameters of encoder, GRU and policy head."""
+        return [p for part in (self.encoder, self.gru, self.policy_head) for p in part.parameters()]
+
+    def critic_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the value head."""
+        return list(self.value_head.parameters())
+
+    def _initialise(self, generator: torch.Generator | None) -> None:
+        gains = {self.policy_head[-1]: 0.01, self.value_head[-1]: 0.1}
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.orthogonal_(module.weight, gains.get(module, 2**0.5), generator=generator)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, GruLayer):
+                for weight in (module.weight_ih_l0, module.weight_hh_l0):
+                    for gate in weight.data.chunk(3):
+                        nn.init.orthogonal_(gate, generator=generator)
+                nn.init.zeros_(module.bias_ih_l0)
+                nn.init.zeros_(module.bias_hh_l0)
+
+
+def _dense(n_in: int, n_out: int) -> tuple[nn.Module, ...]:
+    # The ReLU may overwrite its input: neither it nor the Linear before it needs that input for its derivative.
+    return nn.Linear(n_in, n_out), nn.ReLU(inplace=True), nn.LayerNorm(n_out)

@@ -1,0 +1,84 @@
+"""A tiny market on disk, with a configuration and a cache, made once for all tests that need a whole run."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import exchange_calendars
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from tactician.cli import main
+
+TINY = {
+    "universe": {"first": ["AAA", "BBB"], "second": ["CCC"], "third": ["DDD", "CASH"]},
+    "train_until": "2012-12-31",
+    "validation_until": "2013-06-28",
+    "cash_rate": 0.01,
+    "hidden_dim": 16,
+    "n_gru_layers": 1,
+    "n_envs": 8,
+    "n_steps": 32,
+    "episode_length": 32,
+    "batch_size": 64,
+    "ppo_epochs": 2,
+    "critic_epochs": 1,
+    "validate_every": 2,
+    "timesteps": 600,
+    "device": "cpu",
+}
+
+
+def synthetic_bars(symbols=("AAA", "BBB", "CCC", "DDD"), first="2010-01-04", last="2013-12-31", seed=0) -> pd.DataFrame:
+    """Random-walk bars on real sessions, tidy long."""
+    sessions = exchange_calendars.get_calendar("XNYS", start=first, end=last).sessions
+    rng = np.random.default_rng(seed)
+    frames = []
+    for k, symbol in enumerate(symbols):
+        close = 50 * np.exp(np.cumsum(rng.normal(3e-4, 0.012, len(sessions))))
+        frames.append(
+            pd.DataFrame(
+                {
+                    "date": sessions,
+                    "symbol": symbol,
+                    "open": close * 0.999,
+                    "high": close * 1.01,
+                    "low": close * 0.99,
+                    "close": close,
+                    "adj_close": close,
+                    "volume": 1e6 * (k + 1),
+                }
+            )
+        )
+    return pd.concat(frames).sort_values(["date", "symbol"], kind="stable").reset_index(drop=True)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Path of a configuration whose bars and market cache exist."""
+    folder = tmp_path_factory.mktemp("tiny")
+    synthetic_bars().to_parquet(folder / "bars.parquet")
+    settings = {
+        **TINY,
+        "bars": str(folder / "bars.parquet"),
+        "cache_path": str(folder / "cache.pt"),
+        "checkpoint_dir": str(folder / "run"),
+    }
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    assert main(["build-cache", "--config", str(path)]) == 0
+    return path
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command that must be refused; its one sentence."""
+
+    def run(*words: str) -> str:
+        assert main(list(words)) == 2
+        said = capsys.readouterr().err.strip()
+        assert "Traceback" not in said and len(said.splitlines()) == 1, said
+        return said
+
+    return run

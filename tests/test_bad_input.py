@@ -1,0 +1,138 @@
+"""A user's mistake: one sentence that names it, exit code 2, nothing half-written."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from tactician.cli import main
+from tests.conftest import synthetic_bars
+
+
+def with_bars(tiny: Path, folder: Path, frame: pd.DataFrame) -> tuple[str, Path]:
+    """A configuration like the tiny one, with other bars and a cache that does not exist yet."""
+    frame.to_csv(folder / "bars.csv", index=False)
+    settings = yaml.safe_load(tiny.read_text()) | {
+        "bars": str(folder / "bars.csv"),
+        "cache_path": str(folder / "out" / "cache.pt"),
+    }
+    (folder / "c.yaml").write_text(yaml.safe_dump(settings))
+    return str(folder / "c.yaml"), folder / "out"
+
+
+def broken(rows: slice | int, **values: float) -> pd.DataFrame:
+    frame = synthetic_bars()
+    for column, value in values.items():
+        frame.loc[rows, column] = value
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("frame", "name"),
+    [
+        (lambda: broken(100, close=np.nan), "AAA 2010-02-09 has no finite close [non_finite_price]"),
+        (
+            lambda: broken(101, adj_close=-3.0),
+            "BBB 2010-02-09 has a adj_close that is not positive [non_positive_price]",
+        ),
+        (lambda: pd.concat([synthetic_bars(), synthetic_bars().iloc[-1:]]), "[duplicate_rows]"),
+        (lambda: synthetic_bars().iloc[::-1], "[out_of_order]"),
+        (lambda: synthetic_bars().iloc[:0], "is empty"),
+        (lambda: synthetic_bars().drop(columns="close"), "has no column 'close'"),
+        (lambda: synthetic_bars(symbols=("AAA",)), "has no bars of BBB, CCC, DDD"),
+        (lambda: synthetic_bars(last="2010-11-30"), "sessions are too few"),
+    ],
+)
+def test_broken_bars_are_refused_and_leave_no_cache(tiny, tmp_path, refused, frame, name):
+    config, out = with_bars(tiny, tmp_path, frame())
+    said = refused("build-cache", "--config", config)
+    assert name.replace("[out_of_order]", "(out_of_order)") in said or name in said, said
+    assert str(tmp_path / "bars.csv") in said
+    assert not out.exists()
+
+
+def test_one_asset_is_not_a_portfolio(tiny, tmp_path, refused):
+    config, out = with_bars(tiny, tmp_path, synthetic_bars(symbols=("AAA",)))
+    settings = yaml.safe_load(Path(config).read_text()) | {"universe": {"only": ["AAA"]}}
+    Path(config).write_text(yaml.safe_dump(settings))
+    assert "[one_asset]" in refused("build-cache", "--config", config)
+    assert not out.exists()
+
+
+def test_unreadable_bars(tiny, tmp_path, refused):
+    (tmp_path / "noise.parquet").write_bytes(os.urandom(2000))
+    for bars in (tmp_path / "noise.parquet", tmp_path / "nowhere.csv", tmp_path):
+        assert str(bars) in refused(
+            "build-cache", "--config", str(tiny), "--bars", str(bars), "--cache-path", str(tmp_path / "c.pt")
+        )
+    assert not (tmp_path / "c.pt").exists()
+
+
+def test_a_missing_cache_says_which_command_makes_it(tiny, tmp_path, refused):
+    said = refused("train", "--config", str(tiny), "--cache-path", str(tmp_path / "none.pt"))
+    assert f"python src/apps/build_cache.py --config {tiny}" in said and "none.pt" in said
+
+
+def test_a_cache_built_from_other_settings_is_refused(tiny, refused):
+    said = refused("train", "--config", str(tiny), "--cash-rate", "0.5")
+    assert "cash_rate = 0.01, but 0.5 is asked for" in said and "--cash-rate 0.5" in said
+
+
+def test_flags_that_contradict_one_another(tiny, refused):
+    assert "--verbose and --quiet" in refused("train", "--config", str(tiny), "-v", "-q")
+    assert "--json goes with --dry-run" in refused("train", "--config", str(tiny), "--json")
+    assert "n_steps (48) and episode_length (32)" in refused("train", "--config", str(tiny), "--n-steps", "48")
+
+
+def test_flags_that_are_not_there(tiny, refused):
+    assert "--make-money is no flag" in refused("train", "--config", str(tiny), "--make-money")
+    assert "no verb 'trade-live'" in refused("trade-live")
+
+
+def test_impossible_flag_values_end_with_code_2(tiny, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--config", str(tiny), "--hidden-dim", "wide"])
+    assert stop.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_flag_out_of_range_is_named(tiny, refused):
+    assert "'dropout' cannot be 1.5" in refused("train", "--config", str(tiny), "--dropout", "1.5")
+
+
+def test_a_range_with_too_few_sessions_for_an_episode(tiny, refused):
+    said = refused("train", "--config", str(tiny), "--episode-length", "1024", "--n-steps", "1024")
+    assert "too few for one episode of 1024" in said and "train_until" in said
+
+
+def test_an_empty_test_range(tiny, refused):
+    assert "The test range has 0 sessions" in refused(
+        "train", "--config", str(tiny), "--validation-until", "2014-01-31"
+    )
+
+
+def test_an_unwritable_output_folder(tiny, tmp_path, refused):
+    (tmp_path / "file").write_text("in the way")
+    said = refused("train", "--config", str(tiny), "--checkpoint-dir", str(tmp_path / "file" / "run"))
+    assert "Cannot write" in said and "--checkpoint-dir" in said
+    said = refused("build-cache", "--config", str(tiny), "--cache-path", str(tmp_path / "file" / "c.pt"))
+    assert "Cannot write" in said
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_device_that_is_not_there(tiny, refused):
+    assert "--device cuda:99 is not available" in refused("train", "--config", str(tiny), "--device", "cuda:99")
+
+
+def test_a_static_table_without_enough_groups(tiny, tmp_path, refused):
+    settings = yaml.safe_load(tiny.read_text()) | {"universe": {"all": ["AAA", "BBB", "CCC", "DDD"]}}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings))
+    assert "universe" in refused("train", "--config", str(tmp_path / "c.yaml"), "--regimes", "static")
+
+
+def test_a_session_that_is_not_in_the_market(tiny, refused):
+    assert "no session" in refused("costs", "--config", str(tiny), "--on", "2012-12-25")
+    assert "is no date" in refused("costs", "--config", str(tiny), "--on", "yesterday")
