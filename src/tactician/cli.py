@@ -5,6 +5,7 @@ Flags are the fields of `tactician.config.Config`. Heavy libraries are imported 
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, make_dataclass
@@ -100,6 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"tactician {verb}: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read the output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print(f"tactician {verb}: interrupted.", file=sys.stderr)
         return 130
@@ -253,6 +257,12 @@ def _print_plan(content: dict[str, Any], as_json: bool) -> None:
         if isinstance(value, list):
             value = ", ".join(value)
         elif isinstance(value, dict):
-            value = "\n".join(f"{name}: {part}" for name, part in value.items())
+            value = "\n".join(f"{name}: {_plain(part)}" for name, part in value.items())
         table.add_row(key, f"{value:,}" if isinstance(value, int) else str(value))
     Console().print(table)
+
+
+def _plain(part: Any) -> str:
+    if isinstance(part, dict):
+        return f"{part['first']} to {part['last']}, {part['sessions']:,} sessions"
+    return f"{part:,}"

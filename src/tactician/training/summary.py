@@ -84,6 +84,7 @@ def _performance_table(result: Evaluation) -> Table:
     table = Table(
         title=f"Held-out test range {result.first} to {result.last}\n{sessions} sessions, per year, net of costs",
         box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),  # fits 80 columns
     )
     table.add_column("", no_wrap=True)
     for heading in ("Return", "Volatility", "Sharpe ± s.e.", "Drawdown", "Turnover", "Costs"):
