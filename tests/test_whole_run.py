@@ -160,7 +160,9 @@ def test_costs_as_table_and_as_json(tiny, capsys):
 
 @pytest.mark.parametrize("verb", ["train", "build_cache", "costs"])
 def test_scripts_and_console_verbs_are_the_same(verb):
-    script = subprocess.run([sys.executable, f"src/apps/{verb}.py", "--help"], capture_output=True, text=True, check=True)
+    script = subprocess.run(
+        [sys.executable, f"src/apps/{verb}.py", "--help"], capture_output=True, text=True, check=True
+    )
     module = subprocess.run(
         [sys.executable, "-c", "from tactician.cli import main; main()", verb.replace("_", "-"), "--help"],
         capture_output=True,

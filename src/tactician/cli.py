@@ -19,6 +19,8 @@ from tactician.errors import UserError
 
 if TYPE_CHECKING:
     from tactician.environment import MarketTensors
+    from tactician.training.processes import Process
+    from tactician.training.progress import Reporter
     from tactician.training.setup import Setup
 
 DEFAULT_CONFIG = Path("configs/rl_v2_multi_asset.yaml")
@@ -51,6 +53,10 @@ class TrainArguments:
 
     settings: _Settings
     config_file: _ConfigFile = DEFAULT_CONFIG
+    resume: bool = False
+    """Go on from the newest checkpoint of the run's folder, if there is one; the duration is the total."""
+    checkpoint: Path | None = None
+    """Go on from this checkpoint."""
     dry_run: bool = False
     """Print the plan and stop."""
     as_json: _Json = False
@@ -123,22 +129,69 @@ def _train(words: list[str]) -> int:
         raise UserError(
             "--json goes with --dry-run; a run writes its figures to summary.json in the checkpoint folder."
         )
+    from tactician.training.processes import SINGLE, join, launch, under_launcher
+    from tactician.training.progress import Reporter, Verbosity
+
+    verbosity: Verbosity = "quiet" if arguments.quiet else "verbose" if arguments.verbose else "normal"
+    if under_launcher() and not arguments.dry_run:
+        with join(config.device) as process:
+            reporter = Reporter(verbosity, silent=not process.leads)
+            return _run(arguments, config, reporter, process)
+    reporter = Reporter(verbosity, silent=arguments.as_json)
+    if config.multi_gpu:
+        n_gpus = _gpus(config.device)
+        if n_gpus > 1 and not arguments.dry_run:
+            return launch(["train", *words], n_gpus)
+        reporter.warn(
+            f"--multi-gpu: this machine has {n_gpus or 'no'} GPU{'' if n_gpus == 1 else 's'}; one process is used."
+        )
+    return _run(arguments, config, reporter, SINGLE)
+
+
+def _run(arguments: TrainArguments, config: Config, reporter: "Reporter", process: "Process") -> int:
+    from tactician.training.interruption import Interrupted, Interruption
     from tactician.training.loop import train
-    from tactician.training.progress import Reporter
+    from tactician.training.resume import find_checkpoint, resume, saved_normaliser
     from tactician.training.setup import load_cached_market, plan, prepare_run
+    from tactician.training.state import first_train_state
     from tactician.training.summary import print_summary
 
-    reporter = Reporter("quiet" if arguments.quiet else "verbose" if arguments.verbose else "normal")
     market = load_cached_market(config, _rebuild_command(arguments.config_file, config))
-    setup = prepare_run(config, market)
+    found = None
+    if arguments.resume or arguments.checkpoint or process.restarts:
+        found = find_checkpoint(config, arguments.checkpoint if not process.restarts else None, reporter)
+    setup = prepare_run(config, market, normaliser=saved_normaliser(found[1]) if found else None, process=process)
+    for note in setup.notes:
+        reporter.warn(note)
     if arguments.dry_run:
         _print_plan(plan(setup), arguments.as_json)
         return 0
     for finding in market.findings:
         reporter.debug(f"market: {finding}")
     _announce(setup, reporter)
-    print_summary(train(setup, reporter), reporter, _next_commands(arguments.config_file, config))
+    with Interruption() as stop:
+        state = resume(setup, *found, reporter) if found else first_train_state(setup)
+        try:
+            summary = train(setup, state, reporter, stop)
+        except Interrupted as end:
+            reporter.say(f"  Stopped and saved {end.path}. Go on with: {_resume_command(arguments, config)}")
+            return end.exit_code
+    print_summary(summary, reporter, _next_commands(arguments.config_file, config))
     return 0
+
+
+def _gpus(device: str) -> int:
+    import torch
+
+    return torch.cuda.device_count() if device != "cpu" else 0
+
+
+def _resume_command(arguments: TrainArguments, config: Config) -> str:
+    in_file = load_config(arguments.config_file)
+    words = f"python src/apps/train.py --config {arguments.config_file}{_expanded_flags(config)} --resume"
+    if config.checkpoint_dir != in_file.checkpoint_dir:
+        words += f" --checkpoint-dir {config.checkpoint_dir}"
+    return words + "  (with the flags of this run)"
 
 
 def _build_cache(words: list[str]) -> int:
@@ -234,12 +287,18 @@ def _next_commands(config_file: Path, config: Config) -> list[str]:
     ]
 
 
-def _announce(setup: "Setup", reporter: Any) -> None:
+def _announce(setup: "Setup", reporter: "Reporter") -> None:
     market: MarketTensors = setup.environment.market
+    memory = setup.memory.as_dict(setup.sizes)
     reporter.note(
         f"  {len(market.symbols)} assets and CASH, {market.regimes.n_actions} regimes ({market.regimes.kind}), "
         f"{len(setup.splits['train']):,} training sessions from {market.date_of(setup.splits['train'].start)}, "
-        f"{setup.n_envs:,} environments on {setup.device}"
+        f"{setup.sizes.n_envs:,} environments on {setup.device}"
+    )
+    reporter.note(
+        f"  Memory: {memory['predicted_gb']:.2f} GB of {memory['budget_gb']:.1f} GB planned, "
+        f"{memory['held_bytes_per_sample']:.0f} bytes per sample (the specification's formula: "
+        f"{setup.memory.formula_bytes_per_sample} × {memory['overhead']})"
     )
     if market.findings:
         reporter.note(f"  {len(market.findings)} findings about the data, kept in summary.json (shown with --verbose)")

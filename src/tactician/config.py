@@ -70,7 +70,7 @@ class Config(BaseModel):
 
     # -- environment -------------------------------------------------------------------------------------------------
     n_envs: PositiveInt | None = None
-    """Simulated portfolios in parallel; default: 16384 on a GPU, 512 on a CPU."""
+    """Simulated portfolios in parallel; default: 16384 on a GPU (65536 with high_vram, 8192 with low_vram), 512 on a CPU."""
     portfolios_per_window: PositiveInt = 1
     """Portfolios that live through the same days; n_envs is a multiple of it."""
     episode_length: PositiveInt = 256
@@ -87,10 +87,11 @@ class Config(BaseModel):
     """Dropout after the encoder and between GRU layers; one mask a portfolio and iteration, none in evaluation."""
 
     # -- learning ----------------------------------------------------------------------------------------------------
-    n_steps: PositiveInt = 256
-    """Sessions that each portfolio lives through in one iteration; divides or is a multiple of episode_length."""
-    batch_size: PositiveInt = 8192
-    """Samples in a minibatch, made of whole sequences."""
+    n_steps: PositiveInt | None = None
+    """Sessions that each portfolio lives through in one iteration; divides or is a multiple of episode_length; default: 256
+    (512 with high_vram)."""
+    batch_size: PositiveInt | None = None
+    """Samples in a minibatch, made of whole sequences; default: 8192 (65536 with high_vram)."""
     ppo_epochs: PositiveInt = 4
     """Passes over the rollout in which actor and critic learn together."""
     critic_epochs: Annotated[int, Field(ge=0)] = 4
@@ -126,7 +127,31 @@ class Config(BaseModel):
     device: str = "auto"
     """'cpu', 'cuda', 'cuda:1' …; auto takes a GPU where there is one."""
     validate_every: PositiveInt = 5
-    """Iterations between two passes over the validation range (the last iteration always has one)."""
+    """Iterations between two passes over the validation range (the end of a run always has one)."""
+    best_by: Literal["growth", "score"] = "growth"
+    """What picks the best model on the validation range: log growth net of costs, or the model score (docs/score.md)."""
+    save_every: PositiveInt | None = None
+    """Iterations between two checkpoints; default: as many as take about two minutes."""
+    keep_checkpoints: PositiveInt = 3
+    """Periodic checkpoints that are kept (best, final and interrupted ones always are)."""
+    max_dropped_updates: PositiveInt = 16
+    """Stop, with the state saved, after this many updates in a row whose loss or gradient was not finite."""
+
+    # -- hardware ----------------------------------------------------------------------------------------------------
+    amp: bool = False
+    """Mixed precision: forward passes in 16 bits where the hardware has units for it."""
+    amp_dtype: Literal["auto", "bf16", "fp16"] = "auto"
+    """16-bit format of --amp; auto takes bf16 where the hardware has it, else fp16 with scaled losses."""
+    multi_gpu: bool = False
+    """One process per GPU of this machine (under torchrun: as many as it starts)."""
+    high_vram: bool = False
+    """Sizes for GPUs of 50 GB and more: 65536 environments, 512 steps, minibatches of 65536."""
+    low_vram: bool = False
+    """Sizes for a GPU of 8 GB: 8192 environments."""
+    max_vram_gpu0: PositiveFloat = 45.0
+    """GB of the first GPU's memory that a run may take."""
+    max_vram_gpu1: PositiveFloat = 20.0
+    """GB of every other GPU's memory that a run may take."""
     checkpoint_dir: Path
     """Folder for all that a run writes: models, metrics, TensorBoard files, summary."""
 
@@ -216,8 +241,10 @@ def check_consistency(config: Config, source: str) -> None:
     Raises:
         UserError: names both keys.
     """
-    longer, shorter = max(config.n_steps, config.episode_length), min(config.n_steps, config.episode_length)
-    if longer % shorter:
+    if config.high_vram and config.low_vram:
+        raise UserError(f"{source}: high_vram and low_vram contradict one another; choose one of them.")
+    n_steps = config.n_steps or config.episode_length
+    if max(n_steps, config.episode_length) % min(n_steps, config.episode_length):
         raise UserError(
             f"{source}: n_steps ({config.n_steps}) and episode_length ({config.episode_length}) must divide one "
             "another, so that an episode ends where a sequence ends; change one of them."

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -7,17 +8,63 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor
 
 from tactician.errors import UserError
 
+_SEAL = "content_sha256"
+
 
 def save_tensors(content: Mapping[str, Any], path: Path) -> None:
-    """``torch.save`` a mapping of tensors and plain values atomically.
+    """``torch.save`` a mapping of tensors and plain values atomically, with a checksum of what it holds.
 
     Raises:
         UserError: see `write_atomically`.
     """
-    write_atomically(path, lambda file: torch.save(dict(content), file))
+    sealed = {**content, _SEAL: checksum(content)}
+    write_atomically(path, lambda file: torch.save(sealed, file))
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """Read such a mapping on the CPU; no code in the file is run, and a flipped bit is found.
+
+    A mapping without a checksum, from another program, is returned as it is.
+
+    Raises:
+        Exception: of many kinds (torch's choice), if the file is damaged; ValueError if the content does not match its
+            checksum or is no mapping.
+    """
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict):
+        raise ValueError("not a mapping")
+    seal = content.pop(_SEAL, None)
+    if seal is not None and seal != checksum(content):
+        raise ValueError("the content does not match its checksum")
+    return content
+
+
+def checksum(content: Any) -> str:
+    """sha256 of nested mappings, sequences, tensors and plain values: names, types, shapes and every byte."""
+    digest = hashlib.sha256()
+    _feed(digest, content)
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, x: Any) -> None:
+    if isinstance(x, Tensor):
+        digest.update(f"tensor {x.dtype} {tuple(x.shape)}".encode())
+        digest.update(x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    elif isinstance(x, Mapping):
+        digest.update(f"mapping {len(x)}".encode())
+        for key, value in x.items():
+            digest.update(repr(key).encode())
+            _feed(digest, value)
+    elif isinstance(x, list | tuple):
+        digest.update(f"sequence {len(x)}".encode())
+        for value in x:
+            _feed(digest, value)
+    else:
+        digest.update(f"{type(x).__name__} {x!r}".encode())
 
 
 def save_text(text: str, path: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tactician.learning.advantages import explained_variance, generalised_advantages
+from tactician.learning import explained_variance, generalised_advantages
 
 
 def column(*values: float) -> torch.Tensor:
@@ -61,9 +61,17 @@ def test_lambda_one_is_monte_carlo_and_lambda_zero_is_one_step():
 
 
 def test_explained_variance():
-    targets = torch.tensor([1.0, 2.0, 3.0, 4.0])
-    assert explained_variance(targets, targets) == 1
-    assert explained_variance(torch.zeros(4), targets) == 0
+    targets = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+
+    def of(*values: float) -> float:
+        v = torch.tensor([values])
+        return float(explained_variance(v, targets - v))
+
+    assert of(1, 2, 3, 4) == 1
+    assert of(0, 0, 0, 0) == 0
     # Errors (0.5, −0.5, −0.5, 0.5) have variance 0.25; the targets have 1.25.
-    assert explained_variance(torch.tensor([0.5, 2.5, 3.5, 3.5]), targets) == pytest.approx(1 - 0.25 / 1.25)
-    assert explained_variance(torch.tensor([1.0, 5.0]), torch.tensor([2.0, 2.0])) == 0
+    assert of(0.5, 2.5, 3.5, 3.5) == pytest.approx(1 - 0.25 / 1.25)
+    assert explained_variance(torch.tensor([[1.0, 5.0]]), torch.tensor([[1.0, -3.0]])) == 0  # constant targets
+    # Samples that do not count do not count.
+    valid = torch.tensor([[True, True, False]])
+    assert explained_variance(torch.tensor([[1.0, 2.0, 9.0]]), torch.tensor([[0.0, 0.0, 7.0]]), valid) == 1

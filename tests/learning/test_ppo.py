@@ -6,8 +6,25 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tactician.learning import collect_rollout, make_learner, minibatches, policy_loss, prepare, sample_action, update
+from tactician.environment import Stream, permutation
+from tactician.learning import (
+    ALONE,
+    collect_rollout,
+    make_learner,
+    minibatches,
+    policy_loss,
+    prepare,
+    sample_action,
+    update,
+)
+from tactician.learning.ppo import Guard, _critic_epochs, _value_losses
+from tactician.learning.sequences import Dealer
 from tests.learning.test_ratio_is_one import HYPER, make_run
+
+
+def critic_epochs(learner, data, hyper):
+    dealer = Dealer(1, 0, len(data), len(data), len(data.obs), hyper.batch_size, 0, 0, ALONE)
+    _critic_epochs(learner, data, hyper, dealer, Guard(torch.device("cpu")), lambda *_: None)
 
 
 def snapshot(policy):
@@ -37,13 +54,7 @@ def test_critic_epochs_change_the_value_head_alone():
     hyper = replace(HYPER, ppo_epochs=0, critic_epochs=3)
     before = snapshot(policy)
     # ppo_epochs = 0 is not a setting; here it isolates the critic's part.
-    from tactician.learning.ppo import _critic_epochs
-    from tactician.learning.advantages import generalised_advantages
-
-    advantages = generalised_advantages(
-        rollout.rewards, rollout.values, rollout.next_values, rollout.continues, 0.99, 0.95
-    )
-    _critic_epochs(make_learner(policy, hyper), prepare(rollout, advantages), hyper, 0, 0, lambda *_: None)
+    critic_epochs(make_learner(policy, hyper), prepare(rollout, rollout.rewards), hyper)
     owned = {id(p) for p in policy.critic_parameters()}
     for name, parameter in policy.named_parameters():
         assert torch.equal(parameter, before[name]) == (id(parameter) not in owned), name
@@ -58,20 +69,15 @@ def test_critic_epochs_on_stored_features_equal_epochs_through_the_whole_network
         data = prepare(rollout, rollout.rewards)
         learner = make_learner(policy, hyper)
         if cached:
-            from tactician.learning.ppo import _critic_epochs
-
-            _critic_epochs(learner, data, hyper, 0, 0, lambda *_: None)
+            critic_epochs(learner, data, hyper)
         else:
-            from tactician.environment import Stream, permutation
-            from tactician.learning.ppo import _value_loss
-
             for epoch in (1, 2):
                 order = permutation(len(data), 0, Stream.MINIBATCH, 0, -epoch, device=torch.device("cpu"))
                 for index in minibatches(len(data), len(data.obs), hyper.batch_size, order):
                     batch = data.take(index)
                     _, values, _ = policy(batch.obs, batch.first_hidden, batch.masks)
                     learner.critic_optimiser.zero_grad()
-                    _value_loss(policy, values, batch).backward()
+                    _value_losses(policy, values, batch).mean().backward()
                     torch.nn.utils.clip_grad_norm_(policy.critic_parameters(), hyper.max_grad_norm)
                     learner.critic_optimiser.step()
         results.append(torch.cat([p.flatten() for p in policy.critic_parameters()]).detach())
@@ -83,7 +89,7 @@ def test_joint_epochs_move_actor_and_critic():
     rollout, _, _ = collect_rollout(env, policy, state, hidden, n_steps=32, seed=0, iteration=0)
     before = snapshot(policy)
     metrics = update(make_learner(policy, HYPER), rollout, HYPER, seed=0, iteration=0)
-    moved = {name: float((p - before[name]).abs().max()) for name, p in policy.named_parameters()}
+    moved = {name: float((p - before[name]).detach().abs().max()) for name, p in policy.named_parameters()}
     assert all(distance > 0 for distance in moved.values()), moved
     assert all(value.isfinite() for value in metrics.values())
 

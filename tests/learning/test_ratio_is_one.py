@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tactician.environment import OBS_DIM, Environment, first_state
+from tactician.environment import OBS_DIM, Environment, assemble, first_state
 from tactician.learning import Hyperparameters, collect_rollout, make_learner, prepare, update
 from tactician.policy import ActorCritic
 from tactician.portfolio.frictions import Frictions
@@ -57,7 +57,7 @@ def test_replayed_log_probabilities_and_values_equal_the_rollouts(dropout, n_ste
         data = prepare(rollout, torch.zeros_like(rollout.rewards))
         with torch.no_grad():
             logits, values, _ = policy(data.obs, data.first_hidden, data.masks)
-        log_prob = logits.log_softmax(-1).gather(-1, data.actions[..., None])[..., 0]
+        log_prob = logits.log_softmax(-1).gather(-1, data.actions[..., None].long())[..., 0]
         ratio = (log_prob - data.log_probs).exp()
         assert (ratio - 1).abs().max() <= 1e-5
         assert torch.allclose(values, data.targets, atol=1e-4)  # with zero advantages the targets are the values
@@ -79,7 +79,7 @@ def test_other_masks_would_break_it():
     data = prepare(rollout, torch.zeros_like(rollout.rewards))
     with torch.no_grad():
         logits, _, _ = policy(data.obs, data.first_hidden, data.masks.roll(1, dims=1))
-    log_prob = logits.log_softmax(-1).gather(-1, data.actions[..., None])[..., 0]
+    log_prob = logits.log_softmax(-1).gather(-1, data.actions[..., None].long())[..., 0]
     assert ((log_prob - data.log_probs).exp() - 1).abs().max() > 1e-2
 
 
@@ -99,7 +99,7 @@ def test_next_values_are_read_before_the_restart_without_advancing_the_state():
     for t in range(32):
         replayed, _ = step(env, replayed, rollout.actions[t])
     with torch.no_grad():
-        _, _, h = policy(rollout.obs[:32], hidden)
+        _, _, h = policy(assemble(rollout.market, rollout.day, rollout.portfolio)[:32], hidden)
         _, value, _ = policy(observe(env, replayed)[None], h)
     assert torch.allclose(value[0], rollout.next_values[31], atol=1e-5)
 

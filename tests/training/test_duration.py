@@ -25,7 +25,7 @@ CONFIG = Path("configs/rl_v2_multi_asset.yaml")
     ],
 )
 def test_conversion_and_priority(given, expected):
-    assert total_timesteps(load_config(CONFIG, given), n_envs=2048) == expected
+    assert total_timesteps(load_config(CONFIG, given), n_envs=2048, n_steps=256) == expected
 
 
 @given(total=st.integers(1, 5000), windows=st.integers(1, 8), per_window=st.integers(1, 4), n_steps=st.integers(1, 40))

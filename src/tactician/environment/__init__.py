@@ -19,9 +19,12 @@ from tactician.environment.observation import (
     MAX_REGIMES,
     OBS_DIM,
     OBSERVATION_NAMES,
+    assemble,
     fit_normaliser,
     normalise,
     observe,
+    observe_portfolio,
+    observed_day,
 )
 
 __all__ = [
@@ -36,6 +39,7 @@ __all__ = [
     "MarketTensors",
     "Outcome",
     "Stream",
+    "assemble",
     "build_market_tensors",
     "first_state",
     "fit_normaliser",
@@ -43,6 +47,8 @@ __all__ = [
     "narrow",
     "normalise",
     "observe",
+    "observe_portfolio",
+    "observed_day",
     "permutation",
     "portfolio_index",
     "restart_finished",

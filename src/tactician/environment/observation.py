@@ -6,7 +6,7 @@ docs/features.md lists every entry.
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from tactician.environment.environment import Environment, EnvState
@@ -55,17 +55,33 @@ def normalise(market: MarketTensors, mean: Float[Tensor, " feature"], std: Float
 
 
 def observe(env: Environment, state: EnvState) -> Float[Tensor, "env 64"]:
-    """The observation of every environment for the decision at its window's day; uses sessions ≤ day − 1 only.
+    """The observation of every environment for the decision at its window's day; uses sessions ≤ day − 1 only."""
+    day = observed_day(env, state)
+    return assemble(env.market, day, observe_portfolio(env, state, day))
+
+
+def observed_day(env: Environment, state: EnvState) -> Int64[Tensor, " env"]:
+    """Row of the market that each environment is shown.
 
     A state may lie one session beyond the market's last row, where an episode that ends there is bootstrapped; it is
     shown the last row.
     """
     day = state.day.repeat_interleave(env.portfolios_per_window) if env.portfolios_per_window > 1 else state.day
-    day = day.clamp(max=env.market.n_days - 1)
-    return torch.cat([env.market.features[day], _portfolio_features(env, state, day)], dim=1)
+    return day.clamp(max=env.market.n_days - 1)
 
 
-def _portfolio_features(env: Environment, state: EnvState, day: Tensor) -> Float[Tensor, "env 20"]:
+def assemble(
+    market: MarketTensors, day: Int[Tensor, "*batch"], portfolio: Float[Tensor, "*batch 20"]
+) -> Float[Tensor, "*batch 64"]:
+    """The observation from its two parts: the row of the market and the entries of the portfolio.
+
+    Who stores many observations stores the parts: 84 bytes instead of 256, since the market's entries are looked up.
+    """
+    return torch.cat([market.features[day], portfolio], dim=-1)
+
+
+def observe_portfolio(env: Environment, state: EnvState, day: Int64[Tensor, " env"]) -> Float[Tensor, "env 20"]:
+    """The portfolio's entries of the observation."""
     market = env.market
     weights = state.holdings / state.holdings.sum(-1, keepdim=True)
     risky = weights[:, :-1]

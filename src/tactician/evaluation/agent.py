@@ -1,12 +1,13 @@
 """The agent over one range: a single deterministic pass, beside the baselines, through the same ledger."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from tactician.environment import Environment, first_state, observe, step
+from tactician.environment import HOLD, Environment, first_state, observe, step
 from tactician.evaluation.backtest import (
     Path,
     Performance,
@@ -33,6 +34,10 @@ class Evaluation:
     """Of that difference."""
     regime_use: dict[str, float]
     """Share of sessions that the agent chose each regime."""
+    trade_return: float
+    """Mean simple net return of the agent's closed trades; 0 without one."""
+    win_rate: float
+    """Share of them with a gain; 0 without one."""
     path: Path
     """Strategies in the order of ``performances``."""
 
@@ -56,6 +61,8 @@ class Evaluation:
             "growth_beyond_equal_weight_standard_error": self.standard_error,
             "verdict": self.verdict,
             "regime_use": self.regime_use,
+            "trade_return": self.trade_return,
+            "win_rate": self.win_rate,
         }
 
 
@@ -99,6 +106,7 @@ def evaluate(env: Environment, policy: ActorCritic, rows: range) -> Evaluation:
         env.portfolio_value,
     )
     gap, error = difference(path, 0, 1)
+    trades = closed_trades(actions, path.growth[:, 0])
     use = torch.bincount(actions, minlength=market.regimes.n_actions).double() / len(actions)
     return Evaluation(
         first=str(market.date_of(rows.start)),
@@ -107,5 +115,24 @@ def evaluate(env: Environment, policy: ActorCritic, rows: range) -> Evaluation:
         growth_beyond_equal_weight=gap,
         standard_error=error,
         regime_use=dict(zip(market.regimes.names, use.tolist(), strict=True)),
+        trade_return=float(trades.mean()) if len(trades) else 0.0,
+        win_rate=float((trades > 0).double().mean()) if len(trades) else 0.0,
         path=path,
     )
+
+
+def closed_trades(actions: Int64[Tensor, " step"], growth: Float[Tensor, " step"]) -> Float[Tensor, " trade"]:
+    """Simple net returns of the trades that ended: from a move into a regime until before the move into another one.
+
+    Args:
+        actions: regime of each session; HOLD goes on with the regime before.
+        growth: log growth of each session, net of cost.
+    """
+    returns, regime, total = [], HOLD, 0.0
+    for action, step_growth in zip(actions.tolist(), growth.tolist(), strict=True):
+        if action not in (HOLD, regime):
+            if regime != HOLD:
+                returns.append(math.expm1(total))
+            regime, total = action, 0.0
+        total += step_growth
+    return torch.tensor(returns, dtype=torch.float64)

@@ -1,19 +1,28 @@
-"""The algorithm: rollout, advantages, PPO loss, two optimisers, critic epochs."""
+"""The algorithm: rollout, advantages, PPO loss, two optimisers, critic epochs, precision, processes."""
 
-from tactician.learning.advantages import explained_variance, generalised_advantages
-from tactician.learning.ppo import Hyperparameters, Learner, make_learner, minibatches, policy_loss, prepare, update
+from tactician.learning.advantages import generalised_advantages
+from tactician.learning.collective import ALONE, Collective
+from tactician.learning.ppo import Hyperparameters, Learner, make_learner, policy_loss, update
+from tactician.learning.precision import FULL, Precision, make_precision
 from tactician.learning.rollout import Rollout, collect_rollout, dropout_masks, sample_action
+from tactician.learning.sequences import explained_variance, minibatches, moments, prepare
 
 __all__ = [
+    "ALONE",
+    "FULL",
+    "Collective",
     "Hyperparameters",
     "Learner",
+    "Precision",
     "Rollout",
     "collect_rollout",
     "dropout_masks",
     "explained_variance",
     "generalised_advantages",
     "make_learner",
+    "make_precision",
     "minibatches",
+    "moments",
     "policy_loss",
     "prepare",
     "sample_action",

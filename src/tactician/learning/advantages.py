@@ -39,10 +39,3 @@ def generalised_advantages(
         trace = delta[t] + decay[t] * trace
         advantages[t] = trace
     return advantages
-
-
-def explained_variance(values: Float[Tensor, "..."], targets: Float[Tensor, "..."]) -> Float[Tensor, ""]:
-    """1 − Var(target − value) / Var(target): 1 is perfect, 0 no better than a constant; 0 if the targets are constant."""
-    spread = targets.var(correction=0)
-    unexplained = (targets - values).var(correction=0)
-    return torch.where(spread > 0, 1 - unexplained / spread.clamp(min=1e-30), 0.0)

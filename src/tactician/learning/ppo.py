@@ -7,23 +7,31 @@ Joint epochs minimise, over minibatches of whole sequences,
 with ρ the probability ratio, A the normalised advantage, R = A_raw + V_old the target and s the policy's value scale.
 The actor's optimiser owns encoder, GRU and policy head; the critic's owns the value head alone. So the critic epochs that
 follow leave the trunk as it is, and its features are computed once for all of them.
+
+Several processes learn as one: a minibatch is the same set of sequences however many processes hold parts of it, each
+process computes the gradient of its part of the mean, and the sum of those is clipped and applied by all alike.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from tactician.environment import Stream, permutation
-from tactician.learning.advantages import explained_variance, generalised_advantages
+from tactician.learning.advantages import generalised_advantages
+from tactician.learning.collective import ALONE, Collective
+from tactician.learning.precision import FULL, Precision, guarded_step
 from tactician.learning.rollout import Rollout
+from tactician.learning.sequences import Dealer, Sequences, explained_variance, prepare
 from tactician.policy import ActorCritic
 
 OnBatch = Callable[[str, int, int, int, int], None]
 """Called with phase ('ppo' or 'critic'), batches done, batches in all, epoch (from 1), epochs."""
+
+_SUMS = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
+_NORMS = ("actor_grad_norm", "critic_grad_norm")
 
 
 @dataclass(frozen=True)
@@ -46,72 +54,46 @@ class Hyperparameters:
 
 @dataclass(frozen=True)
 class Learner:
-    """A policy and its two optimisers; the update changes them in place."""
+    """A policy and its two optimisers, which the update changes in place, and how and with whom it computes."""
 
     policy: ActorCritic
     actor_optimiser: torch.optim.Optimizer
     critic_optimiser: torch.optim.Optimizer
+    precision: Precision = FULL
+    collective: Collective = ALONE
 
 
-@dataclass(frozen=True)
-class Sequences:
-    """A rollout as S sequences of L steps, with targets: what minibatches are cut from."""
+class Guard:
+    """Counts updates that were dropped because loss or gradient was not finite; all on the device."""
 
-    obs: Float[Tensor, "step seq obs"]
-    actions: Tensor
-    log_probs: Float[Tensor, "step seq"]
-    advantages: Float[Tensor, "step seq"]
-    targets: Float[Tensor, "step seq"]
-    weight: Float[Tensor, "step seq"] | None
-    """1 for samples that count and 0 for the others; None if all count."""
-    first_hidden: Float[Tensor, "layer seq hidden"]
-    masks: Float[Tensor, "mask seq hidden"] | None
+    def __init__(self, device: torch.device) -> None:
+        self.dropped = torch.zeros((), device=device)
+        self.in_a_row = torch.zeros((), device=device)
+        self.longest = torch.zeros((), device=device)
 
-    def __len__(self) -> int:
-        return self.obs.shape[1]
-
-    def take(self, index: Tensor) -> "Sequences":
-        """The sequences of a minibatch."""
-        return replace(self, **{name: x[:, index] for name, x in vars(self).items() if x is not None})
+    def judge(self, *figures: Tensor) -> Float[Tensor, ""]:
+        """1 if any of the scalars is not finite, else 0; remembered."""
+        bad = (~torch.stack(figures).isfinite().all()).to(torch.float32)
+        self.dropped += bad
+        self.in_a_row = (self.in_a_row + 1) * bad
+        self.longest = torch.maximum(self.longest, self.in_a_row)
+        return bad
 
 
-def make_learner(policy: ActorCritic, hyper: Hyperparameters) -> Learner:
-    """Adam for the actor and Adam for the critic, ε = 1e-5 as is usual for PPO."""
+def make_learner(
+    policy: ActorCritic, hyper: Hyperparameters, precision: Precision = FULL, collective: Collective = ALONE
+) -> Learner:
+    """Adam for the actor and Adam for the critic, ε = 1e-5 as is usual for PPO.
+
+    Fused, so that a bad step is skipped without asking the device (see `precision.guarded_step`).
+    """
+    actor, critic = policy.actor_parameters(), policy.critic_parameters()
     return Learner(
         policy,
-        torch.optim.Adam(policy.actor_parameters(), lr=hyper.actor_lr, eps=1e-5),
-        torch.optim.Adam(policy.critic_parameters(), lr=hyper.critic_lr, eps=1e-5),
-    )
-
-
-def prepare(
-    rollout: Rollout, advantages: Float[Tensor, "step env"], valid: Bool[Tensor, "step env"] | None = None
-) -> Sequences:
-    """Normalise the advantages over the whole rollout and cut it into sequences.
-
-    Args:
-        rollout: T steps of N environments.
-        advantages: raw; with the values they make the targets.
-        valid: samples that count; None for all.
-    """
-    targets = advantages + rollout.values
-    counted = advantages if valid is None else advantages[valid]
-    normal = (advantages - counted.mean()) / (counted.std(correction=0) + 1e-8)
-    chunks, layers, envs, width = rollout.first_hidden.shape
-    length = rollout.sequence_length
-
-    def cut(x: Tensor) -> Tensor:
-        return x.view(chunks, length, *x.shape[1:]).transpose(0, 1).reshape(length, chunks * envs, *x.shape[2:])
-
-    return Sequences(
-        obs=cut(rollout.obs),
-        actions=cut(rollout.actions),
-        log_probs=cut(rollout.log_probs),
-        advantages=cut(normal),
-        targets=cut(targets),
-        weight=None if valid is None else cut(valid.to(targets.dtype)),
-        first_hidden=rollout.first_hidden.transpose(0, 1).reshape(layers, chunks * envs, width),
-        masks=None if rollout.masks is None else rollout.masks.repeat(1, chunks, 1),
+        torch.optim.Adam(actor, lr=hyper.actor_lr, eps=1e-5, fused=True),
+        torch.optim.Adam(critic, lr=hyper.critic_lr, eps=1e-5, fused=True),
+        precision,
+        collective,
     )
 
 
@@ -123,6 +105,8 @@ def update(
     seed: int,
     iteration: int,
     valid: Bool[Tensor, "step env"] | None = None,
+    first_env: int = 0,
+    all_envs: int | None = None,
     on_batch: OnBatch = lambda *_: None,
 ) -> dict[str, Tensor]:
     """One iteration of learning: joint PPO epochs, then critic epochs.
@@ -134,22 +118,36 @@ def update(
         seed: of the minibatches' order.
         iteration: number of the rollout; names that order.
         valid: samples that count; None for all.
+        first_env: number of the rollout's first environment, if several processes share them.
+        all_envs: environments of all processes; None if the rollout has them all.
         on_batch: told about progress.
 
     Returns:
-        Scalar tensors on the device, none of them read here: policy_loss, value_loss, entropy, kl, clip_fraction,
-        critic_loss (last critic epoch), explained_variance (of the values with which the policy acted),
-        actor_grad_norm, critic_grad_norm, ppo_epochs.
+        Scalar tensors on the device, none of them read here, the same in every process: policy_loss, value_loss, entropy,
+        kl, clip_fraction, critic_loss (last critic epoch), explained_variance (of the values with which the policy acted),
+        actor_grad_norm, critic_grad_norm, ppo_epochs, dropped_updates, dropped_in_a_row (the longest run of them).
     """
     advantages = generalised_advantages(
         rollout.rewards, rollout.values, rollout.next_values, rollout.continues, hyper.gamma, hyper.gae_lambda
     )
-    counted = slice(None) if valid is None else valid
-    fit = explained_variance(rollout.values[counted], (advantages + rollout.values)[counted])
-    data = prepare(rollout, advantages, valid)
-    metrics = _joint_epochs(learner, data, hyper, seed, iteration, on_batch)
-    metrics["critic_loss"] = _critic_epochs(learner, data, hyper, seed, iteration, on_batch)
-    metrics["explained_variance"] = fit
+    n_envs = rollout.day.shape[1]
+    dealer = Dealer(
+        n_chunks=len(rollout.first_hidden),
+        first_env=first_env,
+        n_envs=n_envs,
+        all_envs=all_envs or n_envs,
+        length=rollout.sequence_length,
+        batch_size=hyper.batch_size,
+        seed=seed,
+        iteration=iteration,
+        collective=learner.collective,
+    )
+    data = prepare(rollout, advantages, valid, learner.collective)
+    guard = Guard(advantages.device)
+    metrics = _joint_epochs(learner, data, hyper, dealer, guard, on_batch)
+    metrics["critic_loss"] = _critic_epochs(learner, data, hyper, dealer, guard, on_batch)
+    metrics["explained_variance"] = explained_variance(rollout.values, advantages, valid, learner.collective)
+    metrics |= {"dropped_updates": guard.dropped, "dropped_in_a_row": guard.longest}
     return metrics
 
 
@@ -161,92 +159,126 @@ def policy_loss(
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage), ratio
 
 
-def minibatches(n_sequences: int, length: int, batch_size: int, order: Tensor) -> tuple[Tensor, ...]:
-    """Split sequences, in the given order, into minibatches of nearly equal size, as many as make ``batch_size`` samples."""
-    wanted = max(1, round(n_sequences * length / batch_size))
-    return torch.tensor_split(order, min(wanted, n_sequences))
-
-
 def _joint_epochs(
-    learner: Learner, data: Sequences, hyper: Hyperparameters, seed: int, iteration: int, on_batch: OnBatch
+    learner: Learner, data: Sequences, hyper: Hyperparameters, dealer: Dealer, guard: Guard, on_batch: OnBatch
 ) -> dict[str, Tensor]:
-    names = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "actor_grad_norm", "critic_grad_norm")
-    totals = torch.zeros(len(names), device=data.obs.device)
-    n_batches = 0
-    epoch = 0
+    sums = torch.zeros(len(_SUMS), device=data.day.device)
+    norms = torch.zeros(len(_NORMS), device=data.day.device)
+    n_batches, epoch = dealer.count(), 0
     for epoch in range(1, hyper.ppo_epochs + 1):
-        order = permutation(len(data), seed, Stream.MINIBATCH, iteration, epoch, device=data.obs.device)
-        batches = minibatches(len(data), len(data.obs), hyper.batch_size, order)
-        epoch_kl = torch.zeros((), device=data.obs.device)
-        for done, index in enumerate(batches, 1):
-            row = _joint_step(learner, data.take(index), hyper)
-            totals += row
-            epoch_kl += row[3] / len(batches)
-            n_batches += 1
-            on_batch("ppo", done, len(batches), epoch, hyper.ppo_epochs)
-        if hyper.target_kl is not None and bool(epoch_kl > hyper.target_kl):
+        epoch_kl = torch.zeros((), device=sums.device)
+        for done, batch in enumerate(dealer.deal(data, epoch), 1):
+            figures, lengths = _joint_step(learner, data.take(batch.index), batch.n_samples, hyper, guard)
+            sums += figures
+            norms += lengths
+            epoch_kl += figures[_SUMS.index("kl")] / n_batches
+            on_batch("ppo", done, n_batches, epoch, hyper.ppo_epochs)
+        # Every process sees the same divergence, so all of them stop or none does.
+        if hyper.target_kl is not None and bool(learner.collective.add_up(epoch_kl) > hyper.target_kl):
             break
-    means = totals / n_batches
-    return {**dict(zip(names, means.unbind(), strict=True)), "ppo_epochs": torch.tensor(float(epoch))}
+    means = learner.collective.add_up(sums) / (n_batches * max(epoch, 1))
+    metrics = dict(zip(_SUMS, means.unbind(), strict=True))
+    metrics |= zip(_NORMS, (norms / (n_batches * max(epoch, 1))).unbind(), strict=True)
+    return {**metrics, "ppo_epochs": torch.tensor(float(epoch))}
 
 
-def _joint_step(learner: Learner, batch: Sequences, hyper: Hyperparameters) -> Float[Tensor, "7"]:
-    policy = learner.policy
-    logits, values, _ = policy(batch.obs, batch.first_hidden, batch.masks)
+def _joint_step(
+    learner: Learner, batch: Sequences, n_samples: Tensor, hyper: Hyperparameters, guard: Guard
+) -> tuple[Float[Tensor, "5"], Float[Tensor, "2"]]:
+    """One step of both optimisers. Returns this process's part of the means, and the gradient norms of all."""
+    actor, critic, scaler = learner.actor_optimiser, learner.critic_optimiser, learner.precision.actor_scaler
+    actor.zero_grad(set_to_none=True)
+    critic.zero_grad(set_to_none=True)
+    loss, figures = _joint_loss(learner, batch, n_samples, hyper)
+    if len(batch):
+        scaler.scale(loss).backward()
+    parameters = (learner.policy.actor_parameters(), learner.policy.critic_parameters())
+    learner.collective.add_up_gradients(p for part in parameters for p in part)
+    if scaler.is_enabled():
+        scaler.unscale_(actor)
+        scaler.unscale_(critic)
+    norms = torch.stack([clip_grad_norm_(part, hyper.max_grad_norm) for part in parameters])
+    # One verdict for both: an update is the move of actor and critic together.
+    bad = guard.judge(norms.sum())
+    guarded_step(actor, scaler, bad)
+    guarded_step(critic, scaler, bad)
+    scaler.update()
+    return torch.where(bad > 0, 0.0, figures), torch.where(bad > 0, 0.0, norms)
+
+
+def _joint_loss(
+    learner: Learner, batch: Sequences, n_samples: Tensor, hyper: Hyperparameters
+) -> tuple[Tensor, Float[Tensor, "5"]]:
+    if len(batch) == 0:  # another process holds all of this minibatch
+        return n_samples.new_zeros(()), n_samples.new_zeros(len(_SUMS))
+    with learner.precision.autocast():
+        logits, values, _ = learner.policy(batch.obs, batch.first_hidden, batch.masks)
     log_all = torch.log_softmax(logits.float(), -1)
-    log_prob = log_all.gather(-1, batch.actions[..., None])[..., 0]
+    log_prob = log_all.gather(-1, batch.actions[..., None].long())[..., 0]
     surrogate, ratio = policy_loss(log_prob, batch.log_probs, batch.advantages, hyper.clip)
-    actor_loss = _mean(surrogate, batch.weight)
-    value_loss = _value_loss(policy, values, batch)
-    entropy = _mean(-(log_all.exp() * log_all).sum(-1), batch.weight)
+
+    def mean(x: Tensor) -> Tensor:
+        return (x if batch.weight is None else x * batch.weight).sum() / n_samples
+
+    actor_loss = mean(surrogate)
+    value_loss = mean(_value_losses(learner.policy, values, batch))
+    entropy = mean(-(log_all.exp() * log_all).sum(-1))
     loss = actor_loss + hyper.value_coef * value_loss - hyper.entropy_coef * entropy
-    learner.actor_optimiser.zero_grad(set_to_none=True)
-    learner.critic_optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    actor_norm = clip_grad_norm_(policy.actor_parameters(), hyper.max_grad_norm)
-    critic_norm = clip_grad_norm_(policy.critic_parameters(), hyper.max_grad_norm)
-    learner.actor_optimiser.step()
-    learner.critic_optimiser.step()
     with torch.no_grad():
         # Schulman (2020), "Approximating KL divergence": E[(ρ − 1) − ln ρ] is unbiased, positive, of low variance.
-        kl = _mean(ratio - 1 - (log_prob - batch.log_probs), batch.weight)
-        clipped = _mean(((ratio - 1).abs() > hyper.clip).float(), batch.weight)
-        return torch.stack([actor_loss, value_loss, entropy, kl, clipped, actor_norm, critic_norm]).detach()
+        kl = mean(ratio - 1 - (log_prob - batch.log_probs))
+        clipped = mean(((ratio - 1).abs() > hyper.clip).float())
+        return loss, torch.stack([actor_loss, value_loss, entropy, kl, clipped])
 
 
 def _critic_epochs(
-    learner: Learner, data: Sequences, hyper: Hyperparameters, seed: int, iteration: int, on_batch: OnBatch
+    learner: Learner, data: Sequences, hyper: Hyperparameters, dealer: Dealer, guard: Guard, on_batch: OnBatch
 ) -> Tensor:
-    loss = torch.zeros((), device=data.obs.device)
+    loss = torch.zeros((), device=data.day.device)
     if hyper.critic_epochs == 0:
         return loss
-    policy = learner.policy
-    everything = torch.arange(len(data), device=data.obs.device)
-    slices = minibatches(len(data), len(data.obs), hyper.batch_size, everything)
-    with torch.no_grad():
-        parts = [policy.trunk(part.obs, part.first_hidden, part.masks)[0] for part in map(data.take, slices)]
-        features = torch.cat(parts, dim=1)
+    features = _trunk_features(learner, data, dealer)
     for epoch in range(1, hyper.critic_epochs + 1):
-        order = permutation(len(data), seed, Stream.MINIBATCH, iteration, -epoch, device=data.obs.device)
-        batches = minibatches(len(data), len(data.obs), hyper.batch_size, order)
-        total = torch.zeros_like(loss)
-        for done, index in enumerate(batches, 1):
-            batch = data.take(index)
-            value_loss = _value_loss(policy, policy.values(features[:, index]), batch)
-            learner.critic_optimiser.zero_grad(set_to_none=True)
-            value_loss.backward()
-            clip_grad_norm_(policy.critic_parameters(), hyper.max_grad_norm)
-            learner.critic_optimiser.step()
-            total += value_loss.detach()
-            on_batch("critic", done, len(batches), epoch, hyper.critic_epochs)
-        loss = total / len(batches)
-    return loss
+        loss = torch.zeros_like(loss)
+        for done, batch in enumerate(dealer.deal(data, -epoch), 1):
+            part = data.take(batch.index)
+            loss += _critic_step(learner, features[:, batch.index], part, batch.n_samples, hyper, guard)
+            on_batch("critic", done, dealer.count(), epoch, hyper.critic_epochs)
+    return learner.collective.add_up(loss) / dealer.count()
 
 
-def _value_loss(policy: ActorCritic, values: Tensor, batch: Sequences) -> Tensor:
-    error = (values.float() - batch.targets) / policy.value_scale
-    return 0.5 * _mean(error.square(), batch.weight)
+def _critic_step(
+    learner: Learner, features: Tensor, batch: Sequences, n_samples: Tensor, hyper: Hyperparameters, guard: Guard
+) -> Tensor:
+    policy, critic, scaler = learner.policy, learner.critic_optimiser, learner.precision.critic_scaler
+    critic.zero_grad(set_to_none=True)
+    loss = n_samples.new_zeros(())
+    if len(batch):
+        with learner.precision.autocast():
+            values = policy.values(features)
+        losses = _value_losses(policy, values, batch)
+        loss = (losses if batch.weight is None else losses * batch.weight).sum() / n_samples
+        scaler.scale(loss).backward()
+    parameters = policy.critic_parameters()
+    learner.collective.add_up_gradients(parameters)
+    if scaler.is_enabled():
+        scaler.unscale_(critic)
+    bad = guard.judge(clip_grad_norm_(parameters, hyper.max_grad_norm))
+    guarded_step(critic, scaler, bad)
+    scaler.update()
+    return torch.where(bad > 0, 0.0, loss.detach())
 
 
-def _mean(x: Tensor, weight: Tensor | None) -> Tensor:
-    return x.mean() if weight is None else (x * weight).sum() / weight.sum().clamp(min=1)
+@torch.no_grad()
+def _trunk_features(learner: Learner, data: Sequences, dealer: Dealer) -> Float[Tensor, "step seq hidden"]:
+    everything = torch.arange(len(data), device=data.day.device)
+    parts = []
+    for index in everything.split(max(1, dealer.batch_size // dealer.length)):
+        part = data.take(index)
+        with learner.precision.autocast():
+            parts.append(learner.policy.trunk(part.obs, part.first_hidden, part.masks)[0])
+    return torch.cat(parts, dim=1)
+
+
+def _value_losses(policy: ActorCritic, values: Tensor, batch: Sequences) -> Float[Tensor, "step seq"]:
+    return 0.5 * ((values.float() - batch.targets) / policy.value_scale).square()

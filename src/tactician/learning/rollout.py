@@ -4,20 +4,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int32, Int64
 from torch import Tensor
 
 from tactician.environment import (
-    OBS_DIM,
     Environment,
     EnvState,
+    MarketTensors,
     Stream,
-    observe,
+    assemble,
+    observe_portfolio,
+    observed_day,
     portfolio_index,
     restart_finished,
     step,
     uniform,
 )
+from tactician.learning.precision import FULL, Precision
 from tactician.policy import ActorCritic
 
 
@@ -25,8 +28,13 @@ from tactician.policy import ActorCritic
 class Rollout:
     """T steps of N environments. A sequence is ``sequence_length`` steps of one environment; C = T / sequence_length."""
 
-    obs: Float[Tensor, "step env obs"]
-    actions: Int64[Tensor, "step env"]
+    market: MarketTensors
+    """Whose features the observations show."""
+    day: Int32[Tensor, "step env"]
+    """Row of the market that was observed."""
+    portfolio: Float[Tensor, "step env 20"]
+    """The portfolio's part of the observation."""
+    actions: Int32[Tensor, "step env"]
     log_probs: Float[Tensor, "step env"]
     values: Float[Tensor, "step env"]
     next_values: Float[Tensor, "step env"]
@@ -46,7 +54,13 @@ class Rollout:
     @property
     def sequence_length(self) -> int:
         """Steps in a sequence."""
-        return len(self.obs) // len(self.first_hidden)
+        return len(self.day) // len(self.first_hidden)
+
+    @property
+    def bytes_per_sample(self) -> float:
+        """Bytes of the tensors held, over samples."""
+        held = sum(x.numel() * x.element_size() for x in vars(self).values() if isinstance(x, Tensor))
+        return held / self.day.numel()
 
 
 @torch.no_grad()
@@ -59,6 +73,7 @@ def collect_rollout(
     n_steps: int,
     seed: int,
     iteration: int,
+    precision: Precision = FULL,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> tuple[Rollout, EnvState, Float[Tensor, "layer env hidden"]]:
     """Let the policy act for ``n_steps``, restarting finished episodes between sequences.
@@ -71,6 +86,7 @@ def collect_rollout(
         n_steps: T; divides or is a multiple of the episode's length.
         seed: of the action and dropout noise.
         iteration: number of this rollout in the run; names its noise.
+        precision: what the forward passes compute in.
         on_step: called with the steps done.
 
     Returns:
@@ -81,24 +97,32 @@ def collect_rollout(
     masks = dropout_masks(policy, index, seed, iteration)
     store = _Store(n_steps, len(index), env.market.device)
     first_hidden = []
+
+    def see(state: EnvState, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        day = observed_day(env, state)
+        portfolio = observe_portfolio(env, state, day)
+        with precision.autocast():
+            logits, value, after = policy(assemble(env.market, day, portfolio)[None], hidden, masks)
+        return day, portfolio, logits[0].float(), value[0].float(), after.float()
+
     for begin in range(0, n_steps, length):
         first_hidden.append(hidden)
         for t in range(begin, begin + length):
-            obs = observe(env, state)
-            logits, value, hidden = policy(obs[None], hidden, masks)
+            day, portfolio, logits, value, hidden = see(state, hidden)
             noise = uniform(seed, Stream.ACTION, iteration, t, index)
-            action, log_prob = sample_action(logits[0], noise)
+            action, log_prob = sample_action(logits, noise)
             state, outcome = step(env, state, action)
-            store.put(t, obs=obs, actions=action, log_probs=log_prob, values=value[0], rewards=outcome.reward)
+            store.put(t, day=day.int(), portfolio=portfolio, actions=action.int(), log_probs=log_prob)
+            store.put(t, values=value, rewards=outcome.reward)
             store.put(t, costs=outcome.costs, turnover=outcome.turnover)
             store.put(t, trade_closed=outcome.trade_closed, trade_return=outcome.trade_return)
             on_step(t + 1)
         # V(s_T) of the state reached: read before the restart, without advancing the recurrent state.
-        _, bootstrap, _ = policy(observe(env, state)[None], hidden, masks)
+        bootstrap = see(state, hidden)[3]
         state, restarted = restart_finished(env, state)
-        store.end_sequence(begin, length, bootstrap[0], restarted)
+        store.end_sequence(begin, length, bootstrap, restarted)
         hidden = torch.where(restarted[:, None], 0.0, hidden)
-    rollout = Rollout(**store.tensors, first_hidden=torch.stack(first_hidden), masks=masks)
+    rollout = Rollout(env.market, **store.tensors, first_hidden=torch.stack(first_hidden), masks=masks)
     return rollout, state, hidden
 
 
@@ -135,7 +159,6 @@ class _Store:
     def __init__(self, n_steps: int, n_envs: int, device: torch.device) -> None:
         shape = (n_steps, n_envs)
         self.tensors: dict[str, Tensor] = {
-            "obs": torch.empty(*shape, OBS_DIM, device=device),
             "next_values": torch.empty(shape, device=device),
             "continues": torch.ones(shape, dtype=torch.bool, device=device),
         }

@@ -59,7 +59,7 @@ class _GruSequence(torch.autograd.Function):
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(
-        ctx: Any,  # noqa: ANN401 (torch gives its context no public type)
+        ctx: Any,
         inputs: Tensor,
         hidden: Tensor,
         weight_ih: Tensor,
@@ -90,7 +90,7 @@ class _GruSequence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     @torch.amp.custom_bwd(device_type="cpu")
-    def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
         inputs, weight_ih, weight_hh, gates, products, states = ctx.saved_tensors
         steps, envs, input_size = inputs.shape
         size = products.shape[-1]

@@ -1,7 +1,9 @@
 """Checkpoints: a TrainState with what it takes to understand it, written atomically, loaded without running code."""
 
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,37 +13,90 @@ import tactician
 from tactician.environment import OBSERVATION_NAMES
 from tactician.errors import UserError
 from tactician.policy import ActorCritic
-from tactician.storage import save_tensors
+from tactician.storage import load_tensors, save_tensors
 from tactician.training.setup import Setup
 from tactician.training.state import TrainState
 
+FINAL, BEST = "model_final.pt", "model_best.pt"
+
 _FORMAT = "tactician checkpoint"
 _VERSION = 1
+_PERIODIC = "model_iteration_"
 
 
 def save_checkpoint(setup: Setup, state: TrainState, path: Path) -> None:
-    """Write the whole state.
+    """Write the whole state. With several processes all of them call this; the first one writes.
 
     Raises:
         UserError: the folder cannot be written or the disk is full; an older file of that name is untouched.
     """
     mean, std = setup.normaliser
-    save_tensors(
-        {
-            "format": _FORMAT,
-            "version": _VERSION,
-            "architecture": state.learner.policy.architecture,
-            "value_scale": setup.value_scale,
-            "normaliser": {"mean": mean, "std": std},
-            "observation_names": list(OBSERVATION_NAMES),
-            "regime_names": list(setup.environment.market.regimes.names),
-            "config": setup.config.model_dump(mode="json"),
-            "data_fingerprint": setup.environment.market.fingerprint,
-            "versions": versions(),
-            **state.state_dict(),
-        },
-        path,
-    )
+    content = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "architecture": state.learner.policy.architecture,
+        "value_scale": float(state.learner.policy.value_scale),
+        "normaliser": {"mean": mean, "std": std},
+        "observation_names": list(OBSERVATION_NAMES),
+        "regime_names": list(setup.environment.market.regimes.names),
+        "config": setup.config.model_dump(mode="json"),
+        "data_fingerprint": setup.environment.market.fingerprint,
+        "versions": versions(),
+        **state.state_dict(setup.process),
+    }
+    if setup.process.leads:
+        save_tensors(content, path)
+
+
+class Keeper:
+    """Decides which checkpoints a run's folder holds: periodic ones, of which the last few stay, best, final, interrupted."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder, self.keep = folder, keep
+
+    def save_periodic(self, setup: Setup, state: TrainState) -> Path:
+        """Save the state under its iteration's number and remove the oldest periodic ones beyond ``keep``."""
+        path = self.folder / f"{_PERIODIC}{state.progress.iteration:06d}.pt"
+        save_checkpoint(setup, state, path)
+        if setup.process.leads:
+            for old in _newest_first(self.folder.glob(f"{_PERIODIC}*.pt"))[self.keep :]:
+                old.unlink(missing_ok=True)
+        return path
+
+    def save_interrupted(self, setup: Setup, state: TrainState) -> Path:
+        """Save the state under the time of day; such files are never removed."""
+        path = self.folder / f"model_interrupted_{datetime.now():%Y%m%d_%H%M%S}.pt"
+        save_checkpoint(setup, state, path)
+        return path
+
+    def save_best(self, setup: Setup, state: TrainState) -> None:
+        """Save what did best on the validation range."""
+        save_checkpoint(setup, state, self.folder / BEST)
+
+    def save_final(self, setup: Setup, state: TrainState) -> None:
+        """Save the state at the end of a run."""
+        save_checkpoint(setup, state, self.folder / FINAL)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that a run left which was killed while it saved."""
+    for path in folder.glob(".model_*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def newest_checkpoint(folder: Path) -> tuple[Path | None, dict[str, Any] | None, list[str]]:
+    """The newest checkpoint of a folder, by modification time, that can be loaded.
+
+    Returns:
+        Its path and content, or None twice; and a sentence for every newer file that is damaged. None of them is deleted.
+    """
+    complaints: list[str] = []
+    for path in _newest_first(folder.glob("model_*.pt")):
+        try:
+            return path, read_checkpoint(path), complaints
+        except UserError as error:
+            complaints.append(f"{error} It is left where it is and passed over.")
+    return None, None, complaints
 
 
 @dataclass(frozen=True)
@@ -60,6 +115,10 @@ def load_policy(path: Path, device: torch.device | str = "cpu") -> LoadedPolicy:
         UserError: the file is missing, damaged or no checkpoint.
     """
     content = read_checkpoint(path)
+    if "architecture" not in content:
+        raise UserError(
+            f"{path} has the old format; resume training from it once to turn it into one that can be judged."
+        )
     policy = ActorCritic(**content["architecture"], value_scale=content["value_scale"])
     policy.load_state_dict(content["model_state_dict"])
     return LoadedPolicy(policy.to(device), content)
@@ -68,20 +127,54 @@ def load_policy(path: Path, device: torch.device | str = "cpu") -> LoadedPolicy:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint's content on the CPU; no code in the file is run.
 
+    A file of the old format, with one optimiser, is known by its key ``optimizer_state_dict``.
+
     Raises:
         UserError: the file is missing, damaged or no checkpoint.
     """
     if not path.is_file():
         raise UserError(f"There is no checkpoint at {path}; train a model first, or name another file.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["format"] != _FORMAT or content["version"] != _VERSION:
+        content = load_tensors(path)
+        if not _is_checkpoint(content):
             raise ValueError("not this format")
     except Exception as error:  # torch raises many kinds for a damaged or foreign file; all mean the same to a user
         raise UserError(f"{path} is damaged or no checkpoint of this version; name another file.") from error
-    return dict(content)
+    return content
+
+
+def is_legacy(content: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint has the old format: weights, one optimiser, metrics."""
+    return "format" not in content
 
 
 def versions() -> dict[str, str]:
     """Versions that a result depends on."""
     return {"tactician": tactician.__version__, "torch": str(torch.__version__), "python": platform.python_version()}
+
+
+_NEEDED = (
+    "architecture",
+    "value_scale",
+    "normaliser",
+    "config",
+    "data_fingerprint",
+    "model_state_dict",
+    "actor_optimizer_state_dict",
+    "critic_optimizer_state_dict",
+    "env_state",
+    "hidden",
+    "progress",
+    "metrics",
+    "precision",
+)
+
+
+def _is_checkpoint(content: Mapping[str, Any]) -> bool:
+    if content.get("format") == _FORMAT:
+        return content.get("version") == _VERSION and all(key in content for key in _NEEDED)
+    return "optimizer_state_dict" in content and isinstance(content.get("model_state_dict"), dict)
+
+
+def _newest_first(paths: Any) -> list[Path]:
+    return sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)

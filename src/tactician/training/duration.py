@@ -11,14 +11,14 @@ from tactician.config import Config
 DEFAULT_TIMESTEPS = 10_000_000
 
 
-def total_timesteps(config: Config, n_envs: int) -> int:
+def total_timesteps(config: Config, n_envs: int, n_steps: int) -> int:
     """Environment steps of the whole run: ``timesteps``, else ``episodes``, else ``iterations``, else 10 million."""
     if config.timesteps is not None:
         return config.timesteps
     if config.episodes is not None:
         return config.episodes * config.episode_length
     if config.iterations is not None:
-        return config.iterations * n_envs * config.n_steps
+        return config.iterations * n_envs * n_steps
     return DEFAULT_TIMESTEPS
 
 
@@ -31,15 +31,15 @@ class Share:
     samples: int
     """Steps that count."""
 
-    def valid(self, n_envs: int, device: torch.device) -> Bool[Tensor, "step env"] | None:
-        """Which samples count, environment by environment; None if all do.
+    def valid(self, n_envs: int, device: torch.device, first_env: int = 0) -> Bool[Tensor, "step env"] | None:
+        """Which samples of a process's environments count; None if all do.
 
         The requested duration is met to the step: an environment beyond it is cut off in mid-sequence, and what it did
         after that neither counts nor is learnt from.
         """
-        if self.samples == n_envs * self.n_steps:
+        if self.samples >= (first_env + n_envs) * self.n_steps:
             return None
-        before = torch.arange(n_envs, device=device) * self.n_steps
+        before = torch.arange(first_env, first_env + n_envs, device=device) * self.n_steps
         return torch.arange(self.n_steps, device=device)[:, None] < (self.samples - before)[None, :]
 
 

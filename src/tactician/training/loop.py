@@ -2,78 +2,112 @@
 
 import time
 from contextlib import ExitStack
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from tactician.environment import EnvState, narrow
-from tactician.evaluation import evaluate
+from tactician.errors import UserError
+from tactician.evaluation import Evaluation, evaluate
 from tactician.learning import Rollout, collect_rollout, update
-from tactician.training.checkpoint import load_policy, save_checkpoint
+from tactician.training.checkpoint import BEST, Keeper, load_policy, remove_leftovers
 from tactician.training.duration import Share, next_share
+from tactician.training.interruption import Interrupted, Interruption
+from tactician.training.memory import is_out_of_memory, reserved_gb
 from tactician.training.metrics import read_once, rollout_metrics
 from tactician.training.progress import Phase, Reporter
+from tactician.training.score import model_score
 from tactician.training.setup import Setup
-from tactician.training.state import Progress, TrainState, first_train_state
+from tactician.training.state import Progress, TrainState, put_back
 from tactician.training.summary import Summary, summarise
 from tactician.training.trackers import Trackers
 
-FINAL, BEST = "model_final.pt", "model_best.pt"
 _UPDATE_LABELS = {"ppo": ("📈 PPO Update", "Epoch"), "critic": ("🎯 Critic Update", "Extra Epoch")}
+_AUTOSAVE_SECONDS = 120.0
 
 
-def train(setup: Setup, reporter: Reporter) -> Summary:
+class Diverged(UserError):
+    """Too many updates in a row were not finite; the last good state is saved."""
+
+
+def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruption) -> Summary:
     """Train to the requested number of steps, keep the best and the final model, judge the best on the test range.
 
     Args:
         setup: what to train.
+        state: where to begin; its learner is changed in place.
         reporter: tells the user.
+        stop: is asked after every iteration whether to stop.
 
     Returns:
         The summary, also written to ``summary.json``.
 
     Raises:
+        Interrupted: the run was asked to stop; its state is saved.
+        Diverged: too many updates in a row were not finite; the last good state is saved.
         UserError: the run's folder cannot be written.
     """
     folder = setup.config.checkpoint_dir
-    state = first_train_state(setup)
-    metrics: dict[str, float] = {}
-    with Trackers(folder) as trackers:
+    if state.progress.timesteps >= setup.total_timesteps and not state.metrics:
+        raise UserError(
+            f"All of the {setup.total_timesteps:,} steps asked for are done in this checkpoint; ask for more with --timesteps."
+        )
+    if setup.process.leads:
+        remove_leftovers(folder)
+    keeper = Keeper(folder, setup.config.keep_checkpoints)
+    with Trackers(folder, state.progress.iteration, writes=setup.process.leads) as trackers:
+        saved = time.perf_counter()
         while state.progress.timesteps < setup.total_timesteps:
             reporter.iteration(state.progress.iteration + 1, state.progress.timesteps, setup.total_timesteps)
-            state, metrics = iterate(setup, state, reporter)
-            if _validation_due(setup, state.progress):
-                state, metrics = _validate(setup, state, metrics, folder, reporter)
-            trackers.log(state.progress.timesteps, metrics)
-            reporter.figures(metrics)
-        save_checkpoint(setup, state, folder / FINAL)
+            setup, state = _iterate_within_memory(setup, state, keeper, reporter)
+            state, best = _validate_if_due(setup, state, reporter)
+            trackers.log(state.progress.timesteps, state.metrics)
+            reporter.figures(state.metrics)
+            if best:
+                keeper.save_best(setup, state)
+            _stop_if_diverged(setup, state, keeper)
+            if setup.process.collective.any(stop.signal_number is not None, setup.device):
+                raise Interrupted(stop.signal_number or 15, keeper.save_interrupted(setup, state))
+            if _save_due(setup, state.progress, time.perf_counter() - saved):
+                with reporter.quiet_phase("💾 Saving"):
+                    keeper.save_periodic(setup, state)
+                saved = time.perf_counter()
+        closing = _judge_last_iteration(setup, state, keeper, reporter)
+        keeper.save_final(setup, state)
     with reporter.phase("⚖️  Judging the best model on the validation and test ranges"):
-        best = load_policy(folder / BEST, setup.device).policy
-        results = {name: evaluate(setup.environment, best, setup.splits[name]) for name in ("validation", "test")}
-    return summarise(setup, state.progress, metrics, results)
+        best_policy = load_policy(folder / BEST, setup.device).policy
+        results = {
+            name: evaluate(setup.environment, best_policy, setup.splits[name]) for name in ("validation", "test")
+        }
+    return summarise(setup, closing, results)
 
 
-def iterate(setup: Setup, state: TrainState, reporter: Reporter) -> tuple[TrainState, dict[str, float]]:
+def iterate(setup: Setup, state: TrainState, reporter: Reporter) -> TrainState:
     """One iteration: collect, learn, measure."""
-    config, progress = setup.config, state.progress
+    progress, process = state.progress, setup.process
     remaining = setup.total_timesteps - progress.timesteps
-    share = next_share(remaining, setup.n_envs, config.n_steps, config.portfolios_per_window)
+    sizes, per_window = setup.sizes, setup.config.portfolios_per_window
+    share = next_share(remaining, sizes.n_envs, sizes.n_steps, per_window)
     begun = time.perf_counter()
     rollout, env_state, hidden = _collect(setup, state, share, reporter)
     collected = time.perf_counter()
-    valid = share.valid(rollout.rewards.shape[1], setup.device)
-    figures = rollout_metrics(rollout, valid, setup.environment.market.regimes.names)
+    valid = share.valid(rollout.day.shape[1], setup.device, setup.windows.start * per_window)
+    names = setup.environment.market.regimes.names
+    figures = rollout_metrics(rollout, valid, names, process.collective)
     figures |= _learn(setup, state, rollout, valid, reporter)
     metrics = read_once(figures)
     learnt = time.perf_counter()
     trades, wins = int(metrics["trades"]), int(metrics.pop("winning_trades"))
     metrics |= {
         "iteration": progress.iteration + 1,
+        "score": model_score(metrics, len(names)).total,
         "seconds_rollout": collected - begun,
         "seconds_update": learnt - collected,
         "steps_per_second": share.samples / (learnt - begun),
     }
+    if (reserved := reserved_gb(setup.device)) is not None:
+        metrics["gpu_reserved_gb"] = reserved
     new_progress = replace(
         progress,
         iteration=progress.iteration + 1,
@@ -81,24 +115,35 @@ def iterate(setup: Setup, state: TrainState, reporter: Reporter) -> tuple[TrainS
         total_trades=progress.total_trades + trades,
         winning_trades=progress.winning_trades + wins,
         best_reward=max(progress.best_reward, metrics["reward"]),
+        dropped_updates=progress.dropped_updates + int(metrics["dropped_updates"]),
         seconds=progress.seconds + learnt - begun,
     )
-    reporter.debug(f"rollout {rollout.obs.shape[0]} × {rollout.obs.shape[1]}, {share.samples:,} samples counted")
+    reporter.debug(f"rollout {rollout.day.shape[0]} × {rollout.day.shape[1]}, {share.samples:,} samples counted")
+    reporter.debug(
+        f"{rollout.bytes_per_sample:.0f} bytes held per sample (formula: {setup.memory.formula_bytes_per_sample})"
+    )
     reporter.debug(f"mean reward {metrics['reward']:+.4f} %, {trades:,} trades closed, {wins:,} with a gain")
-    return replace(state, env_state=env_state, hidden=hidden, progress=new_progress), metrics
+    # Windows that had no part in a short last iteration stay as they were, for a run that is prolonged.
+    env_state = put_back(state.env_state, env_state)
+    hidden = torch.cat([hidden, state.hidden[:, hidden.shape[1] :]], 1)
+    return replace(state, env_state=env_state, hidden=hidden, progress=new_progress, metrics=metrics)
 
 
 def _collect(setup: Setup, state: TrainState, share: Share, reporter: Reporter) -> tuple[Rollout, EnvState, Tensor]:
-    n_envs = share.n_windows * setup.config.portfolios_per_window
-    with reporter.phase(f"🎲 Collecting rollout ({share.n_steps:,} steps × {n_envs:,} envs)", "steps") as phase:
+    # Several processes always act together: one without environments could not take part in what they compute.
+    n_windows = min(share.n_windows, len(setup.windows)) if setup.process.collective.size == 1 else len(setup.windows)
+    n_envs = n_windows * setup.config.portfolios_per_window
+    label = f"🎲 Collecting rollout ({share.n_steps:,} steps × {n_envs * setup.process.collective.size:,} envs)"
+    with reporter.phase(label, "steps") as phase:
         return collect_rollout(
             setup.environment,
             state.learner.policy,
-            narrow(setup.environment, state.env_state, share.n_windows),
+            narrow(setup.environment, state.env_state, n_windows),
             state.hidden[:, :n_envs],
             n_steps=share.n_steps,
             seed=setup.config.seed,
             iteration=state.progress.iteration,
+            precision=state.learner.precision,
             on_step=lambda done: phase.advance(done, share.n_steps),
         )
 
@@ -106,6 +151,7 @@ def _collect(setup: Setup, state: TrainState, share: Share, reporter: Reporter) 
 def _learn(
     setup: Setup, state: TrainState, rollout: Rollout, valid: Tensor | None, reporter: Reporter
 ) -> dict[str, Tensor]:
+    several = setup.process.collective.size > 1
     with ExitStack() as stack:
         phases: dict[str, Phase] = {}
 
@@ -123,34 +169,114 @@ def _learn(
             seed=setup.config.seed,
             iteration=state.progress.iteration,
             valid=valid,
+            first_env=setup.windows.start * setup.config.portfolios_per_window if several else 0,
+            all_envs=setup.sizes.n_envs if several else None,
             on_batch=on_batch,
         )
 
 
-def _validation_due(setup: Setup, progress: Progress) -> bool:
-    last = progress.timesteps >= setup.total_timesteps
-    return last or progress.iteration % setup.config.validate_every == 0
+def _iterate_within_memory(
+    setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter
+) -> tuple[Setup, TrainState]:
+    """One iteration; if memory runs out, save (unless nothing was learnt yet), halve the environments and go on."""
+    while True:
+        try:
+            return setup, iterate(setup, state, reporter)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error).splitlines()[0][:100]
+        n_windows = len(setup.windows) // 2
+        if setup.process.collective.size > 1 or n_windows == 0:
+            raise UserError(f"Memory ran out ({reason}); lower --n-envs, --batch-size or the --max-vram caps.")
+        if state.progress.iteration:
+            reporter.warn(f"Saved {keeper.save_interrupted(setup, state)}.")
+        setup = setup.with_sizes(replace(setup.sizes, n_envs=n_windows * setup.config.portfolios_per_window))
+        reporter.warn(f"Memory ran out ({reason}): going on with {setup.n_envs:,} environments.")
+        if setup.device.type == "cuda":
+            torch.cuda.empty_cache()
+        env_state = narrow(setup.environment, state.env_state, n_windows)
+        state = replace(state, env_state=env_state, hidden=state.hidden[:, : setup.n_envs].contiguous())
 
 
-def _validate(
-    setup: Setup, state: TrainState, metrics: dict[str, float], folder: Path, reporter: Reporter
-) -> tuple[TrainState, dict[str, float]]:
-    """Judge the policy on the validation range; keep it if it is the best so far."""
+@dataclass(frozen=True)
+class _Verdict:
+    """The validation range's figures, and the one that picks the best model."""
+
+    metrics: dict[str, float]
+    figure: float
+
+
+def _validate_if_due(setup: Setup, state: TrainState, reporter: Reporter) -> tuple[TrainState, bool]:
+    """Judge the policy on the validation range every few iterations; whether it is the best so far."""
+    if state.progress.iteration % setup.config.validate_every:
+        return state, False
+    return _record(state, _validate(setup, state, reporter), reporter)
+
+
+def _judge_last_iteration(setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter) -> TrainState:
+    """Validate the final model if its iteration did not; keep it if it is the best.
+
+    The state that is saved as final bears no trace of it: a run that is prolonged must not know that it had an end.
+    """
+    there = (keeper.folder / BEST).exists()
+    if state.progress.iteration % setup.config.validate_every == 0 and there:
+        return state
+    state, best = _record(state, _validate(setup, state, reporter), reporter)
+    if best or not there:
+        keeper.save_best(setup, state)
+    return state
+
+
+def _validate(setup: Setup, state: TrainState, reporter: Reporter) -> _Verdict:
     begun = time.perf_counter()
     with reporter.phase("🔎 Validating"):
         result = evaluate(setup.environment, state.learner.policy, setup.splits["validation"])
     growth = float(result.path.growth[:, 0].mean()) * 252
+    score = _validation_score(result, state.metrics)
     metrics = {
-        **metrics,
         "validation_log_growth_annual": growth,
         "validation_beyond_equal_weight": result.growth_beyond_equal_weight,
         "validation_turnover_annual": result.performances["agent"].annual_turnover,
+        "validation_score": score,
         "seconds_validation": time.perf_counter() - begun,
     }
-    if growth <= state.progress.best_validation:
-        return state, metrics
-    progress = replace(state.progress, best_validation=growth, best_iteration=state.progress.iteration)
-    state = replace(state, progress=progress)
-    save_checkpoint(setup, state, folder / BEST)
-    reporter.note(f"  💾 Best on validation so far: {100 * growth:+.1f} % log growth a year")
-    return state, metrics
+    return _Verdict(metrics, growth if setup.config.best_by == "growth" else score)
+
+
+def _record(state: TrainState, verdict: _Verdict, reporter: Reporter) -> tuple[TrainState, bool]:
+    state = replace(state, metrics={**state.metrics, **verdict.metrics})
+    if verdict.figure <= state.progress.best_validation:
+        return state, False
+    progress = replace(state.progress, best_validation=verdict.figure, best_iteration=state.progress.iteration)
+    growth = 100 * verdict.metrics["validation_log_growth_annual"]
+    reporter.note(f"  💾 Best on validation so far: {growth:+.1f} % log growth a year")
+    return replace(state, progress=progress), True
+
+
+def _validation_score(result: Evaluation, metrics: dict[str, float]) -> float:
+    """The score with trading figures of the validation range and the learning's figures of the last iteration."""
+    trading = {
+        "trade_return": result.trade_return,
+        "win_rate": result.win_rate,
+        "reward": 100 * float(result.path.growth[:, 0].mean()),
+    }
+    return model_score({**metrics, **trading}, len(result.regime_use)).total
+
+
+def _stop_if_diverged(setup: Setup, state: TrainState, keeper: Keeper) -> None:
+    if state.metrics["dropped_in_a_row"] < setup.config.max_dropped_updates:
+        return
+    # Dropped updates leave parameters and optimisers as they were, so this is the last good state of them.
+    path = keeper.save_interrupted(setup, state)
+    raise Diverged(
+        f"{state.metrics['dropped_in_a_row']:.0f} updates in a row had a loss or gradient that was not finite; saved "
+        f"{path}. Lower --actor-lr and --critic-lr, or resume from an earlier checkpoint."
+    )
+
+
+def _save_due(setup: Setup, progress: Progress, seconds: float) -> bool:
+    if setup.config.save_every is not None:
+        return progress.iteration % setup.config.save_every == 0
+    # Decided together: the clocks of several processes differ.
+    return setup.process.collective.any(seconds >= _AUTOSAVE_SECONDS, setup.device)

@@ -1,36 +1,52 @@
 """The figures of one iteration, computed on the device and read once."""
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
-from tactician.learning import Rollout
+from tactician.learning import Collective, Rollout
 from tactician.portfolio.frictions import COMPONENTS
 
 _YEAR = 252
 
 
-def rollout_metrics(rollout: Rollout, valid: Tensor | None, regime_names: tuple[str, ...]) -> dict[str, Tensor]:
-    """Trading figures of a rollout as scalar tensors; docs/learning.md is their glossary."""
+def rollout_metrics(
+    rollout: Rollout,
+    valid: Bool[Tensor, "step env"] | None,
+    regime_names: tuple[str, ...],
+    collective: Collective,
+) -> dict[str, Tensor]:
+    """Trading figures of a rollout, of all processes, as scalar tensors; docs/learning.md is their glossary."""
     weight = torch.ones_like(rollout.rewards) if valid is None else valid.to(rollout.rewards.dtype)
-    total = weight.sum()
     closed = weight * rollout.trade_closed
-    trades = closed.sum()
-    per_trade = trades.clamp(min=1)
     use = torch.zeros(len(regime_names), device=weight.device)
     use.index_add_(0, rollout.actions.flatten(), weight.flatten())
-    mean_reward = (rollout.rewards * weight).sum() / total
-    mean_cost = (rollout.costs * weight[..., None]).sum((0, 1)) / total
+    sums = {
+        "samples": weight.sum(),
+        "reward": (rollout.rewards * weight).sum(),
+        "turnover": (rollout.turnover * weight).sum(),
+        "trades": closed.sum(),
+        "wins": (closed * (rollout.trade_return > 0)).sum(),
+        "trade_return": (closed * rollout.trade_return).sum(),
+    }
+    costs = (rollout.costs * weight[..., None]).sum((0, 1))
+    vector = collective.add_up(torch.cat([torch.stack(list(sums.values())), costs, use]).double())
+    total = dict(zip(sums, vector, strict=False))
+    costs, use = vector[len(sums) :].split([len(COMPONENTS), len(regime_names)])
+    mean_cost = costs / total["samples"] * _YEAR
+    per_trade = total["trades"].clamp(min=1)
+    mean_reward = total["reward"] / total["samples"]
     return {
         "reward": mean_reward,
         "log_growth_annual": mean_reward / 100 * _YEAR,
-        "trades": trades,
-        "winning_trades": (closed * (rollout.trade_return > 0)).sum(),
-        "win_rate": (closed * (rollout.trade_return > 0)).sum() / per_trade,
-        "trade_return": (closed * rollout.trade_return).sum() / per_trade,
-        "turnover_daily": (rollout.turnover * weight).sum() / total,
-        "cost_annual": mean_cost.sum() * _YEAR,
-        **{f"cost_{name}_annual": mean_cost[k] * _YEAR for k, name in enumerate(COMPONENTS)},
-        **{f"use_{name}": use[k] / total for k, name in enumerate(regime_names)},
+        "trades": total["trades"],
+        "winning_trades": total["wins"],
+        "win_rate": total["wins"] / per_trade,
+        "trade_return": total["trade_return"] / per_trade,
+        "turnover_daily": total["turnover"] / total["samples"],
+        "cost_annual": mean_cost.sum(),
+        **{f"cost_{name}_annual": mean_cost[k] for k, name in enumerate(COMPONENTS)},
+        **{f"use_{name}": use[k] / total["samples"] for k, name in enumerate(regime_names)},
     }
 
 

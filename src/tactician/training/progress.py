@@ -18,8 +18,11 @@ _RULE = "=" * 60
 class Reporter:
     """Prints progress to a console according to a verbosity."""
 
-    def __init__(self, verbosity: Verbosity = "normal", console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True)
+    def __init__(
+        self, verbosity: Verbosity = "normal", console: Console | None = None, *, silent: bool = False
+    ) -> None:
+        """Print to a console; ``silent`` for the processes that leave speaking to the first."""
+        self.console = console or Console(highlight=False, soft_wrap=True, quiet=silent)
         self.verbosity = verbosity
         self._live: Live | None = None
 
@@ -57,8 +60,11 @@ class Reporter:
         self.note(
             f"     Explained variance {metrics['explained_variance']:.2f} | Entropy {metrics['entropy']:.2f} | "
             f"KL {metrics['kl']:.4f} | Clipped {100 * metrics['clip_fraction']:.0f} % | "
-            f"{metrics['steps_per_second']:,.0f} steps/s"
+            f"Score {metrics['score']:+.0f} | {metrics['steps_per_second']:,.0f} steps/s"
+            + (f" | GPU {metrics['gpu_reserved_gb']:.2f} GB" if "gpu_reserved_gb" in metrics else "")
         )
+        if metrics["dropped_updates"]:
+            self.warn(f"{metrics['dropped_updates']:.0f} updates were dropped: loss or gradient was not finite.")
 
     @contextmanager
     def phase(self, label: str, unit: str = "") -> Iterator["Phase"]:
@@ -73,6 +79,13 @@ class Reporter:
         else:
             yield phase
         self.note(f"  {phase.label}... done ({phase.seconds:.1f}s)")
+
+    @contextmanager
+    def quiet_phase(self, label: str) -> Iterator[None]:
+        """Work that only --verbose tells about."""
+        begun = time.perf_counter()
+        yield
+        self.debug(f"{label}... done ({time.perf_counter() - begun:.2f}s)")
 
 
 @dataclass

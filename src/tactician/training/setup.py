@@ -1,6 +1,7 @@
 """From a configuration and a market to everything a run needs, and the plan that says so before it starts."""
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,15 +19,23 @@ from tactician.environment import (
     normalise,
 )
 from tactician.errors import UserError
-from tactician.learning import Hyperparameters
+from tactician.learning import Hyperparameters, Precision
 from tactician.policy import ActorCritic
 from tactician.portfolio.frictions import Frictions
 from tactician.training.duration import n_iterations, total_timesteps
+from tactician.training.memory import (
+    MemoryPlan,
+    Sizes,
+    choose_sizes,
+    fit_to_memory,
+    make_plan,
+    memory_budget,
+    note_on_learning,
+    split_windows,
+)
+from tactician.training.processes import SINGLE, Process
 
-_GPU_ENVS, _CPU_ENVS = 16_384, 512
-"""Default environments: the specification's conservative setting, and where two cores reach their full rate."""
-
-_MEMORY_OVERHEAD = 1.5
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -34,39 +43,61 @@ class Setup:
     """All that stays the same during a run."""
 
     config: Config
+    """With the sizes filled in."""
     environment: Environment
     """Market features normalised on the training range; episodes inside it."""
     normaliser: tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]
     splits: dict[str, range]
     hyper: Hyperparameters
-    n_envs: int
+    sizes: Sizes
+    memory: MemoryPlan
     total_timesteps: int
     device: torch.device
     value_scale: float
+    windows: range
+    """Windows of days of this process, each with ``portfolios_per_window`` portfolios."""
+    autocast_dtype: torch.dtype | None = None
+    process: Process = SINGLE
+    notes: tuple[str, ...] = ()
+    """What the user should be told before the run begins."""
 
     @property
-    def n_windows(self) -> int:
-        """Windows of days, each with ``portfolios_per_window`` portfolios."""
-        return self.n_envs // self.config.portfolios_per_window
+    def n_envs(self) -> int:
+        """Environments of this process."""
+        return len(self.windows) * self.config.portfolios_per_window
 
     @property
     def iterations(self) -> int:
         """Iterations of the whole run."""
-        return n_iterations(self.total_timesteps, self.n_envs, self.config.n_steps)
+        return n_iterations(self.total_timesteps, self.sizes.n_envs, self.sizes.n_steps)
 
     def make_policy(self) -> ActorCritic:
         """A fresh policy, the same for the same seed."""
-        generator = torch.Generator().manual_seed(self.config.seed)
-        policy = ActorCritic(
-            OBS_DIM,
-            self.environment.market.regimes.n_actions,
-            hidden_dim=self.config.hidden_dim,
-            n_gru_layers=self.config.n_gru_layers,
-            dropout=self.config.dropout,
-            value_scale=self.value_scale,
-            generator=generator,
+        return make_policy(self.config, self.environment, self.value_scale)
+
+    def with_sizes(self, sizes: Sizes) -> "Setup":
+        """The setup of a run of one process with other sizes."""
+        return replace(
+            self,
+            sizes=sizes,
+            config=self.config.model_copy(update=asdict(sizes)),
+            hyper=replace(self.hyper, batch_size=sizes.batch_size),
+            windows=range(sizes.n_envs // self.config.portfolios_per_window),
         )
-        return policy.to(self.device)
+
+
+def make_policy(config: Config, environment: Environment, value_scale: float) -> ActorCritic:
+    """A policy for an environment, with initial weights that follow from the seed alone."""
+    policy = ActorCritic(
+        OBS_DIM,
+        environment.market.regimes.n_actions,
+        hidden_dim=config.hidden_dim,
+        n_gru_layers=config.n_gru_layers,
+        dropout=config.dropout,
+        value_scale=value_scale,
+        generator=torch.Generator().manual_seed(config.seed),
+    )
+    return policy.to(environment.market.device)
 
 
 def load_cached_market(config: Config, rebuild: str) -> MarketTensors:
@@ -95,17 +126,30 @@ def cache_key(config: Config) -> dict[str, str]:
     }
 
 
-def prepare_run(config: Config, market: MarketTensors) -> Setup:
-    """Split, normalise and check.
+def prepare_run(
+    config: Config,
+    market: MarketTensors,
+    *,
+    normaliser: tuple[Tensor, Tensor] | None = None,
+    process: Process = SINGLE,
+) -> Setup:
+    """Split, normalise, choose sizes that fit, and check.
+
+    Args:
+        config: the run's.
+        market: its market.
+        normaliser: of a checkpoint; None to fit one on the training range.
+        process: which of the run's processes this is.
 
     Raises:
         UserError: a range is too short, the device is not there, or the regime table is too large.
     """
-    device = pick_device(config.device)
+    device = pick_device(config.device, process.local_rank)
     if market.regimes.n_actions > MAX_REGIMES:
         raise UserError(f"The regime table '{config.regimes}' has more than {MAX_REGIMES} regimes; use fewer groups.")
     splits = split_rows(config, market)
-    mean, std = fit_normaliser(market, splits["train"])
+    sizes, notes = choose_sizes(config, device, process.collective.size)
+    mean, std = normaliser or fit_normaliser(market, splits["train"])
     environment = Environment(
         market=normalise(market, mean, std).to(device),
         frictions=frictions(config),
@@ -116,17 +160,41 @@ def prepare_run(config: Config, market: MarketTensors) -> Setup:
         first_holdings=config.first_holdings,
         seed=config.seed,
     )
-    n_envs = config.n_envs or (_GPU_ENVS if device.type == "cuda" else _CPU_ENVS)
+    dtype, said = pick_autocast(config, device)
+    value_scale = _value_scale(market, splits["train"], config.gamma)
+    budgets = process.gather_numbers(memory_budget(config, device, process.local_rank))
+    memory = make_plan(
+        environment,
+        make_policy(config, environment, value_scale),
+        Precision(dtype, device.type),
+        n_steps=sizes.n_steps,
+        critic_epochs=config.critic_epochs,
+        budget=budgets[process.collective.rank],
+        share=budgets[process.collective.rank] / sum(budgets),
+    )
+    sizes, warning = fit_to_memory(sizes, memory, config.portfolios_per_window)
+    sizes = replace(sizes, n_envs=int(min(process.gather_numbers(sizes.n_envs))))
+    n_windows = sizes.n_envs // config.portfolios_per_window
+    if n_windows < len(budgets):
+        raise UserError(f"n_envs ({sizes.n_envs}) gives {len(budgets)} processes fewer than one window each; raise it.")
+    total = total_timesteps(config, sizes.n_envs, sizes.n_steps)
     return Setup(
-        config=config,
+        config=config.model_copy(update=asdict(sizes)),
         environment=environment,
         normaliser=(mean, std),
         splits=splits,
-        hyper=Hyperparameters(**{f.name: getattr(config, f.name) for f in fields(Hyperparameters)}),
-        n_envs=n_envs,
-        total_timesteps=total_timesteps(config, n_envs),
+        hyper=Hyperparameters(
+            **{f.name: getattr(config, f.name) for f in fields(Hyperparameters)} | {"batch_size": sizes.batch_size}
+        ),
+        sizes=sizes,
+        memory=memory,
+        total_timesteps=total,
         device=device,
-        value_scale=_value_scale(market, splits["train"], config.gamma),
+        value_scale=value_scale,
+        windows=split_windows(n_windows, budgets)[process.collective.rank],
+        autocast_dtype=dtype,
+        process=process,
+        notes=tuple(x for x in (*notes, said, warning, note_on_learning(sizes, total, config.ppo_epochs)) if x),
     )
 
 
@@ -160,14 +228,14 @@ def frictions(config: Config) -> Frictions:
     return Frictions(**{f.name: getattr(config, f.name) for f in fields(Frictions)})
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str, local_rank: int = 0) -> torch.device:
     """The device by name; 'auto' takes a GPU where there is one.
 
     Raises:
         UserError: no such device on this machine.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
@@ -176,17 +244,32 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def bytes_per_sample(obs_dim: int, n_actions: int) -> int:
-    """The specification's estimate: observation, action, log-probability, value, reward, done flag and logits."""
-    return 4 * obs_dim + 8 + 4 + 4 + 4 + 1 + 4 * n_actions
+def pick_autocast(config: Config, device: torch.device) -> tuple[torch.dtype | None, str | None]:
+    """The 16-bit format of --amp on a device, or None for float32; and what the user should be told."""
+    if not config.amp:
+        return None, None
+    if config.amp_dtype != "auto":
+        return _AUTOCAST[config.amp_dtype], None
+    if device.type == "cuda":
+        return (torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16), None
+    if _cpu_has_bf16_units():
+        return torch.bfloat16, None
+    return None, "--amp: this CPU has no units for 16-bit numbers, which would only be slower: float32 is used instead."
+
+
+def _cpu_has_bf16_units() -> bool:
+    try:
+        capabilities = torch.backends.cpu.get_cpu_capability()
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except (OSError, AttributeError):
+        return False
+    return capabilities != "DEFAULT" and ("avx512_bf16" in flags or "amx_bf16" in flags)
 
 
 def plan(setup: Setup) -> dict[str, Any]:
     """What the run would do, as plain values for JSON and for the eye."""
-    market, config = setup.environment.market, setup.config
+    market = setup.environment.market
     n_actions = market.regimes.n_actions
-    per_sample = bytes_per_sample(OBS_DIM, n_actions)
-    samples = setup.n_envs * config.n_steps
     policy = setup.make_policy()
     return {
         "assets": [*market.symbols, "CASH"],
@@ -194,17 +277,11 @@ def plan(setup: Setup) -> dict[str, Any]:
         "obs_dim": OBS_DIM,
         "n_actions": n_actions,
         "n_params": sum(p.numel() for p in policy.parameters()),
-        "n_envs": setup.n_envs,
-        "n_steps": config.n_steps,
-        "batch_size": config.batch_size,
+        **asdict(setup.sizes),
         "total_timesteps": setup.total_timesteps,
         "iterations": setup.iterations,
-        "bytes_per_sample": per_sample,
-        "memory": {
-            "samples": samples,
-            "overhead": _MEMORY_OVERHEAD,
-            "rollout_gb": round(per_sample * samples * _MEMORY_OVERHEAD / 1e9, 3),
-        },
+        "bytes_per_sample": setup.memory.formula_bytes_per_sample,
+        "memory": setup.memory.as_dict(setup.sizes),
         "device": str(setup.device),
         "splits": {
             name: {

@@ -1,6 +1,6 @@
 """TrainState: all that changes during a run. A checkpoint is this object on disk."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -8,8 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tactician.environment import EnvState, first_state
-from tactician.learning import Learner, make_learner
+from tactician.learning import Learner, make_learner, make_precision
+from tactician.training.processes import Process
 from tactician.training.setup import Setup
+
+_PER_WINDOW = ("window", "episode", "age", "day")
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,10 @@ class Progress:
     best_reward: float = float("-inf")
     """Highest mean reward per step of an iteration, in percent."""
     best_validation: float = float("-inf")
-    """Highest annual log growth on the validation range."""
+    """Highest figure on the validation range that picks the best model (``best_by``)."""
     best_iteration: int = 0
+    dropped_updates: int = 0
+    """Minibatches whose loss or gradient was not finite."""
     seconds: float = 0.0
     """Spent in rollouts and updates."""
 
@@ -45,27 +50,60 @@ class TrainState:
 
     learner: Learner
     env_state: EnvState
+    """Of this process's windows."""
     hidden: Float[Tensor, "layer env hidden"]
     progress: Progress = field(default_factory=Progress)
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Of the last iteration."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Nested tensors and plain values, loadable with ``weights_only=True``."""
+    def state_dict(self, process: Process) -> dict[str, Any]:
+        """Nested tensors and plain values, loadable with ``weights_only=True``; environments of all processes."""
         return {
             "model_state_dict": self.learner.policy.state_dict(),
             "actor_optimizer_state_dict": self.learner.actor_optimiser.state_dict(),
             "critic_optimizer_state_dict": self.learner.critic_optimiser.state_dict(),
-            "env_state": self.env_state.state_dict(),
-            "hidden": self.hidden,
+            "precision": self.learner.precision.state_dict(),
+            "env_state": {name: process.gather(x, 0) for name, x in self.env_state.state_dict().items()},
+            "hidden": process.gather(self.hidden, 1),
             "progress": vars(self.progress).copy(),
+            "metrics": dict(self.metrics),
         }
 
 
 def first_train_state(setup: Setup) -> TrainState:
     """The state before the first iteration."""
     policy = setup.make_policy()
-    windows = torch.arange(setup.n_windows, device=setup.device)
     return TrainState(
-        learner=make_learner(policy, setup.hyper),
-        env_state=first_state(setup.environment, windows, stagger=setup.config.n_steps),
-        hidden=policy.initial_state(setup.n_envs).to(setup.device),
+        learner=make_learner(
+            policy, setup.hyper, make_precision(setup.autocast_dtype, setup.device.type), setup.process.collective
+        ),
+        **fresh_environments(setup, policy.initial_state(setup.n_envs)),
     )
+
+
+def fresh_environments(setup: Setup, hidden: Tensor) -> dict[str, Any]:
+    """This process's environments at the beginning of their first episodes."""
+    windows = torch.arange(setup.windows.start, setup.windows.stop, device=setup.device)
+    state = first_state(setup.environment, windows, stagger=setup.sizes.n_steps)
+    return {"env_state": state, "hidden": hidden.to(setup.device)}
+
+
+def restored_environments(setup: Setup, content: dict[str, Any]) -> dict[str, Any]:
+    """This process's part of the environments that a checkpoint holds."""
+    per_window, windows = setup.config.portfolios_per_window, setup.windows
+    envs = slice(windows.start * per_window, windows.stop * per_window)
+    own = {
+        name: x[windows.start : windows.stop] if name in _PER_WINDOW else x[envs]
+        for name, x in content["env_state"].items()
+    }
+    state = EnvState(**{name: x.to(setup.device) for name, x in own.items()})
+    return {"env_state": state, "hidden": content["hidden"][:, envs].contiguous().to(setup.device)}
+
+
+def put_back(whole: EnvState, part: EnvState) -> EnvState:
+    """The state with its first windows and their portfolios replaced: undoes `environment.narrow`."""
+    merged = {}
+    for f in fields(whole):
+        old, new = getattr(whole, f.name), getattr(part, f.name)
+        merged[f.name] = new if len(new) == len(old) else torch.cat([new, old[len(new) :]])
+    return replace(whole, **merged)

@@ -1,18 +1,20 @@
 """The end of a run: what came out, for the eye and for machines."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from tactician.evaluation import Evaluation
 from tactician.storage import save_text
 from tactician.training.checkpoint import versions
 from tactician.training.progress import Reporter
+from tactician.training.score import model_score
 from tactician.training.setup import Setup
-from tactician.training.state import Progress
+from tactician.training.state import Progress, TrainState
 
 _LABELS = {"agent": "Agent", "equal_weight": "Equal weight", "cash": "Cash", "buy_and_hold": "Buy and hold"}
 
@@ -40,6 +42,8 @@ class Summary:
             "best_reward": progress.best_reward,
             "total_trades": progress.total_trades,
             "win_rate": progress.win_rate,
+            "dropped_updates": progress.dropped_updates,
+            "score": self.metrics.get("score"),
             "last_iteration": self.metrics,
             **{name: result.as_dict() for name, result in self.results.items()},
             "data_fingerprint": self.setup.environment.market.fingerprint,
@@ -49,9 +53,11 @@ class Summary:
         }
 
 
-def summarise(setup: Setup, progress: Progress, metrics: dict[str, float], results: dict[str, Evaluation]) -> Summary:
+def summarise(setup: Setup, state: TrainState, results: dict[str, Evaluation]) -> Summary:
     """Make the summary and write it beside the models."""
-    summary = Summary(setup, progress, metrics, results)
+    summary = Summary(setup, state.progress, state.metrics, results)
+    if not setup.process.leads:
+        return summary
     text = json.dumps(summary.as_dict(), indent=2, default=float)
     save_text(text + "\n", setup.config.checkpoint_dir / "summary.json")
     return summary
@@ -73,6 +79,8 @@ def print_summary(summary: Summary, reporter: Reporter, next_commands: list[str]
         f"{progress.timesteps / max(progress.seconds, 1e-9):,.0f} steps/s; explained variance "
         f"{summary.metrics['explained_variance']:.2f}; best on validation after iteration {progress.best_iteration}."
     )
+    if reporter.verbosity != "quiet":
+        reporter.console.print(_score_line(summary))
     reporter.say(f"  Model:   {folder / 'model_best.pt'} (last: model_final.pt)")
     reporter.say(f"  Summary: {folder / 'summary.json'}")
     for line in next_commands:
@@ -101,3 +109,11 @@ def _performance_table(result: Evaluation) -> Table:
             f"{100 * p.annual_cost:.2f} %",
         )
     return table
+
+
+def _score_line(summary: Summary) -> Text:
+    score = model_score(summary.metrics, summary.setup.environment.market.regimes.n_actions)
+    line = Text("  Model score: ")
+    line.append(f"{score.total:+.1f}", style=score.style)
+    parts = ", ".join(f"{name.replace('_', ' ')} {value:+.2f}" for name, value in asdict(score).items())
+    return line.append(f" on a scale of -70 to +90, on the training range ({parts})")

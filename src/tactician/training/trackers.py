@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TextIO
 
 from tactician.errors import UserError
+from tactician.storage import save_text
 
 _GROUPS = {"cost_": "cost", "use_": "regime_use", "seconds_": "time", "validation_": "validation"}
 _LEARNING = ("loss", "variance", "entropy", "kl", "clip", "norm", "epochs")
@@ -15,18 +16,33 @@ _LEARNING = ("loss", "variance", "entropy", "kl", "clip", "norm", "epochs")
 class Trackers:
     """Writes each iteration's metrics to ``metrics.jsonl`` and ``tensorboard/`` in a folder."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open both.
+    def __init__(self, folder: Path, iteration: int = 0, writes: bool = True) -> None:
+        """Open both; after a resume, forget what was written beyond the iteration that is resumed from.
+
+        Args:
+            folder: of the run.
+            iteration: iterations done.
+            writes: False for the processes that leave writing to the first.
 
         Raises:
             UserError: the folder cannot be written.
         """
+        self._writes = writes
+        if not writes:
+            return
         from torch.utils.tensorboard import SummaryWriter  # a second to import, needed only once training starts
 
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lines: TextIO = (folder / "metrics.jsonl").open("w", encoding="utf-8")
-            self._board = SummaryWriter(str(folder / "tensorboard"))
+            path = folder / "metrics.jsonl"
+            kept = _lines_until(path, iteration)
+            save_text("".join(kept), path)
+            self._lines: TextIO = path.open("a", encoding="utf-8")
+            steps = json.loads(kept[-1])["timesteps"] if kept else 0
+            if iteration == 0:
+                for old in (folder / "tensorboard").glob("events.*"):
+                    old.unlink()  # of an earlier run in this folder
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=steps + 1 if iteration else None)
         except OSError as error:
             raise UserError(
                 f"Cannot write to {folder}: {error.strerror}; choose another folder with --checkpoint-dir."
@@ -34,6 +50,8 @@ class Trackers:
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Record one iteration's metrics at an environment step."""
+        if not self._writes:
+            return
         # NaN is no JSON; null says "not measured" to every reader.
         plain = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         self._lines.write(json.dumps({"timesteps": step, **plain}) + "\n")
@@ -47,8 +65,23 @@ class Trackers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lines.close()
-        self._board.close()
+        if self._writes:
+            self._lines.close()
+            self._board.close()
+
+
+def _lines_until(path: Path, iteration: int) -> list[str]:
+    """The lines of the iterations done; a line that a kill cut short is none."""
+    kept: list[str] = []
+    if iteration == 0 or not path.exists():
+        return kept
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["iteration"] <= iteration:
+                kept.append(line + "\n")
+        except (ValueError, KeyError):
+            continue
+    return kept
 
 
 def _group(name: str) -> str:

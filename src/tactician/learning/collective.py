@@ -1,0 +1,44 @@
+"""What the processes of a run do together: sums and yes-or-no decisions. Alone, every one of them is free."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Collective:
+    """A process among those that train one policy.
+
+    Environments are numbered through the whole run; this process owns ``first_env … first_env + n_envs − 1``.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    def add_up(self, tensor: Tensor) -> Tensor:
+        """The sum of all processes' tensors, in place and returned."""
+        if self.size > 1:
+            torch.distributed.all_reduce(tensor)
+        return tensor
+
+    def add_up_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Replace each gradient by the sum over processes, in one message; a missing gradient counts as zero."""
+        if self.size == 1:
+            return
+        owners = list(parameters)
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in owners])
+        torch.distributed.all_reduce(flat)
+        for owner, part in zip(owners, flat.split([p.numel() for p in owners]), strict=True):
+            owner.grad = part.view_as(owner)
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether any process says yes; all of them learn the same answer."""
+        if self.size == 1:
+            return flag
+        return bool(self.add_up(torch.tensor(float(flag), device=device)) > 0)
+
+
+ALONE = Collective()
+"""A run of one process."""

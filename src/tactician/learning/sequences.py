@@ -1,0 +1,166 @@
+"""A rollout as whole sequences, and the minibatches cut from them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int32, Int64
+from torch import Tensor
+
+from tactician.environment import MarketTensors, Stream, assemble, permutation
+from tactician.learning.collective import ALONE, Collective
+from tactician.learning.rollout import Rollout
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """S sequences of L steps, with targets. In a run of several processes: this process's share of them."""
+
+    market: MarketTensors
+    day: Int32[Tensor, "step seq"]
+    portfolio: Float[Tensor, "step seq 20"]
+    actions: Int32[Tensor, "step seq"]
+    log_probs: Float[Tensor, "step seq"]
+    advantages: Float[Tensor, "step seq"]
+    targets: Float[Tensor, "step seq"]
+    weight: Float[Tensor, "step seq"] | None
+    """1 for samples that count and 0 for the others; None if all count."""
+    first_hidden: Float[Tensor, "layer seq hidden"]
+    masks: Float[Tensor, "mask seq hidden"] | None
+
+    def __len__(self) -> int:
+        return self.day.shape[1]
+
+    @property
+    def obs(self) -> Float[Tensor, "step seq obs"]:
+        """The observations, put together from their parts."""
+        return assemble(self.market, self.day, self.portfolio)
+
+    def take(self, index: Tensor) -> "Sequences":
+        """The sequences of a minibatch."""
+        parts: dict[str, Any] = {name: x[:, index] for name, x in vars(self).items() if isinstance(x, Tensor)}
+        return replace(self, **parts)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A minibatch: the sequences of it that this process holds, and the samples of it that all processes hold."""
+
+    index: Int64[Tensor, " seq"]
+    n_samples: Float[Tensor, ""]
+
+
+def prepare(
+    rollout: Rollout,
+    advantages: Float[Tensor, "step env"],
+    valid: Bool[Tensor, "step env"] | None = None,
+    collective: Collective = ALONE,
+) -> Sequences:
+    """Normalise the advantages over the whole rollout, of all processes, and cut it into sequences.
+
+    Args:
+        rollout: T steps of N environments.
+        advantages: raw; with the values they make the targets.
+        valid: samples that count; None for all.
+        collective: the processes of the run.
+    """
+    mean, variance = moments(advantages, valid, collective)
+    normal = (advantages - mean) / (variance.sqrt() + 1e-8)
+    chunks, layers, envs, width = rollout.first_hidden.shape
+    length = rollout.sequence_length
+
+    def cut(x: Tensor) -> Tensor:
+        return x.view(chunks, length, *x.shape[1:]).transpose(0, 1).reshape(length, chunks * envs, *x.shape[2:])
+
+    return Sequences(
+        market=rollout.market,
+        day=cut(rollout.day),
+        portfolio=cut(rollout.portfolio),
+        actions=cut(rollout.actions),
+        log_probs=cut(rollout.log_probs),
+        advantages=cut(normal),
+        targets=cut(advantages + rollout.values),
+        weight=None if valid is None else cut(valid.to(advantages.dtype)),
+        first_hidden=rollout.first_hidden.transpose(0, 1).reshape(layers, chunks * envs, width),
+        masks=None if rollout.masks is None else rollout.masks.repeat(1, chunks, 1),
+    )
+
+
+def moments(
+    x: Float[Tensor, "step env"], valid: Bool[Tensor, "step env"] | None, collective: Collective = ALONE
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Mean and variance of the samples that count, over all processes; in two passes, so that a large mean is harmless."""
+    weight = torch.ones_like(x) if valid is None else valid.to(x.dtype)
+    count, total = collective.add_up(torch.stack([weight.sum(), (x * weight).sum()]).double())
+    mean = total / count
+    squares = collective.add_up(((x - mean).square() * weight).sum().double())
+    return mean.to(x.dtype), (squares / count).to(x.dtype)
+
+
+def explained_variance(
+    values: Float[Tensor, "step env"],
+    advantages: Float[Tensor, "step env"],
+    valid: Bool[Tensor, "step env"] | None = None,
+    collective: Collective = ALONE,
+) -> Float[Tensor, ""]:
+    """1 − Var(R − V)/Var(R) with targets R = A + V, over all processes.
+
+    1 is perfect, 0 no better than a constant; 0 if the targets are constant.
+    """
+    _, spread = moments(advantages + values, valid, collective)
+    _, unexplained = moments(advantages, valid, collective)
+    return torch.where(spread > 0, 1 - unexplained / spread.clamp(min=1e-30), 0.0)
+
+
+@dataclass(frozen=True)
+class Dealer:
+    """Deals the sequences of a rollout into minibatches, the same ones however many processes hold them."""
+
+    n_chunks: int
+    """Sequences of each environment."""
+    first_env: int
+    n_envs: int
+    """Environments of this process: ``first_env … first_env + n_envs − 1``."""
+    all_envs: int
+    """Environments of all processes."""
+    length: int
+    batch_size: int
+    seed: int
+    iteration: int
+    collective: Collective
+
+    def deal(self, data: Sequences, epoch: int) -> Iterator[Batch]:
+        """The minibatches of an epoch, in an order named by seed, iteration and epoch."""
+        n_sequences = self.n_chunks * self.all_envs
+        order = permutation(n_sequences, self.seed, Stream.MINIBATCH, self.iteration, epoch, device=data.day.device)
+        parts = [self._own(part) for part in minibatches(n_sequences, self.length, self.batch_size, order)]
+        if data.weight is None:
+            sizes = [float(len(part) * self.length) for part in parts]
+            counts = torch.tensor(sizes, device=data.day.device)
+        else:
+            per_sequence = data.weight.sum(0)
+            counts = torch.stack([per_sequence[part].sum() for part in parts])
+        counts = self.collective.add_up(counts).clamp(min=1)
+        return (Batch(part, count) for part, count in zip(parts, counts, strict=True))
+
+    def count(self) -> int:
+        """Minibatches in an epoch."""
+        return n_minibatches(self.n_chunks * self.all_envs, self.length, self.batch_size)
+
+    def _own(self, sequences: Tensor) -> Tensor:
+        if self.n_envs == self.all_envs:
+            return sequences
+        chunk, env = sequences // self.all_envs, sequences % self.all_envs - self.first_env
+        own = (env >= 0) & (env < self.n_envs)
+        return chunk[own] * self.n_envs + env[own]
+
+
+def n_minibatches(n_sequences: int, length: int, batch_size: int) -> int:
+    """As many as make ``batch_size`` samples each, nearly; a minibatch has at least one sequence."""
+    return min(max(1, round(n_sequences * length / batch_size)), n_sequences)
+
+
+def minibatches(n_sequences: int, length: int, batch_size: int, order: Tensor) -> tuple[Tensor, ...]:
+    """Split sequences, in the given order, into minibatches of nearly equal size."""
+    return torch.tensor_split(order, n_minibatches(n_sequences, length, batch_size))

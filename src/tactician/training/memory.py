@@ -1,0 +1,282 @@
+"""How many environments fit: the specification's formula, what is really held, and the memory that is really there."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from tactician.config import Config
+from tactician.environment import Environment, assemble, first_state
+from tactician.learning import Precision, collect_rollout
+from tactician.policy import ActorCritic
+
+OVERHEAD = 1.5
+"""The specification's factor between the formula and what a run takes."""
+
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What decides how much memory a run takes."""
+
+    n_envs: int
+    """Of all processes together."""
+    n_steps: int
+    batch_size: int
+
+    @property
+    def samples(self) -> int:
+        """Samples of an iteration."""
+        return self.n_envs * self.n_steps
+
+
+_DEFAULT = Sizes(16_384, 256, 8_192)
+_HIGH_VRAM = Sizes(65_536, 512, 65_536)
+_LOW_VRAM = Sizes(8_192, 256, 8_192)
+_CPU = Sizes(512, 256, 8_192)
+"""The specification's sizes for GPUs; 512 environments are where two CPU cores reach their full rate."""
+
+_LOW_VRAM_GB = 8.0
+_USABLE_SHARE = 0.9
+_PROBE_STEPS, _PROBE_WINDOWS = 8, 4
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What a run will take, beside what it may."""
+
+    budget: float
+    """Bytes that this process may take: the least of cap and what is free."""
+    formula_bytes_per_sample: int
+    held_bytes_per_sample: float
+    """Measured: rollout, targets and the features on which the critic epochs train."""
+    batch_bytes_per_sample: float
+    """Measured: what a minibatch keeps for its backward pass, per sample."""
+    parameter_bytes: int
+    """Parameters, gradients and both moments of Adam."""
+    share: float = 1.0
+    """Share of the run's environments that this process holds."""
+
+    def predicted(self, sizes: Sizes) -> float:
+        """Bytes that this process takes at the peak of an iteration."""
+        samples = self.share * sizes.samples
+        batch = min(self.share * sizes.batch_size, samples) * self.batch_bytes_per_sample
+        return samples * self.held_bytes_per_sample + batch + self.parameter_bytes
+
+    def most_samples(self, batch_size: int) -> int:
+        """Samples per iteration of all processes that fit, by the formula and by the measurement."""
+        by_formula = self.budget / (self.formula_bytes_per_sample * OVERHEAD)
+        left = self.budget - self.parameter_bytes - self.share * batch_size * self.batch_bytes_per_sample
+        return max(int(min(by_formula, left / self.held_bytes_per_sample) / self.share), 0)
+
+    def as_dict(self, sizes: Sizes) -> dict[str, Any]:
+        """For the plan that --dry-run shows; GB are of this process."""
+        formula = self.formula_bytes_per_sample * sizes.samples * self.share * OVERHEAD
+        return {
+            "samples": sizes.samples,
+            "overhead": OVERHEAD,
+            "rollout_gb": round(formula / GB, 3),
+            "held_bytes_per_sample": round(self.held_bytes_per_sample, 1),
+            "batch_bytes_per_sample": round(self.batch_bytes_per_sample, 1),
+            "predicted_gb": round(self.predicted(sizes) / GB, 3),
+            "budget_gb": round(self.budget / GB, 3),
+        }
+
+
+def bytes_per_sample(obs_dim: int, n_actions: int) -> int:
+    """The specification's estimate: observation, action, log-probability, value, reward, done flag and logits."""
+    return 4 * obs_dim + 8 + 4 + 4 + 4 + 1 + 4 * n_actions
+
+
+def choose_sizes(config: Config, device: torch.device, n_processes: int = 1) -> tuple[Sizes, list[str]]:
+    """The user's sizes, and defaults where they are left open.
+
+    Returns:
+        The sizes, and what the user should be told.
+    """
+    notes = []
+    if device.type == "cuda":
+        default = _HIGH_VRAM if config.high_vram else _LOW_VRAM if config.low_vram else _DEFAULT
+        default = replace(default, n_envs=default.n_envs * n_processes)
+    else:
+        default = _CPU
+        for flag in ("high_vram", "low_vram"):
+            if getattr(config, flag):
+                name = "--" + flag.replace("_", "-")
+                notes.append(f"{name} sizes a run for a GPU, and there is none here: the CPU's sizes are used instead.")
+    per_window = config.portfolios_per_window
+    return Sizes(
+        n_envs=config.n_envs or max(default.n_envs // per_window, 1) * per_window,
+        n_steps=config.n_steps or _fitting_steps(default.n_steps, config.episode_length),
+        batch_size=config.batch_size or default.batch_size,
+    ), notes
+
+
+def _fitting_steps(wanted: int, episode_length: int) -> int:
+    """A default that divides the episode or is a multiple of it."""
+    if wanted % episode_length == 0 or episode_length % wanted == 0:
+        return wanted
+    return (
+        episode_length if episode_length < wanted else max(d for d in range(1, wanted + 1) if episode_length % d == 0)
+    )
+
+
+def make_plan(
+    environment: Environment,
+    policy: ActorCritic,
+    precision: Precision,
+    *,
+    n_steps: int,
+    critic_epochs: int,
+    budget: float,
+    share: float = 1.0,
+) -> MemoryPlan:
+    """Measure one small rollout and one small minibatch, and plan with that.
+
+    Nothing of the run is changed: environments, policy and random numbers are untouched.
+    """
+    short = replace(environment, episode_length=_PROBE_STEPS)
+    windows = torch.arange(_PROBE_WINDOWS, device=environment.market.device)
+    n_envs = _PROBE_WINDOWS * environment.portfolios_per_window
+    rollout, _, _ = collect_rollout(
+        short,
+        policy,
+        first_state(short, windows),
+        policy.initial_state(n_envs),
+        n_steps=_PROBE_STEPS,
+        seed=0,
+        iteration=0,
+        precision=precision,
+    )
+    tensors = [x for x in vars(rollout).values() if isinstance(x, Tensor)]
+    of_samples = [x for x in tensors if x.shape[:2] == rollout.day.shape]
+    per_sample = _bytes(of_samples) / rollout.day.numel()
+    per_env = (_bytes(tensors) - _bytes(of_samples)) / n_envs
+    features = 4 * policy.hidden_dim if critic_epochs else 0
+    targets = 3 * 4  # advantages, their normalised form, value targets
+
+    def loss() -> Tensor:
+        obs = assemble(rollout.market, rollout.day, rollout.portfolio)
+        with precision.autocast():
+            logits, values, _ = policy(obs, rollout.first_hidden[0], rollout.masks)
+        return logits.float().log_softmax(-1).square().mean() + values.float().square().mean()
+
+    n_actions = environment.market.regimes.n_actions
+    return MemoryPlan(
+        budget=budget,
+        formula_bytes_per_sample=bytes_per_sample(policy.obs_dim, n_actions),
+        held_bytes_per_sample=per_sample + per_env / n_steps + features + targets,
+        batch_bytes_per_sample=2 * saved_bytes(loss, policy) / rollout.day.numel(),  # and as much again for gradients
+        parameter_bytes=4 * sum(p.numel() * p.element_size() for p in policy.parameters()),
+        share=share,
+    )
+
+
+def saved_bytes(loss: Any, module: nn.Module) -> int:
+    """Bytes that autograd keeps for the backward pass of a computation, the module's parameters left out."""
+    kept: dict[int, int] = {}
+    own = {p.untyped_storage().data_ptr() for p in module.parameters()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        _ = loss()
+    return sum(kept.values())
+
+
+def fit_to_memory(sizes: Sizes, plan: MemoryPlan, per_window: int) -> tuple[Sizes, str | None]:
+    """As many environments as were asked for, or as fit.
+
+    Returns:
+        The sizes, and a warning if they are less than was asked for.
+    """
+    samples = plan.most_samples(min(sizes.batch_size, sizes.samples))
+    limit = max(samples // sizes.n_steps // per_window, 1) * per_window
+    if sizes.n_envs <= limit:
+        return sizes, None
+    return replace(sizes, n_envs=limit), (
+        f"{sizes.n_envs:,} environments × {sizes.n_steps:,} steps would take about {plan.predicted(sizes) / GB:,.0f} GB, and "
+        f"{plan.budget / GB:,.1f} GB may be used: {limit:,} environments are taken instead."
+    )
+
+
+def note_on_learning(sizes: Sizes, total_timesteps: int, ppo_epochs: int) -> str | None:
+    """A word where many environments leave little to learn with: a policy is renewed once an iteration."""
+    iterations = -(-total_timesteps // sizes.samples)
+    if iterations >= 10 or sizes.n_envs <= 64:
+        return None
+    updates = max(1, round(min(sizes.samples, total_timesteps) / sizes.batch_size)) * ppo_epochs
+    return (
+        f"{sizes.n_envs:,} environments leave {iterations} iterations, so the policy is renewed {iterations} times, by "
+        f"{updates:,} updates each. Fewer environments, or more timesteps, renew it more often."
+    )
+
+
+def memory_budget(config: Config, device: torch.device, local_rank: int = 0) -> float:
+    """Bytes that this process may take.
+
+    On a GPU: its cap (``max_vram_gpu0`` for the first, ``max_vram_gpu1`` for the others, 8 GB with ``low_vram``), at most 90 %
+    of what is free. On a CPU: 90 % of the memory that is available, a container's limit included.
+    """
+    if device.type != "cuda":
+        return _USABLE_SHARE * available_memory()
+    cap = config.max_vram_gpu0 if local_rank == 0 else config.max_vram_gpu1
+    if config.low_vram:
+        cap = min(cap, _LOW_VRAM_GB)
+    free, _ = torch.cuda.mem_get_info(device)
+    return min(cap * GB, _USABLE_SHARE * free)
+
+
+def available_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> float:
+    """Bytes of main memory that can still be taken, within the limits of a container (cgroup v2 or v1)."""
+    free = float(psutil.virtual_memory().available)
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            free = min(free, float((cgroup / limit).read_text()) - float((cgroup / used).read_text()))
+        except (OSError, ValueError):  # no such cgroup, or "max": no limit
+            continue
+    return max(free, 0.0)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on a GPU or on a CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+
+
+def reserved_gb(device: torch.device) -> float | None:
+    """GB of GPU memory that torch holds, or None on a CPU."""
+    return torch.cuda.memory_reserved(device) / GB if device.type == "cuda" else None
+
+
+def split_windows(n_windows: int, budgets: Sequence[float]) -> list[range]:
+    """Share windows among processes in proportion to their budgets; each gets at least one.
+
+    Raises:
+        ValueError: there are fewer windows than processes.
+    """
+    if n_windows < len(budgets):
+        raise ValueError(f"{n_windows} windows cannot be shared among {len(budgets)} processes")
+    edges = [0]
+    for k in range(1, len(budgets) + 1):
+        edge = round(n_windows * sum(budgets[:k]) / sum(budgets))
+        edges.append(min(max(edge, edges[-1] + 1), n_windows - (len(budgets) - k)))
+    return [range(a, b) for a, b in itertools.pairwise(edges)]
+
+
+def _bytes(tensors: list[Tensor]) -> int:
+    return sum(x.numel() * x.element_size() for x in tensors)

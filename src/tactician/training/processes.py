@@ -1,0 +1,119 @@
+"""Several processes that train one policy: one per GPU, through torch's elastic launcher or under torchrun."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tactician.errors import UserError
+from tactician.learning import ALONE, Collective
+
+_RESTARTS = 3
+_PATIENCE = 24 * 3600  # seconds that the launcher waits for an iteration to finish and be saved
+
+
+@dataclass(frozen=True)
+class Process:
+    """Which of the run's processes this one is, and how it talks to the others."""
+
+    collective: Collective = ALONE
+    local_rank: int = 0
+    restarts: int = 0
+    """How often the launcher has restarted the run after losing a process."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes and speaks for all."""
+        return self.collective.rank == 0
+
+    def gather(self, tensor: Tensor, dim: int) -> Tensor:
+        """The processes' tensors, in their order, along one dimension; on the CPU."""
+        if self.collective.size == 1:
+            return tensor.cpu()
+        parts: list[Any] = [None] * self.collective.size
+        torch.distributed.all_gather_object(parts, tensor.cpu())
+        return torch.cat(parts, dim)
+
+    def gather_numbers(self, number: float) -> list[float]:
+        """One number of every process, in their order."""
+        if self.collective.size == 1:
+            return [number]
+        parts: list[Any] = [None] * self.collective.size
+        torch.distributed.all_gather_object(parts, number)
+        return parts
+
+
+SINGLE = Process()
+"""A run of one process."""
+
+
+def under_launcher() -> bool:
+    """Whether torchrun, or the launcher below, started this process."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ and "MASTER_ADDR" in os.environ
+
+
+@contextlib.contextmanager
+def join(device_name: str) -> Iterator[Process]:
+    """Meet the other processes that the launcher started, and part from them at the end.
+
+    Raises:
+        UserError: the processes cannot find one another.
+    """
+    gpu = torch.cuda.is_available() and device_name != "cpu"
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    if gpu:
+        torch.cuda.set_device(local_rank)
+    try:
+        torch.distributed.init_process_group("nccl" if gpu else "gloo")
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"The processes cannot find one another ({error}); check torchrun's endpoint.") from error
+    try:
+        collective = Collective(torch.distributed.get_rank(), torch.distributed.get_world_size())
+        yield Process(collective, local_rank, int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def launch(words: Sequence[str], n_processes: int) -> int:
+    """Run ``tactician WORDS`` in several processes on this machine; restarted, resuming, when one of them is lost.
+
+    Ctrl+C and SIGTERM are passed on to the processes, which finish the iteration and save; a second one ends them.
+
+    Returns:
+        Exit code.
+    """
+    import psutil
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=n_processes,
+        run_id=f"tactician-{os.getpid()}",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=_RESTARTS,
+        monitor_interval=0.2,
+        shutdown_timeout=_PATIENCE,
+        signals_to_handle="SIGTERM,SIGINT",
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "tactician", *words)
+        return 0
+    except SignalException as stop:
+        return 128 + int(stop.sigval)
+    except ChildFailedError as error:
+        code = next(iter(error.failures.values())).exitcode
+        return code if code > 0 else 128 - code
+    finally:
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.send_signal(signal.SIGKILL)

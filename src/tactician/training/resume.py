@@ -1,0 +1,216 @@
+"""Going on from a checkpoint: what is restored, what begins anew, and what the user is told about it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tactician.config import Config
+from tactician.training.checkpoint import is_legacy, newest_checkpoint, read_checkpoint
+from tactician.training.progress import Reporter
+from tactician.training.setup import Setup
+from tactician.training.state import Progress, TrainState, first_train_state, fresh_environments, restored_environments
+
+_HARMLESS = frozenset(
+    {
+        "checkpoint_dir",
+        "cache_path",
+        "expanded_cache_path",
+        "device",
+        "save_every",
+        "keep_checkpoints",
+        "max_vram_gpu0",
+        "max_vram_gpu1",
+        "high_vram",
+        "low_vram",
+        "multi_gpu",
+        "max_dropped_updates",
+        "timesteps",
+        "episodes",
+        "iterations",
+        "bars",
+    }
+)
+"""Keys whose change leaves what is learnt as it is (durations: the run only gets longer or shorter)."""
+
+_OF_ENVIRONMENTS = frozenset(
+    {
+        "n_envs",
+        "n_steps",
+        "episode_length",
+        "portfolios_per_window",
+        "first_holdings",
+        "train_until",
+        "seed",
+        "regimes",
+        "universe",
+        "expanded_universe",
+        "expanded",
+        "start",
+        "end",
+        "calendar",
+        "listing_warmup",
+        "cash_rate",
+    }
+)
+"""Keys with whose change the simulated portfolios cannot simply live on: they begin new episodes."""
+
+
+def find_checkpoint(config: Config, checkpoint: Path | None, reporter: Reporter) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint to go on from: the one named, or the newest loadable one of the run's folder.
+
+    Returns:
+        Path and content; None if the folder has none.
+
+    Raises:
+        UserError: the named one is missing or damaged.
+    """
+    if checkpoint is not None:
+        return checkpoint, read_checkpoint(checkpoint)
+    path, content, complaints = newest_checkpoint(config.checkpoint_dir)
+    for complaint in complaints:
+        reporter.warn(complaint)
+    if path is None or content is None:
+        reporter.note(
+            f"  {config.checkpoint_dir} has no checkpoint to resume from: training starts from the beginning."
+        )
+        return None
+    return path, content
+
+
+def saved_normaliser(content: Mapping[str, Any]) -> tuple[Tensor, Tensor] | None:
+    """Mean and deviation with which the policy was trained; None in the old format, which had none."""
+    if is_legacy(content):
+        return None
+    return content["normaliser"]["mean"], content["normaliser"]["std"]
+
+
+def resume(setup: Setup, path: Path, content: dict[str, Any], reporter: Reporter) -> TrainState:
+    """The state that a checkpoint holds, as far as it fits the setup; the reporter tells what does not.
+
+    An architecture that differs starts fresh, with a warning. Other data or environments keep what was learnt and begin
+    new episodes.
+    """
+    fresh = first_train_state(setup)
+    if is_legacy(content):
+        return _from_legacy(setup, fresh, path, content, reporter)
+    ours, theirs = fresh.learner.policy.architecture, content["architecture"]
+    shapes = [key for key in ("obs_dim", "n_actions", "hidden_dim", "n_gru_layers") if ours[key] != theirs[key]]
+    if shapes:
+        _warn_mismatch(path, _shape(theirs), _shape(ours), reporter)
+        return fresh
+    changed = changed_keys(content["config"], setup.config)
+    for key, (before, now) in changed.items():
+        word = "does not matter" if key in _HARMLESS else "matters: the run is not the one that would have gone on"
+        reporter.note(f"  {key} was {before} and is now {now} ({word}).")
+    foreign = content["data_fingerprint"] != setup.environment.market.fingerprint
+    if foreign:
+        reporter.warn(
+            f"{path} was trained on other data ({content['data_fingerprint'][:12]}, now "
+            f"{setup.environment.market.fingerprint[:12]}): what was learnt and its normaliser are kept, portfolios begin "
+            "new episodes, and the best figure on the validation range is forgotten."
+        )
+    learner = fresh.learner
+    learner.policy.load_state_dict(content["model_state_dict"])
+    _load_optimiser(learner.actor_optimiser, content["actor_optimizer_state_dict"])
+    _load_optimiser(learner.critic_optimiser, content["critic_optimizer_state_dict"])
+    learner.precision.load_state_dict(content["precision"])
+    progress = dict(content["progress"])
+    best = setup.config.checkpoint_dir / "model_best.pt"
+    if foreign or not best.exists() or "best_by" in changed:
+        progress |= {"best_validation": float("-inf"), "best_iteration": 0}
+    if foreign or _OF_ENVIRONMENTS & changed.keys():
+        if not foreign:
+            reporter.note("  Portfolios begin new episodes.")
+        environments = fresh_environments(setup, learner.policy.initial_state(setup.n_envs))
+    else:
+        environments = restored_environments(setup, content)
+    state = TrainState(learner, **environments, progress=Progress(**progress), metrics=dict(content["metrics"]))
+    reporter.note(
+        f"  Resumed from {path}: iteration {state.progress.iteration}, {state.progress.timesteps:,} of "
+        f"{setup.total_timesteps:,} steps done."
+    )
+    return state
+
+
+def changed_keys(before: Mapping[str, Any], config: Config) -> dict[str, tuple[Any, Any]]:
+    """Configuration keys that differ from a checkpoint's, with both values."""
+    now = config.model_dump(mode="json")
+    keys = [key for key in now if key in before and before[key] != now[key]]
+    keys += [key for key in now if key not in before and now[key] != _default(key)]
+    return {key: (before.get(key, "not known"), now[key]) for key in keys}
+
+
+def _default(key: str) -> Any:
+    return Config.model_fields[key].default
+
+
+def _load_optimiser(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Moments and step counts come from the checkpoint, rates and kernel from the configuration."""
+    settings = [{k: v for k, v in group.items() if k != "params"} for group in optimiser.param_groups]
+    optimiser.load_state_dict(saved)
+    for group, setting in zip(optimiser.param_groups, settings, strict=True):
+        group.update(setting)
+
+
+def _from_legacy(
+    setup: Setup, fresh: TrainState, path: Path, content: dict[str, Any], reporter: Reporter
+) -> TrainState:
+    """Weights and metrics of the old format; the two optimisers start fresh."""
+    policy = fresh.learner.policy
+    renamed = legacy_weights(policy.state_dict(), content["model_state_dict"])
+    if renamed is None:
+        theirs = sum(x.numel() for x in content["model_state_dict"].values() if isinstance(x, Tensor))
+        _warn_mismatch(path, f"{theirs:,} parameters", _shape(policy.architecture), reporter)
+        return fresh
+    policy.load_state_dict(renamed)
+    flat = {**content, **(content.get("metrics") or {})}
+    trades = int(flat.get("total_trades", 0))
+    progress = Progress(
+        timesteps=int(flat.get("total_steps", flat.get("timesteps", 0))),
+        iteration=int(flat.get("iteration", 0)),
+        total_trades=trades,
+        winning_trades=round(trades * float(flat.get("win_rate", 0.0))),
+        best_reward=float(flat.get("best_reward", float("-inf"))),
+    )
+    reporter.warn(
+        f"{path} has the old format with one optimiser: weights and metrics are restored, the optimisers of actor and "
+        "critic start fresh from them, and portfolios begin new episodes."
+    )
+    return TrainState(fresh.learner, fresh.env_state, fresh.hidden, progress)
+
+
+def legacy_weights(ours: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> dict[str, Tensor] | None:
+    """The old format's weights under our names: part by part, in order, where every shape agrees; else None.
+
+    The parts are encoder, GRU, policy head and value head. Prefixes that wrappers leave (``module.``, ``_orig_mod.``) are
+    passed over.
+    """
+    clean = {name.replace("module.", "").replace("_orig_mod.", ""): x for name, x in theirs.items()}
+    result = {name: x for name, x in ours.items() if name == "value_scale"}
+    for part, names in {
+        "encoder": ("encoder",),
+        "gru": ("gru", "rnn"),
+        "policy_head": ("policy_head", "actor", "policy"),
+        "value_head": ("value_head", "critic", "value"),
+    }.items():
+        targets = [name for name in ours if name.startswith(part)]
+        sources = [x for name, x in clean.items() if name.split(".")[0] in names and isinstance(x, Tensor)]
+        if len(targets) != len(sources):
+            return None
+        for name, source in zip(targets, sources, strict=True):
+            if source.shape != ours[name].shape:
+                return None
+            result[name] = source
+    return result
+
+
+def _shape(architecture: Mapping[str, Any]) -> str:
+    a = architecture
+    return f"{a['obs_dim']} entries → {a['n_gru_layers']} GRU layers of {a['hidden_dim']} → {a['n_actions']} actions"
+
+
+def _warn_mismatch(path: Path, theirs: str, ours: str, reporter: Reporter) -> None:
+    reporter.warn(f"{path} holds another network ({theirs}; this run has {ours}): training starts from the beginning.")

@@ -1,0 +1,60 @@
+"""One number for a model's quality: trading performance and the health of the learning, in −70 … +90 (docs/score.md)."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+WEIGHTS = {"profitability": 0.4, "reward": 0.2, "value_accuracy": 0.2, "exploration": 0.1, "instability": -0.1}
+"""The specification's; 'instability' is its penalty."""
+
+GOOD, BAD = 20.0, 0.0
+"""A score above the first is shown green, one below the second red."""
+
+_PROFIT_SCALE = 0.005
+_REWARD_SCALE = 0.05
+_KL_LIMIT, _CLIP_LIMIT = 0.03, 0.3
+
+
+@dataclass(frozen=True)
+class Score:
+    """The components, each on a scale that does not depend on the market."""
+
+    profitability: float
+    """tanh(mean trade return · win rate / 0.005), in [−1, 1]."""
+    reward: float
+    """tanh(mean reward / 0.05 % per session), in [−1, 1]."""
+    value_accuracy: float
+    """Explained variance, cut to [−1, 1]."""
+    exploration: float
+    """Entropy over its maximum ln(actions), in [0, 1]."""
+    instability: float
+    """½·min(1, KL / 0.03) + ½·min(1, clip fraction / 0.3), in [0, 1]."""
+
+    @property
+    def total(self) -> float:
+        """100 · Σ weight · component."""
+        return 100 * sum(WEIGHTS[name] * value for name, value in asdict(self).items())
+
+    @property
+    def style(self) -> str:
+        """Colour of the total."""
+        return "green" if self.total > GOOD else "red" if self.total < BAD else ""
+
+
+def model_score(metrics: Mapping[str, float], n_actions: int) -> Score:
+    """The score of a model.
+
+    Args:
+        metrics: figures of an iteration: ``trade_return`` (mean simple net return of the closed trades), ``win_rate`` (share of
+            them with a gain), ``reward`` (mean, in percent per session), ``explained_variance``, ``entropy`` (mean, in nats),
+            ``kl`` (mean divergence of the update, in nats), ``clip_fraction``.
+        n_actions: actions to choose from, at least 2.
+    """
+    stability = max(metrics["kl"], 0.0) / _KL_LIMIT, max(metrics["clip_fraction"], 0.0) / _CLIP_LIMIT
+    return Score(
+        profitability=math.tanh(metrics["trade_return"] * metrics["win_rate"] / _PROFIT_SCALE),
+        reward=math.tanh(metrics["reward"] / _REWARD_SCALE),
+        value_accuracy=min(max(metrics["explained_variance"], -1.0), 1.0),
+        exploration=min(max(metrics["entropy"] / math.log(n_actions), 0.0), 1.0),
+        instability=sum(min(1.0, x) for x in stability) / 2,
+    )

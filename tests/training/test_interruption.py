@@ -1,0 +1,138 @@
+"""Ctrl+C, SIGTERM and kill -9 on real training processes."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tactician.cli import main
+from tactician.training.checkpoint import newest_checkpoint, read_checkpoint
+from tests.training.test_resume_is_bit_exact import differences, state
+
+
+def start(tiny: Path, folder: Path, *words: str, log: Path) -> subprocess.Popen:
+    command = [
+        sys.executable,
+        "-m",
+        "tactician",
+        "train",
+        "--config",
+        str(tiny),
+        "--checkpoint-dir",
+        str(folder),
+        *words,
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(command, stdout=log.open("w"), stderr=subprocess.STDOUT, env=environment)
+
+
+def wait_for(log: Path, text: str, process: subprocess.Popen, seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if text in log.read_text():
+            return
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.02)
+    raise AssertionError(f"'{text}' did not appear: {log.read_text()}")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_first_signal_finishes_the_iteration_saves_and_exits(tiny, tmp_path, number, code):
+    log, folder = tmp_path / "log", tmp_path / "run"
+    process = start(tiny, folder, "--iterations", "100000", log=log)
+    wait_for(log, "Iteration 3 |", process)
+    process.send_signal(number)
+    assert process.wait(30) == code
+    said = log.read_text()
+    assert "finishing this iteration, then saving" in said and "Go on with:" in said
+    saved = [p for p in folder.iterdir() if re.fullmatch(r"model_interrupted_\d{8}_\d{6}\.pt", p.name)]
+    assert len(saved) == 1 and "Traceback" not in said
+    # What is saved is the end of an iteration of the undisturbed run.
+    iteration = read_checkpoint(saved[0])["progress"]["iteration"]
+    assert (
+        main(
+            [
+                "train",
+                "--config",
+                str(tiny),
+                "--checkpoint-dir",
+                str(tmp_path / "calm"),
+                "-q",
+                "--iterations",
+                str(iteration),
+            ]
+        )
+        == 0
+    )
+    calm, stopped = state(tmp_path / "calm" / "model_final.pt"), state(saved[0])
+    for part in ("model_state_dict", "actor_optimizer_state_dict", "env_state", "hidden"):
+        assert differences(calm[part], stopped[part]) == []
+
+
+def test_the_second_ctrl_c_leaves_at_once_without_saving(tiny, tmp_path):
+    log, folder = tmp_path / "log", tmp_path / "run"
+    # One iteration would take minutes: the second signal must not wait for it.
+    words = (
+        "--n-envs",
+        "512",
+        "--hidden-dim",
+        "256",
+        "--n-gru-layers",
+        "3",
+        "--iterations",
+        "3",
+        "--ppo-epochs",
+        "500",
+    )
+    process = start(tiny, folder, *words, log=log)
+    wait_for(log, "Iteration 1 |", process)
+    process.send_signal(signal.SIGINT)
+    wait_for(log, "Once more to leave at once", process)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(5) == 130
+    assert not list(folder.glob("model_*"))
+
+
+def test_ctrl_c_while_the_cache_is_built_leaves_nothing(tiny, tmp_path):
+    log = tmp_path / "log"
+    command = [
+        sys.executable,
+        "-m",
+        "tactician",
+        "build-cache",
+        "--config",
+        str(tiny),
+        "--cache-path",
+        str(tmp_path / "c.pt"),
+    ]
+    process = subprocess.Popen(
+        command, stdout=log.open("w"), stderr=subprocess.STDOUT, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    )
+    wait_for(log, "Reading bars", process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+    assert "interrupted" in log.read_text() and "Traceback" not in log.read_text()
+    assert not (tmp_path / "c.pt").exists() and not list(tmp_path.glob(".*"))
+
+
+def test_killed_runs_that_resume_end_bit_equal_to_an_undisturbed_one(tiny, tmp_path):
+    # benchmarks/kill_test.py does this a hundred times.
+    words = ("--iterations", "12", "--save-every", "1", "--resume")
+    assert main(["train", "--config", str(tiny), "--checkpoint-dir", str(tmp_path / "calm"), "-q", *words]) == 0
+    folder, log = tmp_path / "run", tmp_path / "log"
+    for iteration in (2, 5, 9):
+        process = start(tiny, folder, *words, log=log)
+        wait_for(log, f"Iteration {iteration} |", process)
+        process.kill()
+        process.wait()
+        path, content, complaints = newest_checkpoint(folder)
+        assert path is not None and content is not None and not complaints
+    assert main(["train", "--config", str(tiny), "--checkpoint-dir", str(folder), "-q", *words]) == 0
+    assert differences(state(tmp_path / "calm" / "model_final.pt"), state(folder / "model_final.pt")) == []
+    assert not list(folder.glob(".*.tmp"))

@@ -1,0 +1,144 @@
+"""2N iterations = N + resume + N, to the last bit of every tensor, however the first half ended."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tactician.cli import main
+from tactician.training.checkpoint import read_checkpoint
+
+PARTS = (
+    "model_state_dict",
+    "actor_optimizer_state_dict",
+    "critic_optimizer_state_dict",
+    "env_state",
+    "hidden",
+    "precision",
+)
+WALL_CLOCK = {"seconds", "seconds_rollout", "seconds_update", "seconds_validation", "steps_per_second"}
+
+
+def run(tiny: Path, folder: Path, *words: str) -> int:
+    return main(["train", "--config", str(tiny), "--checkpoint-dir", str(folder), "--quiet", *words])
+
+
+def differences(a, b, where="") -> list[str]:
+    """Places at which two nested states differ, tensors bit for bit."""
+    if isinstance(a, torch.Tensor):
+        same = a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b)
+        return [] if same else [where]
+    if isinstance(a, dict):
+        if a.keys() != b.keys():
+            return [f"{where}: keys {a.keys() ^ b.keys()}"]
+        return [d for key in a if key not in WALL_CLOCK for d in differences(a[key], b[key], f"{where}/{key}")]
+    if isinstance(a, list | tuple):
+        return [d for k, (x, y) in enumerate(zip(a, b, strict=True)) for d in differences(x, y, f"{where}/{k}")]
+    return [] if a == b else [f"{where}: {a} != {b}"]
+
+
+def state(path: Path) -> dict:
+    content = read_checkpoint(path)
+    return {key: content[key] for key in (*PARTS, "progress", "metrics", "normaliser", "value_scale")}
+
+
+def lines(folder: Path) -> list[dict]:
+    rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [{k: v for k, v in row.items() if k not in WALL_CLOCK} for row in rows]
+
+
+@pytest.mark.parametrize("dropout", ["0.0", "0.2"])
+@pytest.mark.parametrize("n_steps", ["32", "8"])  # whole episodes; and rollouts that stop in mid-episode
+def test_n_and_resume_and_n_equal_2n(tiny, tmp_path, dropout, n_steps):
+    words = ("--dropout", dropout, "--n-steps", n_steps, "--n-gru-layers", "2")
+    assert run(tiny, tmp_path / "whole", *words, "--iterations", "6") == 0
+    assert run(tiny, tmp_path / "halves", *words, "--iterations", "3") == 0
+    assert run(tiny, tmp_path / "halves", *words, "--iterations", "6", "--resume") == 0
+    whole, halves = (state(tmp_path / name / "model_final.pt") for name in ("whole", "halves"))
+    assert whole["progress"]["iteration"] == 6
+    assert differences(whole, halves) == []
+    assert lines(tmp_path / "whole") == lines(tmp_path / "halves")
+
+
+def test_the_comparison_sees_a_single_changed_bit(tiny, tmp_path):
+    assert run(tiny, tmp_path, "--iterations", "1") == 0
+    one, other = (state(tmp_path / "model_final.pt") for _ in range(2))
+    assert differences(one, other) == []
+    bits = other["hidden"].view(torch.int32)
+    bits[0, 0, 0] ^= 1
+    assert differences(one, other) == ["/hidden"]
+
+
+def test_a_periodic_checkpoint_continues_as_the_final_one_does(tiny, tmp_path):
+    assert run(tiny, tmp_path / "whole", "--iterations", "5", "--save-every", "1", "--keep-checkpoints", "4") == 0
+    kept = sorted(path.name for path in (tmp_path / "whole").glob("model_iteration_*"))
+    assert kept == [f"model_iteration_{k:06d}.pt" for k in (2, 3, 4, 5)]
+    middle = tmp_path / "whole" / "model_iteration_000002.pt"
+    assert run(tiny, tmp_path / "branch", "--iterations", "5", "--checkpoint", str(middle)) == 0
+    ours, theirs = (state(tmp_path / name / "model_final.pt") for name in ("whole", "branch"))
+    for part in PARTS:
+        assert differences(ours[part], theirs[part]) == [], part
+
+
+def test_a_run_that_is_prolonged_after_a_partial_iteration_goes_on_with_all_environments(tiny, tmp_path):
+    assert run(tiny, tmp_path, "--timesteps", "300") == 0  # one iteration of 256 and a part of the next
+    assert len(read_checkpoint(tmp_path / "model_final.pt")["env_state"]["day"]) == 8
+    assert run(tiny, tmp_path, "--timesteps", "1000", "--resume") == 0
+    assert json.loads((tmp_path / "summary.json").read_text())["timesteps"] == 1000
+
+
+def test_a_finished_run_that_is_resumed_is_only_judged_again(tiny, tmp_path):
+    assert run(tiny, tmp_path, "--iterations", "2") == 0
+    before = state(tmp_path / "model_final.pt")
+    first = json.loads((tmp_path / "summary.json").read_text())
+    assert run(tiny, tmp_path, "--iterations", "2", "--resume") == 0
+    assert differences(before, state(tmp_path / "model_final.pt")) == []
+    again = json.loads((tmp_path / "summary.json").read_text())
+    assert again["test"] == first["test"] and again["timesteps"] == first["timesteps"]
+
+
+def test_best_figures_counts_and_rates_come_back(tiny, tmp_path, capsys):
+    assert run(tiny, tmp_path, "--iterations", "4") == 0
+    before = read_checkpoint(tmp_path / "model_final.pt")["progress"]
+    assert (
+        main(["train", "--config", str(tiny), "--checkpoint-dir", str(tmp_path), "--iterations", "5", "--resume"]) == 0
+    )
+    said = capsys.readouterr().out
+    assert "iteration 4, 1,024 of 1,280 steps done" in said
+    after = read_checkpoint(tmp_path / "model_final.pt")["progress"]
+    assert after["total_trades"] > before["total_trades"] > 0
+    assert after["best_reward"] >= before["best_reward"] and after["winning_trades"] >= before["winning_trades"]
+
+
+def test_a_step_of_the_optimiser_that_is_not_restored_would_be_seen(tiny, tmp_path, monkeypatch):
+    # The test of the test: forget the moments of Adam, and the halves no longer equal the whole.
+    import tactician.training.resume as module
+
+    assert run(tiny, tmp_path / "whole", "--iterations", "4") == 0
+    assert run(tiny, tmp_path / "halves", "--iterations", "2") == 0
+    monkeypatch.setattr(module, "_load_optimiser", lambda *_: None)
+    assert run(tiny, tmp_path / "halves", "--iterations", "4", "--resume") == 0
+    whole, halves = (state(tmp_path / name / "model_final.pt") for name in ("whole", "halves"))
+    assert differences(whole["model_state_dict"], halves["model_state_dict"])
+
+
+def test_iterations_are_pure_given_the_state(tiny):
+    # What resume relies on: nothing outside the state and the setup decides what an iteration does.
+    from tactician.config import load_config
+    from tactician.training.loop import iterate
+    from tactician.training.progress import Reporter
+    from tactician.training.setup import load_cached_market, prepare_run
+    from tactician.training.state import first_train_state
+
+    config = load_config(tiny)
+    setup = prepare_run(config, load_cached_market(config, "unused"))
+    outcomes = []
+    for noise in (0, 123):
+        torch.manual_seed(noise)
+        torch.randn(noise + 1)
+        state = iterate(setup, first_train_state(setup), Reporter("quiet"))
+        outcomes.append(state.state_dict(setup.process))
+    assert differences(*[{k: v for k, v in o.items() if k in PARTS} for o in outcomes]) == []
+    assert replace(state.progress, seconds=0).iteration == 1
