@@ -67,11 +67,10 @@ def environment_only(setup, steps: int = 100) -> float:
     return steps * setup.n_envs / (time.perf_counter() - begun)
 
 
-def peer(setup):
-    """sb3-contrib's RecurrentPPO on the same environment, as a generator of steps per second per iteration."""
+def peer_environment(setup):
+    """The same environment as stable-baselines3's vectorised kind."""
     import gymnasium as gym
     import numpy as np
-    from sb3_contrib import RecurrentPPO
     from stable_baselines3.common.vec_env import VecEnv
 
     env, n = setup.environment, setup.n_envs
@@ -109,10 +108,17 @@ def peer(setup):
         def env_is_wrapped(self, *a, **k):
             return [False] * n
 
+    return Adapter()
+
+
+def peer(setup):
+    """sb3-contrib's RecurrentPPO on the same environment, as a generator of steps per second per iteration."""
+    from sb3_contrib import RecurrentPPO
+
     hidden = setup.config.hidden_dim
     model = RecurrentPPO(
         "MlpLstmPolicy",
-        Adapter(),
+        peer_environment(setup),
         n_steps=setup.config.n_steps,
         batch_size=setup.config.batch_size,
         n_epochs=setup.config.ppo_epochs,
@@ -125,7 +131,7 @@ def peer(setup):
             "net_arch": {"pi": [128], "vf": [128]},
         },
     )
-    per_iteration = setup.config.n_steps * n
+    per_iteration = setup.config.n_steps * setup.n_envs
     first = True
     while True:
         begun = time.perf_counter()

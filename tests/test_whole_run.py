@@ -15,15 +15,50 @@ from tactician.evaluation import evaluate
 from tactician.training.checkpoint import load_policy
 from tactician.training.setup import load_cached_market, prepare_run
 
-METRICS = (
-    "reward log_growth_annual trades win_rate trade_return turnover_daily cost_annual cost_spread_annual "
-    "cost_slippage_annual cost_impact_annual cost_commission_annual use_HOLD use_RISK_ON policy_loss value_loss critic_loss "
-    "explained_variance entropy kl clip_fraction steps_per_second seconds_rollout seconds_update iteration timesteps"
-).split()
-PLAN_KEYS = (
-    "assets regimes obs_dim n_actions n_params n_envs n_steps batch_size total_timesteps iterations bytes_per_sample memory "
-    "device splits data_fingerprint"
-).split()
+METRICS = [
+    "reward",
+    "log_growth_annual",
+    "trades",
+    "win_rate",
+    "trade_return",
+    "turnover_daily",
+    "cost_annual",
+    "cost_spread_annual",
+    "cost_slippage_annual",
+    "cost_impact_annual",
+    "cost_commission_annual",
+    "use_HOLD",
+    "use_RISK_ON",
+    "policy_loss",
+    "value_loss",
+    "critic_loss",
+    "explained_variance",
+    "entropy",
+    "kl",
+    "clip_fraction",
+    "steps_per_second",
+    "seconds_rollout",
+    "seconds_update",
+    "iteration",
+    "timesteps",
+]
+PLAN_KEYS = [
+    "assets",
+    "regimes",
+    "obs_dim",
+    "n_actions",
+    "n_params",
+    "n_envs",
+    "n_steps",
+    "batch_size",
+    "total_timesteps",
+    "iterations",
+    "bytes_per_sample",
+    "memory",
+    "device",
+    "splits",
+    "data_fingerprint",
+]
 TIMED = ("steps_per_second", "seconds_rollout", "seconds_update", "seconds_validation")
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tactician.cli import main
+from tactician.storage import save_tensors
 from tactician.training.checkpoint import read_checkpoint
 from tactician.training.resume import legacy_weights
 
@@ -90,11 +91,11 @@ def test_other_environments_keep_what_was_learnt_and_begin_new_episodes(tiny, tr
 
 
 def test_other_data_is_said_aloud_and_keeps_the_normaliser(tiny, trained, tmp_path, capsys):
-    content = torch.load(trained / "model_final.pt", weights_only=True)
+    content = read_checkpoint(trained / "model_final.pt")
     content["data_fingerprint"] = "0" * 64
     content["normaliser"]["mean"] += 1
     other = tmp_path / "other.pt"
-    torch.save(content, other)
+    save_tensors(content, other)
     assert run(tiny, tmp_path / "new", "--iterations", "3", "--checkpoint", str(other)) == 0
     said = flat(capsys.readouterr().out)
     assert "trained on other data (000000000000" in said and "begin new episodes" in said
