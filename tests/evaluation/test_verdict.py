@@ -11,7 +11,7 @@ from tactician.evaluation import Evaluation, Path
 def evaluation(gap: float, error: float) -> Evaluation:
     nothing = torch.zeros(2, 1)
     path = Path(nothing, torch.zeros(2, 1, 4), nothing, torch.zeros(2))
-    return Evaluation("2019-01-02", "2022-12-28", {}, gap, error, {}, path)
+    return Evaluation("2019-01-02", "2022-12-28", {}, gap, error, {}, trade_return=0.0, win_rate=0.0, path=path)
 
 
 @pytest.mark.parametrize(("gap", "error"), [(0.05, 0.03), (-0.05, 0.03), (0.0, 0.0), (0.06, 0.03)])

@@ -1,4 +1,4 @@
-"""One number for a model's quality: trading performance and the health of the learning, in −70 … +90 (docs/score.md)."""
+"""One number for a model's quality: trading performance and the health of the learning, in −90 … +90 (docs/score.md)."""
 
 import math
 from collections.abc import Mapping
