@@ -1,0 +1,169 @@
+"""The memory plan: the specification's formula, caps, defaults, and the plan beside what is really held."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tactician.cli import main
+from tactician.config import load_config, make_config
+from tactician.environment import first_state
+from tactician.learning import Precision, collect_rollout
+from tactician.training import memory as plan
+from tactician.training.memory import GB, MemoryPlan, Sizes, bytes_per_sample, choose_sizes, fit_to_memory, split_windows
+from tactician.training.setup import load_cached_market, prepare_run
+
+CUDA, CPU = torch.device("cuda"), torch.device("cpu")
+RANGES = {"train_until": "2015-01-01", "validation_until": "2016-01-01", "checkpoint_dir": "x", "cache_path": "x.pt"}
+MEASURED = MemoryPlan(
+    budget=45 * GB,
+    formula_bytes_per_sample=341,
+    held_bytes_per_sample=141.0,
+    batch_bytes_per_sample=10_000.0,
+    parameter_bytes=15_000_000,
+)
+
+
+def config(**changes):
+    return make_config({"universe": {"a": ["X"], "b": ["Y", "CASH"]}, **RANGES, **changes}, "test")
+
+
+def test_the_formula_is_the_specifications():
+    # 64 × 4 + 8 + 4 + 4 + 4 + 1 + 16 × 4
+    assert bytes_per_sample(64, 16) == 341
+
+
+@pytest.mark.parametrize(
+    ("flags", "sizes"),
+    [
+        ({}, Sizes(16_384, 256, 8_192)),
+        ({"high_vram": True}, Sizes(65_536, 512, 65_536)),
+        ({"low_vram": True}, Sizes(8_192, 256, 8_192)),
+        ({"high_vram": True, "n_envs": 100, "batch_size": 512}, Sizes(100, 512, 512)),
+    ],
+)
+def test_defaults_on_a_gpu_are_the_specifications_and_the_users_sizes_win(flags, sizes):
+    assert choose_sizes(config(portfolios_per_window=1, **flags), CUDA) == (sizes, [])
+
+
+def test_every_gpu_brings_as_many_environments_again():
+    sizes, _ = choose_sizes(config(portfolios_per_window=1), CUDA, n_processes=2)
+    assert sizes.n_envs == 32_768
+
+
+def test_sizes_for_a_gpu_are_not_taken_on_a_cpu_and_that_is_said():
+    sizes, notes = choose_sizes(config(high_vram=True), CPU)
+    assert sizes.n_envs == 512 and "--high-vram sizes a run for a GPU, and there is none here" in notes[0]
+
+
+def test_the_request_for_312500_gb_is_warned_about_and_capped():
+    # The bug report behind the specification: 1.8 million environments × 512,000 steps.
+    asked = Sizes(1_790_000, 512_000, 8_192)
+    assert asked.samples * 341 / GB == pytest.approx(312_500, rel=1e-3)
+    sizes, warning = fit_to_memory(asked, MEASURED, per_window=1)
+    assert sizes.samples * 341 * 1.5 <= 45 * GB and sizes.n_envs >= 1
+    assert "45.0 GB may be used" in warning and f"{sizes.n_envs:,} environments are taken instead" in warning
+
+
+@pytest.mark.parametrize("per_window", [1, 8])
+def test_what_is_capped_is_the_most_that_fits(per_window):
+    sizes, warning = fit_to_memory(Sizes(10**7, 256, 8_192), MEASURED, per_window)
+    assert warning is not None and sizes.n_envs % per_window == 0
+
+    def fits(n_envs):
+        s = replace(sizes, n_envs=n_envs)
+        return s.samples * 341 * 1.5 <= MEASURED.budget and MEASURED.predicted(s) <= MEASURED.budget
+
+    assert fits(sizes.n_envs) and not fits(sizes.n_envs + per_window)
+
+
+def test_what_fits_is_left_alone():
+    asked = Sizes(16_384, 256, 8_192)
+    assert fit_to_memory(asked, MEASURED, 1) == (asked, None)
+
+
+def test_the_plan_is_what_a_rollout_really_holds(tiny):
+    setup = prepare_run(load_config(tiny), load_cached_market(load_config(tiny), ""))
+    policy = setup.make_policy()
+    state = first_state(setup.environment, torch.arange(setup.n_envs))
+    rollout, _, _ = collect_rollout(
+        setup.environment, policy, state, policy.initial_state(setup.n_envs), n_steps=32, seed=0, iteration=0
+    )
+    # The plan adds what the update makes of it: advantages, targets, normalised advantages, trunk features.
+    held = rollout.bytes_per_sample + 12 + 4 * policy.hidden_dim
+    assert setup.memory.held_bytes_per_sample == pytest.approx(held, rel=0.02)
+    assert rollout.bytes_per_sample < bytes_per_sample(64, 12)
+
+
+def test_the_probe_leaves_the_run_as_it_was_and_says_the_same_again(tiny):
+    setup = prepare_run(load_config(tiny), load_cached_market(load_config(tiny), ""))
+    policy = setup.make_policy()
+    weights = {name: x.clone() for name, x in policy.state_dict().items()}
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    again = plan.make_plan(
+        setup.environment, policy, Precision(), n_steps=32, critic_epochs=1, budget=setup.memory.budget
+    )
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(x, weights[name]) for name, x in policy.state_dict().items())
+    assert all(p.grad is None for p in policy.parameters())
+    assert again == setup.memory
+
+
+def test_saved_bytes_are_those_that_autograd_keeps():
+    layer = torch.nn.Linear(8, 4, bias=False)
+    x = torch.randn(100, 8)
+    # Linear keeps its input (100 × 8 floats), the square its argument (100 × 4); the weight is not counted.
+    assert plan.saved_bytes(lambda: layer(x).square().sum(), layer) == 100 * 12 * 4
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({"memory.max": "3000", "memory.current": "1000"}, 2000),
+        ({"memory.max": "max", "memory.current": "1000"}, None),
+        ({"memory/memory.limit_in_bytes": "5000", "memory/memory.usage_in_bytes": "4000"}, 1000),
+        ({"memory.max": "10", "memory.current": "20"}, 0),
+        ({}, None),
+    ],
+)
+def test_a_containers_limit_counts(files, free, tmp_path):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    found = plan.available_memory(tmp_path)
+    assert found == free if free is not None else found > 1e6
+
+
+@pytest.mark.parametrize(
+    ("flags", "rank", "gb"),
+    [
+        ({}, 0, 45),
+        ({}, 1, 20),
+        ({"max_vram_gpu0": 30.0}, 0, 30),
+        ({"max_vram_gpu1": 200.0}, 3, 72),  # 90 % of what is free
+        ({"low_vram": True}, 0, 8),
+    ],
+)
+def test_a_gpus_cap_is_the_least_of_its_flag_and_what_is_free(flags, rank, gb, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (80 * GB, 80 * GB))
+    assert plan.memory_budget(config(**flags), CUDA, rank) == pytest.approx(gb * GB)
+
+
+def test_windows_are_shared_in_proportion_to_the_budgets():
+    assert split_windows(65, [45.0, 20.0]) == [range(45), range(45, 65)]
+    assert split_windows(3, [1.0, 1e9, 1.0]) == [range(1), range(1, 2), range(2, 3)]
+    with pytest.raises(ValueError, match="cannot be shared"):
+        split_windows(1, [1.0, 1.0])
+
+
+def test_many_environments_for_few_steps_are_remarked_upon():
+    said = plan.note_on_learning(Sizes(65_536, 512, 65_536), 50_000_000, 4)
+    assert "2 iterations" in said and "renewed 2 times" in said
+    assert plan.note_on_learning(Sizes(512, 256, 8_192), 50_000_000, 4) is None
+
+
+def test_a_request_that_cannot_fit_is_capped_in_the_plan_too(tiny, capsys):
+    assert main(["train", "--config", str(tiny), "--n-envs", "80000000", "--dry-run"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "80,000,000 environments × 32 steps would take about" in said and "are taken instead" in said
