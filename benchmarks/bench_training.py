@@ -45,15 +45,15 @@ def ours(setup, iterations: int):
     """Yield the figures of each iteration after the first."""
     state = first_train_state(setup)
     for k in range(iterations + 1):
-        state, metrics = iterate(setup, state, Reporter("quiet"))
+        state = iterate(setup, state, Reporter("quiet"))
         if k:
-            yield metrics
+            yield state.metrics
 
 
 def environment_only(setup, steps: int = 100) -> float:
     """Environment steps per second of observation and step, without a policy."""
     env = setup.environment
-    state = first_state(env, torch.arange(setup.n_windows, device=setup.device))
+    state = first_state(env, torch.arange(len(setup.windows), device=setup.device))
     action = torch.zeros(setup.n_envs, dtype=torch.int64, device=setup.device) + 4
     begun = time.perf_counter()
     for k in range(steps + 10):
@@ -80,7 +80,7 @@ def peer_environment(setup):
         def __init__(self):
             box = gym.spaces.Box(-np.inf, np.inf, (OBS_DIM,), np.float32)
             super().__init__(n, box, gym.spaces.Discrete(env.market.regimes.n_actions))
-            self.state = first_state(env, torch.arange(setup.n_windows))
+            self.state = first_state(env, torch.arange(len(setup.windows)))
 
         def reset(self):
             return observe(env, self.state).numpy()

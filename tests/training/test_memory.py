@@ -10,7 +10,15 @@ from tactician.config import load_config, make_config
 from tactician.environment import first_state
 from tactician.learning import Precision, collect_rollout
 from tactician.training import memory as plan
-from tactician.training.memory import GB, MemoryPlan, Sizes, bytes_per_sample, choose_sizes, fit_to_memory, split_windows
+from tactician.training.memory import (
+    GB,
+    MemoryPlan,
+    Sizes,
+    bytes_per_sample,
+    choose_sizes,
+    fit_to_memory,
+    split_windows,
+)
 from tactician.training.setup import load_cached_market, prepare_run
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")

@@ -1,5 +1,6 @@
 """The model score: the formula of docs/score.md, its bounds, and that it moves with each component."""
 
+import itertools
 import math
 import re
 from dataclasses import asdict, fields, replace
@@ -53,7 +54,15 @@ def test_every_component_stays_in_its_range_and_the_score_in_its(metrics, n_acti
 
 
 def test_the_bounds_are_reached():
-    best = {**METRICS, "trade_return": 1, "win_rate": 1, "reward": 9, "explained_variance": 1, "kl": 0, "clip_fraction": 0}
+    best = {
+        **METRICS,
+        "trade_return": 1,
+        "win_rate": 1,
+        "reward": 9,
+        "explained_variance": 1,
+        "kl": 0,
+        "clip_fraction": 0,
+    }
     assert model_score({**best, "entropy": math.log(12)}, 12).total == pytest.approx(90)
     worst = {"trade_return": -1, "reward": -9, "explained_variance": -5, "entropy": 0, "kl": 1, "clip_fraction": 1}
     assert model_score({"win_rate": 1, **worst}, 12).total == pytest.approx(-90)
@@ -63,8 +72,8 @@ def test_the_bounds_are_reached():
 def test_the_total_is_monotone_in_each_component(name):
     base = model_score(METRICS, 12)
     totals = [replace(base, **{name: x / 10}).total for x in range(-10, 11)]
-    rising = all(a < b for a, b in zip(totals, totals[1:], strict=False))
-    falling = all(a > b for a, b in zip(totals, totals[1:], strict=False))
+    rising = all(a < b for a, b in itertools.pairwise(totals))
+    falling = all(a > b for a, b in itertools.pairwise(totals))
     assert falling if name == "instability" else rising
 
 

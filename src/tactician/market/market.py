@@ -127,6 +127,7 @@ def cash_returns(rate: float | Path, sessions: pd.DatetimeIndex) -> np.ndarray:
     Args:
         rate: annual constant, compounded over 252 sessions; or a file with a column ``date`` and ``rf_daily`` (simple
             daily rate) or ``rate_annual``. A missing day takes the last rate, up to 10 sessions old.
+        sessions: whose rates are wanted.
 
     Raises:
         UserError: the file cannot be read, or has no recent enough rate for a session.

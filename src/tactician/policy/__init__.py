@@ -2,5 +2,6 @@
 
 from tactician.policy.actor_critic import ActorCritic, Architecture
 from tactician.policy.gru import GruLayer
+from tactician.policy.parity import settle_recurrence, use_native
 
-__all__ = ["ActorCritic", "Architecture", "GruLayer"]
+__all__ = ["ActorCritic", "Architecture", "GruLayer", "settle_recurrence", "use_native"]

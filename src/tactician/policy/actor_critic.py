@@ -4,7 +4,8 @@ obs → [Linear ReLU LayerNorm]² → GRU × L → Linear ReLU LayerNorm Linear 
                                          ↘ Linear ReLU LayerNorm Linear → value
 """
 
-from typing import TypedDict
+from collections.abc import Iterable
+from typing import TypedDict, cast
 
 import torch
 from jaxtyping import Float
@@ -73,8 +74,14 @@ class ActorCritic(nn.Module):
         self.gru = nn.ModuleList(GruLayer(hidden_dim, hidden_dim) for _ in range(n_gru_layers))
         self.policy_head = nn.Sequential(*_dense(hidden_dim, _HEAD_DIM), nn.Linear(_HEAD_DIM, n_actions))
         self.value_head = nn.Sequential(*_dense(hidden_dim, _HEAD_DIM), nn.Linear(_HEAD_DIM, 1))
+        self.value_scale: Tensor
         self.register_buffer("value_scale", torch.tensor(float(value_scale)))
         self._initialise(generator)
+
+    @property
+    def gru_layers(self) -> list[GruLayer]:
+        """The recurrent layers, first to last."""
+        return [layer for layer in self.gru if isinstance(layer, GruLayer)]
 
     @property
     def architecture(self) -> Architecture:
@@ -89,7 +96,7 @@ class ActorCritic(nn.Module):
 
     def initial_state(self, n_envs: int) -> Float[Tensor, "layer env hidden"]:
         """The recurrent state in which an episode begins: zeros, where and as precise as the parameters."""
-        like = self.value_head[-1].weight
+        like = next(self.parameters())
         return torch.zeros(self.n_gru_layers, n_envs, self.hidden_dim, dtype=like.dtype, device=like.device)
 
     def trunk(
@@ -118,9 +125,9 @@ class ActorCritic(nn.Module):
                 raise ValueError(f"{name} of shape {tuple(tensor.shape)} for a network that needs {expected}")
         x = self.encoder(obs)
         last = []
-        for i, layer in enumerate(self.gru):
+        for i, layer in enumerate(cast("Iterable[GruLayer]", self.gru)):
             x = layer.sequence(x if masks is None else x * masks[i], hidden[i])
-            last.append(x[-1])
+            last.append(x[-1].to(hidden.dtype))
         return x, torch.stack(last)
 
     def action_logits(self, features: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch action"]:

@@ -36,28 +36,53 @@ class GruLayer(nn.GRU):
         hidden_size: size of the recurrent state.
     """
 
+    weight_ih_l0: nn.Parameter
+    weight_hh_l0: nn.Parameter
+    bias_ih_l0: nn.Parameter
+    bias_hh_l0: nn.Parameter
+
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size)
+        self.native = True
+        """Whether a GPU's own recurrent kernels are used there; `tactician.policy.parity` turns it off if they err."""
+
+    @property
+    def weights(self) -> tuple[nn.Parameter, ...]:
+        """W_ih, W_hh, b_ih, b_hh."""
+        return self.weight_ih_l0, self.weight_hh_l0, self.bias_ih_l0, self.bias_hh_l0
 
     def sequence(
         self, inputs: Float[Tensor, "step env input"], hidden: Float[Tensor, "env hidden"]
     ) -> Float[Tensor, "step env hidden"]:
         """The state after every step; the last one is where the next sequence starts.
 
-        On a CUDA device gradients need the module in training mode (the default), as cuDNN demands.
+        On a CPU always in the parameters' precision, on a GPU in that of autocast if it is on.
         """
-        if inputs.is_cpu:
-            weights = (self.weight_ih_l0, self.weight_hh_l0, self.bias_ih_l0, self.bias_hh_l0)
-            return _GruSequence.apply(inputs, hidden, *weights)
-        states, _ = self(inputs, hidden.unsqueeze(0).contiguous())
+        device = inputs.device.type
+        native = self.native and not inputs.is_cpu
+        autocast = torch.is_autocast_enabled(device) and native
+        dtype = torch.get_autocast_dtype(device) if autocast else self.weight_ih_l0.dtype
+        # Autocast would turn the weights of a recurrent layer into float16 even where bfloat16 was asked for.
+        with torch.autocast(device, enabled=False):
+            return (self.native_sequence if native else self.own_sequence)(inputs.to(dtype), hidden.to(dtype))
+
+    def own_sequence(self, inputs: Tensor, hidden: Tensor) -> Tensor:
+        """The layer as it is written out below; the shapes and types of `sequence`."""
+        states: Tensor = _GruSequence.apply(inputs, hidden, *self.weights)
+        return states
+
+    def native_sequence(self, inputs: Tensor, hidden: Tensor) -> Tensor:
+        """The layer in one call of torch, in the inputs' precision; the shapes of `sequence`."""
+        weights = [w.to(inputs.dtype) for w in self.weights]
+        train = torch.is_grad_enabled()  # what cuDNN keeps for the backward pass it keeps in training only
+        states, _ = torch.gru(inputs, hidden.unsqueeze(0).contiguous(), weights, True, 1, 0.0, train, False, False)
         return states
 
 
 class _GruSequence(torch.autograd.Function):
-    """The layer and its derivative on a CPU. Under autocast it still computes in float32: its sums are T steps long."""
+    """The layer and its derivative."""
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(
         ctx: Any,
         inputs: Tensor,
@@ -87,31 +112,33 @@ class _GruSequence(torch.autograd.Function):
         ctx.save_for_backward(inputs, weight_ih, weight_hh, gates, products, states)
         return states[1:]
 
+    # torch's decorators erase the parameters' names, which mypy would have equal to the base class's.
     @staticmethod
     @once_differentiable
-    @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
         inputs, weight_ih, weight_hh, gates, products, states = ctx.saved_tensors
         steps, envs, input_size = inputs.shape
         size = products.shape[-1]
-        chunk = max(1, min(steps, _ROWS_PER_CHUNK // envs))
+        chunk = max(1, min(steps, _ROWS_PER_CHUNK // max(1, envs)))
         # Columns q, r, z, n: the first three meet W_hh and the last three W_ih, so neither product copies anything.
         grads = inputs.new_empty(chunk, envs, 4 * size)
         slots = _steps(grads[..., : 3 * size], *grads.split(size, -1))
         known = _steps(grad_states, states[:-1], products, *gates.split(size, -1))
         weight_qrz = torch.cat((weight_hh[2 * size :], weight_hh[: 2 * size]))
-        grad_ih, grad_qrz, grad_bias = (torch.zeros_like(w) for w in (weight_ih, weight_qrz, grads[0, 0]))
+        grad_ih, grad_qrz = torch.zeros_like(weight_ih), torch.zeros_like(weight_qrz)
+        grad_bias = inputs.new_zeros(4 * size)
         grad_inputs = inputs.new_empty(inputs.shape) if ctx.needs_input_grad[0] else None
         carried = torch.zeros_like(products[0])
         for end in range(steps, 0, -chunk):
             begin = max(0, end - chunk)
+            rows = (end - begin) * envs
             carried = _gate_gradients(carried, known[begin:end], slots[: end - begin], weight_qrz)
-            block = grads[: end - begin].view(-1, 4 * size)
-            grad_ih.addmm_(block[:, size:].t(), inputs[begin:end].reshape(-1, input_size))
-            grad_qrz.addmm_(block[:, : 3 * size].t(), states[begin:end].view(-1, size))
+            block = grads[: end - begin].view(rows, 4 * size)
+            grad_ih.addmm_(block[:, size:].t(), inputs[begin:end].reshape(rows, input_size))
+            grad_qrz.addmm_(block[:, : 3 * size].t(), states[begin:end].view(rows, size))
             grad_bias += block.sum(0)
             if grad_inputs is not None:
-                torch.mm(block[:, size:], weight_ih, out=grad_inputs[begin:end].view(-1, input_size))
+                torch.mm(block[:, size:], weight_ih, out=grad_inputs[begin:end].view(rows, input_size))
         grad_hh, grad_bias_hh = (torch.cat((x[size : 3 * size], x[:size])) for x in (grad_qrz, grad_bias))
         return grad_inputs, carried, grad_ih, grad_hh, grad_bias[size:], grad_bias_hh
 

@@ -11,6 +11,7 @@ from tactician.environment import EnvState, narrow
 from tactician.errors import UserError
 from tactician.evaluation import Evaluation, evaluate
 from tactician.learning import Rollout, collect_rollout, update
+from tactician.policy import use_native
 from tactician.training.checkpoint import BEST, Keeper, load_policy, remove_leftovers
 from tactician.training.duration import Share, next_share
 from tactician.training.interruption import Interrupted, Interruption
@@ -77,6 +78,7 @@ def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
         keeper.save_final(setup, state)
     with reporter.phase("⚖️  Judging the best model on the validation and test ranges"):
         best_policy = load_policy(folder / BEST, setup.device).policy
+        use_native(best_policy, setup.native_recurrence)
         results = {
             name: evaluate(setup.environment, best_policy, setup.splits[name]) for name in ("validation", "test")
         }

@@ -20,7 +20,7 @@ from tactician.environment import (
 )
 from tactician.errors import UserError
 from tactician.learning import Hyperparameters, Precision
-from tactician.policy import ActorCritic
+from tactician.policy import ActorCritic, settle_recurrence, use_native
 from tactician.portfolio.frictions import Frictions
 from tactician.training.duration import n_iterations, total_timesteps
 from tactician.training.memory import (
@@ -57,6 +57,8 @@ class Setup:
     windows: range
     """Windows of days of this process, each with ``portfolios_per_window`` portfolios."""
     autocast_dtype: torch.dtype | None = None
+    native_recurrence: bool = True
+    """Whether a GPU's own recurrent kernels may be used: they were compared with the definition."""
     process: Process = SINGLE
     notes: tuple[str, ...] = ()
     """What the user should be told before the run begins."""
@@ -73,7 +75,9 @@ class Setup:
 
     def make_policy(self) -> ActorCritic:
         """A fresh policy, the same for the same seed."""
-        return make_policy(self.config, self.environment, self.value_scale)
+        policy = make_policy(self.config, self.environment, self.value_scale)
+        use_native(policy, self.native_recurrence)
+        return policy
 
     def with_sizes(self, sizes: Sizes) -> "Setup":
         """The setup of a run of one process with other sizes."""
@@ -163,9 +167,11 @@ def prepare_run(
     dtype, said = pick_autocast(config, device)
     value_scale = _value_scale(market, splits["train"], config.gamma)
     budgets = process.gather_numbers(memory_budget(config, device, process.local_rank))
+    policy = make_policy(config, environment, value_scale)
+    wrong_kernels = settle_recurrence(policy, dtype)
     memory = make_plan(
         environment,
-        make_policy(config, environment, value_scale),
+        policy,
         Precision(dtype, device.type),
         n_steps=sizes.n_steps,
         critic_epochs=config.critic_epochs,
@@ -193,8 +199,11 @@ def prepare_run(
         value_scale=value_scale,
         windows=split_windows(n_windows, budgets)[process.collective.rank],
         autocast_dtype=dtype,
+        native_recurrence=wrong_kernels is None,
         process=process,
-        notes=tuple(x for x in (*notes, said, warning, note_on_learning(sizes, total, config.ppo_epochs)) if x),
+        notes=tuple(
+            x for x in (*notes, said, wrong_kernels, warning, note_on_learning(sizes, total, config.ppo_epochs)) if x
+        ),
     )
 
 
