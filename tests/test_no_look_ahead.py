@@ -114,7 +114,7 @@ def row_of(market: MarketTensors, day: pd.Timestamp) -> int:
 def lives(market: MarketTensors, first: int, last: int, train: range) -> dict[str, torch.Tensor]:
     """Observations, logits and actions of a random recurrent policy, day by day from row first to last, 3 portfolios."""
     normal = normalise(market, *fit_normaliser(market, train))
-    frictions = replace(Frictions.specification(), impact_adv=0.0)
+    frictions = Frictions.specification()
     env = Environment(normal, frictions, range(first, last + 1), last + 1 - first, portfolios_per_window=3)
     policy = ActorCritic(
         OBS_DIM, market.regimes.n_actions, hidden_dim=16, generator=torch.Generator().manual_seed(0)

@@ -170,3 +170,69 @@ def test_entropy_of_the_first_policy_is_that_of_ignorance():
     logits, _, _ = policy(observations(20, 20, 64), policy.initial_state(20))
     entropy = torch.distributions.Categorical(logits=logits).entropy().mean()
     assert float(entropy) == pytest.approx(math.log(16), abs=1e-3)
+
+
+def test_the_policy_loss_reaches_the_trunk_but_not_the_value_head():
+    policy = make()
+    logits, _, _ = policy(observations(), policy.initial_state(6))
+    logits.log_softmax(-1)[..., 0].mean().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in policy.actor_parameters())
+    assert all(p.grad is None for p in policy.critic_parameters())
+
+
+def test_the_critic_learns_alone_from_features_that_stand_still():
+    policy = make()
+    features, _ = policy.trunk(observations(), policy.initial_state(6))
+    policy.values(features.detach()).square().mean().backward()
+    assert all(p.grad is None for p in policy.actor_parameters())
+    assert all(p.grad.abs().sum() > 0 for p in policy.critic_parameters())
+
+
+def test_each_optimiser_is_given_every_parameter_once():
+    policy = make()
+    for part in (policy.actor_parameters(), policy.critic_parameters()):
+        assert len(part) == len({id(p) for p in part})
+
+
+def test_what_comes_in_is_left_as_it_was():
+    # The network's ReLUs overwrite what they are given: that must never be an argument or another head's features.
+    policy, obs, masks = with_opinions(make()), observations(), torch.ones(2, 6, 16)
+    arguments = (obs, torch.randn(2, 6, 16), masks)
+    before = [x.clone() for x in arguments]
+    features, _ = policy.trunk(*arguments)
+    kept = features.detach().clone()
+    policy.heads(features)
+    assert torch.equal(features, kept)
+    assert all(torch.equal(a, b) for a, b in zip(arguments, before, strict=True))
+
+
+def test_the_first_state_is_zero_and_as_precise_as_the_parameters():
+    for policy in (make(), make().double()):
+        state = policy.initial_state(7)
+        assert state.shape == (2, 7, 16) and not state.any()
+        assert state.dtype == next(policy.parameters()).dtype
+        logits, values, after = policy(observations(envs=7).to(state.dtype), state)
+        assert logits.dtype == values.dtype == after.dtype == state.dtype
+
+
+def test_each_mask_thins_the_input_of_its_own_layer():
+    # A mask of zeros cuts a layer off from all below it: the second one's makes every observation alike.
+    policy, obs = with_opinions(make()), observations()
+    hidden = policy.initial_state(6)
+    masks = torch.ones(2, 6, 16)
+    masks[1] = 0
+    logits, _, after = policy(obs, hidden, masks)
+    same, _, other = policy(obs + 1, hidden, masks)
+    assert torch.equal(logits, same) and torch.equal(after[1], other[1])
+    assert not torch.allclose(after[0], other[0])  # the first layer still sees them
+
+
+def test_architecture_names_every_argument_that_was_given():
+    given = {"obs_dim": 9, "n_actions": 4, "hidden_dim": 8, "n_gru_layers": 3, "dropout": 0.25}
+    assert ActorCritic(**given).architecture == given
+
+
+def test_an_observation_of_another_width_is_refused():
+    policy = make()
+    with pytest.raises(RuntimeError):
+        policy(observations(size=11), policy.initial_state(6))

@@ -79,7 +79,7 @@ def rank_scores(
     """
     keyed = torch.where(tradable[..., None] & ~scores.isnan(), scores, -math.inf)
     # Two stable sorts: untradable assets last, then by score; the position of an asset is its rank.
-    keyed = torch.where(tradable[..., None], keyed.clamp(min=-1e300), -math.inf)
+    keyed = torch.where(tradable[..., None], keyed.clamp(min=torch.finfo(scores.dtype).min), -math.inf)
     position = keyed.argsort(dim=1, descending=True, stable=True).argsort(dim=1).to(scores.dtype)
     count = tradable.sum(1).to(scores.dtype)[:, None, None]
     rank = 1 - 2 * position / (count - 1).clamp(min=1)

@@ -112,7 +112,6 @@ class _GruSequence(torch.autograd.Function):
         ctx.save_for_backward(inputs, weight_ih, weight_hh, gates, products, states)
         return states[1:]
 
-    # torch's decorators erase the parameters' names, which mypy would have equal to the base class's.
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:

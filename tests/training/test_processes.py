@@ -1,0 +1,137 @@
+"""Several processes learn as one: the same result, one writer, a stop together, and a lost process is made up for."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from tactician.cli import main
+from tactician.training.checkpoint import newest_checkpoint, read_checkpoint
+
+LONG = ("--iterations", "100000", "--save-every", "1", "--validate-every", "1000")
+
+
+def start(words: list[str], log: Path) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", *words], stdout=log.open("w"), stderr=subprocess.STDOUT, env=environment
+    )
+
+
+def torchrun(*options: str, words: list[str], log: Path) -> subprocess.Popen:
+    return start(["torch.distributed.run", *options, "-m", "tactician", *words], log)
+
+
+def training(tiny: Path, folder: Path, *words: str) -> list[str]:
+    return ["train", "--config", str(tiny), "--checkpoint-dir", str(folder), *words]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def iteration_of(folder: Path) -> int:
+    content = newest_checkpoint(folder)[1]
+    return content["progress"]["iteration"] if content else 0
+
+
+def wait_until(condition, process: subprocess.Popen, log: Path, seconds: float = 90) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None and time.monotonic() < until, log.read_text()
+        time.sleep(0.1)
+
+
+def workers(launcher: subprocess.Popen) -> list[psutil.Process]:
+    return [p for p in psutil.Process(launcher.pid).children(recursive=True) if "train" in p.cmdline()]
+
+
+@pytest.fixture(scope="module")
+def alone(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone")
+    assert main(training(tiny, folder, "--iterations", "3", "-q")) == 0
+    return read_checkpoint(folder / "model_final.pt")
+
+
+@pytest.mark.parametrize("dropout", ["0.1"])
+def test_two_processes_with_half_the_environments_each_learn_what_one_learns(tiny, tmp_path, alone, dropout):
+    log, folder = tmp_path / "log", tmp_path / "run"
+    words = training(tiny, folder, "--iterations", "3", "--dropout", dropout)
+    process = torchrun("--standalone", "--nproc-per-node", "2", words=words, log=log)
+    assert process.wait(120) == 0, log.read_text()
+    together = read_checkpoint(folder / "model_final.pt")
+    assert together["progress"]["timesteps"] == alone["progress"]["timesteps"]
+    for name, value in alone["env_state"].items():
+        # The same days, the same noise, the same holdings: rounding never tipped an action.
+        assert torch.allclose(value.double(), together["env_state"][name].double(), rtol=1e-5, atol=1e-6), name
+    for name, value in alone["model_state_dict"].items():
+        assert torch.allclose(value, together["model_state_dict"][name], rtol=1e-3, atol=2e-5), name
+    for key in (
+        "reward",
+        "policy_loss",
+        "value_loss",
+        "explained_variance",
+        "entropy",
+        "kl",
+        "turnover_daily",
+        "trades",
+    ):
+        assert together["metrics"][key] == pytest.approx(alone["metrics"][key], rel=1e-3, abs=1e-5), key
+    # One writes and one speaks.
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
+    assert log.read_text().count("Iteration 3 |") == 1
+
+
+def test_ctrl_c_stops_all_processes_with_one_save(tiny, tmp_path):
+    log, folder = tmp_path / "log", tmp_path / "run"
+    process = torchrun("--standalone", "--nproc-per-node", "2", words=training(tiny, folder, *LONG), log=log)
+    wait_until(lambda: iteration_of(folder) >= 2, process, log)
+    pids = [p.pid for p in workers(process)]
+    for pid in pids:  # a terminal sends Ctrl+C to everyone
+        os.kill(pid, signal.SIGINT)
+    process.wait(60)
+    assert len(list(folder.glob("model_interrupted_*.pt"))) == 1
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_a_process_that_is_lost_is_started_again_and_the_run_resumes_and_ends(tiny, tmp_path):
+    # Two launchers, as on two machines, that meet on loopback.
+    folder, port = tmp_path / "run", free_port()
+    logs = [tmp_path / f"log{k}" for k in range(2)]
+    rendezvous = f"--nnodes=2 --nproc-per-node=1 --max-restarts=3 --rdzv-backend=c10d --rdzv-endpoint=localhost:{port}"
+    words = training(tiny, folder, "--iterations", "40", "--save-every", "1", "--validate-every", "1000")
+    launchers = [torchrun(*rendezvous.split(), f"--rdzv-id={port}", words=words, log=log) for log in logs]
+    wait_until(lambda: iteration_of(folder) >= 3, launchers[0], logs[0])
+    workers(launchers[1])[0].kill()
+    said = [log.read_text() for log, p in zip(logs, launchers, strict=True) if p.wait(150) or True]
+    assert [p.returncode for p in launchers] == [0, 0], "\n".join(said)
+    assert any("Resumed from" in text for text in said)
+    assert read_checkpoint(folder / "model_final.pt")["progress"]["iteration"] == 40
+
+
+def test_a_process_without_partners_says_so(tiny, tmp_path):
+    environment = {**os.environ, "RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "nowhere.invalid", "MASTER_PORT": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tactician", *training(tiny, tmp_path / "run", "--iterations", "1")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2 and "The processes cannot find one another" in done.stderr, done.stderr
+
+
+def test_multi_gpu_on_a_machine_without_says_what_it_does_instead(tiny, tmp_path, capsys):
+    assert main(training(tiny, tmp_path, "--iterations", "1", "--multi-gpu", "--high-vram", "--amp")) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "--multi-gpu: this machine has no GPUs; one process is used" in said
+    assert "--high-vram sizes a run for a GPU" in said
