@@ -33,10 +33,13 @@ def broken(rows: slice | int, **values: float) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("frame", "name"),
     [
-        (lambda: broken(100, close=np.nan), "AAA 2010-02-09 has no finite close [non_finite_price]"),
+        (
+            lambda: broken(100, close=np.nan),
+            "AAA 2010-02-09 has a price that is not a finite number (close) [non_finite_price]",
+        ),
         (
             lambda: broken(101, adj_close=-3.0),
-            "BBB 2010-02-09 has a adj_close that is not positive [non_positive_price]",
+            "BBB 2010-02-09 has a price that is not positive (adj_close) [non_positive_price]",
         ),
         (lambda: pd.concat([synthetic_bars(), synthetic_bars().iloc[-1:]]), "[duplicate_rows]"),
         (lambda: synthetic_bars().iloc[::-1], "[out_of_order]"),

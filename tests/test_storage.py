@@ -29,7 +29,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, f
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, failing, fail)
-    with pytest.raises(UserError, match="Cannot write .*No space left on device; choose another folder or free"):
+    with pytest.raises(UserError, match=r"Cannot write .*No space left on device; choose another folder or free"):
         save_text("new", path)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 

@@ -50,7 +50,9 @@ def _read(file: Path) -> pd.DataFrame:
     if file.suffix.lower() not in _SUFFIXES:
         raise UserError(f"{file} is neither .csv nor .parquet; convert it or name another file.")
     try:
-        frame = pd.read_parquet(file) if file.suffix.lower() == ".parquet" else pd.read_csv(file)
+        parquet = file.suffix.lower() == ".parquet"
+        # pandas' default reader of numbers errs in the last bit.
+        frame = pd.read_parquet(file) if parquet else pd.read_csv(file, float_precision="round_trip")
     except pd.errors.EmptyDataError:
         frame = pd.DataFrame()
     except Exception as error:  # readers raise many kinds; all mean that the file is not readable

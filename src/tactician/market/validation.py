@@ -50,7 +50,7 @@ def validate(bars: Bars, sessions: pd.DatetimeIndex) -> tuple[Finding, ...]:
         findings += check(bars, sessions)
     errors = [f for f in findings if f.severity == "error"]
     if errors:
-        more = f" (and {len(errors) - 1} more errors)" if len(errors) > 1 else ""
+        more = f" (and {len(errors) - 1} more error{'s' * (len(errors) > 2)})" if len(errors) > 1 else ""
         raise UserError(f"{bars.source}: {errors[0].message} [{errors[0].name}]{more}; correct the bars.")
     return tuple(findings)
 
@@ -69,9 +69,10 @@ def _prices(bars: Bars, sessions: pd.DatetimeIndex) -> Iterator[Finding]:
         if column in bars.frame:
             price = bars.frame[column]
             broken = ~np.isfinite(price.to_numpy())
-            yield from _rows(bars, pd.Series(broken), "non_finite_price", "error", f"has no finite {column}")
-            negative = (price <= 0) & ~broken
-            yield from _rows(bars, negative, "non_positive_price", "error", f"has a {column} that is not positive")
+            what = f"has a price that is not a finite number ({column})"
+            yield from _rows(bars, pd.Series(broken), "non_finite_price", "error", what)
+            what = f"has a price that is not positive ({column})"
+            yield from _rows(bars, (price <= 0) & ~broken, "non_positive_price", "error", what)
 
 
 def _ohlc_order(bars: Bars, sessions: pd.DatetimeIndex) -> Iterator[Finding]:

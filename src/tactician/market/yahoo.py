@@ -1,5 +1,6 @@
 """Bars from Yahoo through yfinance: as-traded and total-return closes."""
 
+import logging
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -25,14 +26,11 @@ def yahoo_bars(symbols: tuple[str, ...], start: date | None = None, end: date | 
     gives the price that was traded, which the day itself could know.
 
     Raises:
-        UserError: yfinance is not installed, the download failed, or a symbol came back empty.
+        UserError: the download failed, or a symbol came back empty.
     """
-    try:
-        import yfinance
-    except ImportError as error:
-        raise UserError(
-            "Downloading needs yfinance: pip install 'tactician[yahoo]', or give a file with --bars FILE."
-        ) from error
+    import yfinance  # a second to import
+
+    logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # what failed is told once, by our own sentence
     frames = [_history(yfinance, symbol, start, end) for symbol in symbols]
     return make_bars(pd.concat(frames, ignore_index=True), "yfinance", symbols, start, end)
 
