@@ -159,7 +159,9 @@ def _run(arguments: TrainArguments, config: Config, reporter: "Reporter", proces
     market = load_cached_market(config, _rebuild_command(arguments.config_file, config))
     found = None
     if arguments.resume or arguments.checkpoint or process.restarts:
-        found = find_checkpoint(config, arguments.checkpoint if not process.restarts else None, reporter)
+        # After a restart the newest one counts, whatever the run began with.
+        named = None if process.restarts else arguments.checkpoint
+        found = process.from_leader(lambda: find_checkpoint(config, named, reporter))
     setup = prepare_run(config, market, normaliser=saved_normaliser(found[1]) if found else None, process=process)
     for note in setup.notes:
         reporter.warn(note)

@@ -119,7 +119,7 @@ def test_a_process_that_is_lost_is_started_again_and_the_run_resumes_and_ends(ti
 
 
 def test_a_process_without_partners_says_so(tiny, tmp_path):
-    environment = {**os.environ, "RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "nowhere.invalid", "MASTER_PORT": "1"}
+    environment = {**os.environ, "RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "none"}
     done = subprocess.run(
         [sys.executable, "-m", "tactician", *training(tiny, tmp_path / "run", "--iterations", "1")],
         env=environment,

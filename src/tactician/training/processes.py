@@ -4,15 +4,17 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from tactician.errors import UserError
 from tactician.learning import ALONE, Collective
+
+T = TypeVar("T")
 
 _RESTARTS = 3
 _PATIENCE = 24 * 3600  # seconds that the launcher waits for an iteration to finish and be saved
@@ -40,13 +42,37 @@ class Process:
         torch.distributed.all_gather_object(parts, tensor.cpu())
         return torch.cat(parts, dim)
 
-    def gather_numbers(self, number: float) -> list[float]:
-        """One number of every process, in their order."""
+    def gather_each(self, value: T) -> list[T]:
+        """One value of every process, in their order."""
         if self.collective.size == 1:
-            return [number]
+            return [value]
         parts: list[Any] = [None] * self.collective.size
-        torch.distributed.all_gather_object(parts, number)
+        torch.distributed.all_gather_object(parts, value)
         return parts
+
+    def from_leader(self, make: Callable[[], T]) -> T:
+        """What the first process makes, in all of them: they may not even see the same files.
+
+        Raises:
+            UserError: the first process's, there.
+            SystemExit: with code 2 in the others, which leave the message to it.
+        """
+        if self.collective.size == 1:
+            return make()
+        box: list[Any] = [None, None]
+        problem: UserError | None = None
+        if self.leads:
+            try:
+                box[0] = make()
+            except UserError as error:
+                problem, box[1] = error, True
+        torch.distributed.broadcast_object_list(box)
+        if problem is not None:
+            raise problem
+        if box[1]:
+            raise SystemExit(2)
+        made: T = box[0]
+        return made
 
 
 SINGLE = Process()

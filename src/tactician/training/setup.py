@@ -149,6 +149,10 @@ def prepare_run(
         UserError: a range is too short, the device is not there, or the regime table is too large.
     """
     device = pick_device(config.device, process.local_rank)
+    if len(set(process.gather_each(market.fingerprint))) > 1:
+        raise UserError(
+            f"The processes have different market caches; copy {config.cache} of one machine to the others."
+        )
     if market.regimes.n_actions > MAX_REGIMES:
         raise UserError(f"The regime table '{config.regimes}' has more than {MAX_REGIMES} regimes; use fewer groups.")
     splits = split_rows(config, market)
@@ -166,7 +170,7 @@ def prepare_run(
     )
     dtype, said = pick_autocast(config, device)
     value_scale = _value_scale(market, splits["train"], config.gamma)
-    budgets = process.gather_numbers(memory_budget(config, device, process.local_rank))
+    budgets = process.gather_each(memory_budget(config, device, process.local_rank))
     policy = make_policy(config, environment, value_scale)
     wrong_kernels = settle_recurrence(policy, dtype)
     memory = make_plan(
@@ -179,7 +183,7 @@ def prepare_run(
         share=budgets[process.collective.rank] / sum(budgets),
     )
     sizes, warning = fit_to_memory(sizes, memory, config.portfolios_per_window)
-    sizes = replace(sizes, n_envs=int(min(process.gather_numbers(sizes.n_envs))))
+    sizes = replace(sizes, n_envs=int(min(process.gather_each(sizes.n_envs))))
     n_windows = sizes.n_envs // config.portfolios_per_window
     if n_windows < len(budgets):
         raise UserError(f"n_envs ({sizes.n_envs}) gives {len(budgets)} processes fewer than one window each; raise it.")

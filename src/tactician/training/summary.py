@@ -116,4 +116,4 @@ def _score_line(summary: Summary) -> Text:
     line = Text("  Model score: ")
     line.append(f"{score.total:+.1f}", style=score.style)
     parts = ", ".join(f"{name.replace('_', ' ')} {value:+.2f}" for name, value in asdict(score).items())
-    return line.append(f" on a scale of -70 to +90, on the training range ({parts})")
+    return line.append(f" on a scale of -90 to +90, on the training range ({parts})")
