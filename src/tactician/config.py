@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from tactician.errors import UserError
 
@@ -65,6 +65,8 @@ class Config(BaseModel):
     """Commission as a fraction of the traded value."""
     impact_adv: NonNegativeFloat = 0.0
     """Market impact b in b·σ·x·√(x/ADV), with daily volatility σ and average daily volume ADV; needs volumes."""
+    impact_linear: NonNegativeFloat = 0.0
+    """Market impact k in k·(x/V)·x: costs quadratic in the trade."""
     portfolio_value: PositiveFloat = 1_000_000.0
     """Value of the portfolio in currency; matters only beside traded volumes (impact_adv)."""
 
@@ -81,8 +83,8 @@ class Config(BaseModel):
     # -- policy ------------------------------------------------------------------------------------------------------
     hidden_dim: PositiveInt = 256
     """Width of the encoder and of the GRU."""
-    n_gru_layers: PositiveInt = 2
-    """Stacked GRU layers."""
+    n_gru_layers: NonNegativeInt = 2
+    """Stacked GRU layers; 0 for a policy without memory."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Dropout after the encoder and between GRU layers; one mask a portfolio and iteration, none in evaluation."""
 
@@ -100,6 +102,8 @@ class Config(BaseModel):
     """Discount per session."""
     gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.95
     """Bias-variance trade-off of the advantages: 0 is TD(0), 1 is Monte Carlo."""
+    baseline: Literal["critic", "window"] = "critic"
+    """What an advantage is compared with: the critic alone, or also the other portfolios of the window on the same day."""
     clip: PositiveFloat = 0.2
     """PPO clips the probability ratio to 1 ± this."""
     entropy_coef: NonNegativeFloat = 0.01
@@ -253,6 +257,11 @@ def check_consistency(config: Config, source: str) -> None:
         raise UserError(
             f"{source}: n_envs ({config.n_envs}) must be a multiple of portfolios_per_window "
             f"({config.portfolios_per_window}); change one of them."
+        )
+    if config.baseline == "window" and config.portfolios_per_window < 2:
+        raise UserError(
+            f"{source}: baseline 'window' compares the portfolios of a window, and portfolios_per_window is 1; raise it, or "
+            "use baseline 'critic'."
         )
     if config.validation_until <= config.train_until:
         raise UserError(

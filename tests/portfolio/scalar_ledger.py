@@ -15,6 +15,7 @@ class Coefficients:
     impact: float = 0.0
     commission: float = 0.0
     impact_adv: float = 0.0
+    impact_linear: float = 0.0
     vol: tuple[float, ...] = ()
     adv: tuple[float, ...] = ()
 
@@ -28,7 +29,7 @@ def trade_costs(amounts, value, c):
         parts[1].append(c.slippage[i] * x)
         by_size = c.impact * math.sqrt(x / value) * x
         by_volume = c.impact_adv * c.vol[i] * x * math.sqrt(x / (c.adv[i] + 1e-8)) if c.impact_adv else 0.0
-        parts[2].append(by_size + by_volume)
+        parts[2].append(by_size + by_volume + c.impact_linear * x * x / value)
         parts[3].append(c.commission * x)
     return [math.fsum(p) for p in parts]
 

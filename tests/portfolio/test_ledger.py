@@ -43,6 +43,7 @@ def histories(draw):
         impact=draw(st.floats(0, 0.03)),
         commission=draw(fraction),
         impact_adv=draw(st.sampled_from([0.0, 0.4, 1.0])),
+        impact_linear=draw(st.sampled_from([0.0, 0.02])),
     )
     start = [1e6 * w for w in draw(some_weights(n + 1))]
 
@@ -80,6 +81,7 @@ def test_a_history_agrees_with_the_scalar_reference_to_1e_12(history):
                 frictions.impact,
                 frictions.commission,
                 frictions.impact_adv,
+                frictions.impact_linear,
                 tuple(vol),
                 tuple(adv),
             )

@@ -1,6 +1,6 @@
 """The algorithm: rollout, advantages, PPO loss, two optimisers, critic epochs, precision, processes."""
 
-from tactician.learning.advantages import generalised_advantages
+from tactician.learning.advantages import generalised_advantages, leave_one_out
 from tactician.learning.collective import ALONE, Collective
 from tactician.learning.ppo import Hyperparameters, Learner, make_learner, policy_loss, update
 from tactician.learning.precision import FULL, Precision, make_precision
@@ -19,6 +19,7 @@ __all__ = [
     "dropout_masks",
     "explained_variance",
     "generalised_advantages",
+    "leave_one_out",
     "make_learner",
     "make_precision",
     "minibatches",

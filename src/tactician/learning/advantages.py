@@ -1,4 +1,4 @@
-"""Generalised advantage estimation."""
+"""Advantages: generalised estimation, and what the other portfolios of a window tell about the same days."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -39,3 +39,22 @@ def generalised_advantages(
         trace = delta[t] + decay[t] * trace
         advantages[t] = trace
     return advantages
+
+
+def leave_one_out(
+    advantages: Float[Tensor, "step env"], portfolios_per_window: int
+) -> Float[Tensor, "step env"]:
+    """Advantages less the mean advantage of the *other* portfolios of their window at the same step.
+
+    The portfolios of a window live through the same days and act independently. Nothing that another one does depends on
+    this one's action, so their mean is an input-dependent baseline in the sense of Mao et al. (2019), "Variance reduction
+    for reinforcement learning in input-driven environments": it takes the luck of the days out of the gradient and leaves
+    its expectation as it is.
+
+    Args:
+        advantages: of windows × portfolios environments, the portfolios of a window side by side.
+        portfolios_per_window: P, at least 2.
+    """
+    grouped = advantages.unflatten(1, (-1, portfolios_per_window))
+    others = (grouped.sum(-1, keepdim=True) - grouped) / (portfolios_per_window - 1)
+    return (grouped - others).flatten(1)

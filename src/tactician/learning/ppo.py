@@ -4,7 +4,7 @@ Joint epochs minimise, over minibatches of whole sequences,
 
     L = −E[min(ρ·A, clip(ρ, 1 ± ε)·A)] + c_v · ½ E[((V − R)/s)²] − c_e · E[H(π)]      (Schulman et al. 2017, eq. 9)
 
-with ρ the probability ratio, A the normalised advantage, R = A_raw + V_old the target and s the policy's value scale.
+with ρ the probability ratio, A the normalised advantage, R = A_GAE + V_old the target and s the policy's value scale.
 The actor's optimiser owns encoder, GRU and policy head; the critic's owns the value head alone. So the critic epochs that
 follow leave the trunk as it is, and its features are computed once for all of them.
 
@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from tactician.learning.advantages import generalised_advantages
+from tactician.learning.advantages import generalised_advantages, leave_one_out
 from tactician.learning.collective import ALONE, Collective
 from tactician.learning.precision import FULL, Precision, guarded_step
 from tactician.learning.rollout import Rollout
@@ -43,6 +43,8 @@ class Hyperparameters:
     critic_epochs: int
     gamma: float
     gae_lambda: float
+    baseline: str
+    portfolios_per_window: int
     clip: float
     entropy_coef: float
     value_coef: float
@@ -142,7 +144,10 @@ def update(
         iteration=iteration,
         collective=learner.collective,
     )
-    data = prepare(rollout, advantages, valid, learner.collective)
+    compared = advantages
+    if hyper.baseline == "window":
+        compared = leave_one_out(advantages, hyper.portfolios_per_window)
+    data = prepare(rollout, compared, advantages + rollout.values, valid, learner.collective)
     guard = Guard(advantages.device)
     metrics = _joint_epochs(learner, data, hyper, dealer, guard, on_batch)
     metrics["critic_loss"] = _critic_epochs(learner, data, hyper, dealer, guard, on_batch)

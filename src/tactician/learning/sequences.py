@@ -54,6 +54,7 @@ class Batch:
 def prepare(
     rollout: Rollout,
     advantages: Float[Tensor, "step env"],
+    targets: Float[Tensor, "step env"],
     valid: Bool[Tensor, "step env"] | None = None,
     collective: Collective = ALONE,
 ) -> Sequences:
@@ -61,7 +62,8 @@ def prepare(
 
     Args:
         rollout: T steps of N environments.
-        advantages: raw; with the values they make the targets.
+        advantages: of the policy's gradient, not yet normalised.
+        targets: of the critic.
         valid: samples that count; None for all.
         collective: the processes of the run.
     """
@@ -80,7 +82,7 @@ def prepare(
         actions=cut(rollout.actions),
         log_probs=cut(rollout.log_probs),
         advantages=cut(normal),
-        targets=cut(advantages + rollout.values),
+        targets=cut(targets),
         weight=None if valid is None else cut(valid.to(advantages.dtype)),
         first_hidden=rollout.first_hidden.transpose(0, 1).reshape(layers, chunks * envs, width),
         masks=None if rollout.masks is None else rollout.masks.repeat(1, chunks, 1),

@@ -42,13 +42,13 @@ class ActorCritic(nn.Module):
         obs_dim: entries of an observation.
         n_actions: actions to choose from.
         hidden_dim: width of encoder and GRU.
-        n_gru_layers: GRU layers, at least 1.
+        n_gru_layers: GRU layers; 0 for a policy without memory (and without dropout, whose place is before a GRU layer).
         dropout: p, the share of units that whoever makes the masks is to drop; in [0, 1).
         value_scale: the value is this times the head's output, so that the head learns at unit scale.
         generator: source of the initial weights; None for torch's global one.
 
     Raises:
-        ValueError: there is no GRU layer, or the dropout is not in [0, 1).
+        ValueError: the number of GRU layers is negative, or the dropout is not in [0, 1).
     """
 
     value_scale: Tensor
@@ -64,8 +64,8 @@ class ActorCritic(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if n_gru_layers < 1:
-            raise ValueError(f"n_gru_layers is {n_gru_layers}: a recurrent policy needs at least 1")
+        if n_gru_layers < 0:
+            raise ValueError(f"n_gru_layers is {n_gru_layers}: it cannot be negative")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}: it must lie in [0, 1)")
         self.obs_dim, self.n_actions = obs_dim, n_actions
@@ -128,7 +128,7 @@ class ActorCritic(nn.Module):
         for i, layer in enumerate(cast("Iterable[GruLayer]", self.gru)):
             x = layer.sequence(x if masks is None else x * masks[i], hidden[i])
             last.append(x[-1].to(hidden.dtype))
-        return x, torch.stack(last)
+        return x, torch.stack(last) if last else hidden
 
     def action_logits(self, features: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch action"]:
         """Unnormalised log-probabilities of the actions."""

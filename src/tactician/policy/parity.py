@@ -30,7 +30,7 @@ def settle_recurrence(policy: ActorCritic, dtype: torch.dtype | None = None) -> 
         return None
     kind = dtype or next(policy.parameters()).dtype
     try:
-        error = max(native_error(layer, kind) for layer in policy.gru_layers)
+        error = max((native_error(layer, kind) for layer in policy.gru_layers), default=0.0)
         reason = f"differ by {error:.1g} from their definition"
     except (RuntimeError, NotImplementedError) as problem:
         error, reason = float("inf"), f"failed ({str(problem).splitlines()[0][:80]})"

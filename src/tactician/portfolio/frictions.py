@@ -10,6 +10,8 @@ spread         ``spread · x``                specification §13b
 slippage       ``ξ · x``, ξ ~ U(0, max)      specification §13a; always against the trader; the mean, max / 2, where
                                              nothing was drawn
 impact         ``impact · √(x/V) · x``       specification §13d
+impact (lin.)  ``impact_linear · (x/V) · x``  price moves in proportion to the trade, so costs are quadratic: Almgren and
+                                             Chriss (2001), "Optimal execution of portfolio transactions"
 impact (ADV)   ``b · σ · x · √(x/ADV)``      the square-root law: Boyd et al. (2017), "Multi-Period Trading via Convex
                                              Optimization", §2.3, with σ a daily volatility and ADV an average daily
                                              traded value, both known before the trade; 1e-8 is added to ADV
@@ -26,7 +28,7 @@ from torch import Tensor
 from tactician.errors import UserError
 
 COMPONENTS = ("spread", "slippage", "impact", "commission")
-"""Order of the cost components; impact is the sum of its two laws."""
+"""Order of the cost components; impact is the sum of its three laws."""
 
 _ADV_FLOOR = 1e-8
 """Currency added to ADV, as cvxportfolio does, so that a session without volume divides by no zero."""
@@ -50,6 +52,8 @@ class Frictions:
     """Fraction of the traded value."""
     impact_adv: float = 0.0
     """Coefficient b of b·σ·x·√(x/ADV)."""
+    impact_linear: float = 0.0
+    """Coefficient of (x/V)·x."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -70,7 +74,7 @@ class Frictions:
 
 @dataclass(frozen=True)
 class CostRates:
-    """Frictions made ready for given portfolios: an asset's cost is ``x · (linear + root · √x)`` in all."""
+    """Frictions made ready for given portfolios: an asset's cost is ``x · (linear + root · √x + square · x)`` in all."""
 
     linear: float | Tensor
     """Fraction of x: a number, or ``[..., asset]`` where slippage was drawn."""
@@ -78,11 +82,20 @@ class CostRates:
     """The part of ``linear`` that is slippage."""
     root: Tensor | None
     """Per √currency, ``[..., 1]`` or ``[..., asset]``; None where impact is switched off."""
+    square: Tensor | None = None
+    """Per currency, ``[..., 1]``; None where linear impact is switched off."""
+
+    def impact(self, traded: Float[Tensor, "*batch asset"]) -> Tensor | None:
+        """The part of an asset's rate that grows with the trade; None where there is no impact."""
+        rate = None if self.root is None else self.root * traded.sqrt()
+        if self.square is None:
+            return rate
+        return self.square * traded if rate is None else rate + self.square * traded
 
     def total(self, traded: Float[Tensor, "*batch asset"]) -> Float[Tensor, "*batch"]:
         """Cost of all assets and components in currency."""
-        rate = self.linear if self.root is None else self.root * traded.sqrt() + self.linear
-        return (traded * rate).sum(-1)
+        impact = self.impact(traded)
+        return (traded * (self.linear if impact is None else impact + self.linear)).sum(-1)
 
 
 def cost_rates(
@@ -92,7 +105,7 @@ def cost_rates(
     vol_daily: Float[Tensor, "*#batch asset"] | None = None,
     adv: Float[Tensor, "*#batch asset"] | None = None,
 ) -> CostRates:
-    """Combine the frictions into the two coefficients that a total cost needs.
+    """Combine the frictions into the coefficients that a total cost needs.
 
     Args:
         value: value V of each portfolio before the trade, positive, in currency.
@@ -105,7 +118,9 @@ def cost_rates(
         ValueError: ``impact_adv`` is on and σ or ADV is missing.
     """
     drawn: float | Tensor = frictions.slippage_max / 2 if slippage is None else slippage
-    root: Tensor | None = None
+    root, square = None, None
+    if frictions.impact_linear:
+        square = frictions.impact_linear / value.clamp_min(torch.finfo(value.dtype).tiny).unsqueeze(-1)
     if frictions.impact:
         # A ruined portfolio (V = 0) trades nothing: the floor makes that cost 0, not NaN.
         root = frictions.impact * value.clamp_min(torch.finfo(value.dtype).tiny).rsqrt().unsqueeze(-1)
@@ -114,7 +129,7 @@ def cost_rates(
             raise ValueError("impact_adv needs vol_daily and adv")
         law = frictions.impact_adv * vol_daily * (adv + _ADV_FLOOR).rsqrt()
         root = law if root is None else root + law
-    return CostRates(drawn + (frictions.spread + frictions.commission), drawn, root)
+    return CostRates(drawn + (frictions.spread + frictions.commission), drawn, root, square)
 
 
 def trading_costs(
@@ -147,5 +162,6 @@ def component_costs(
     """Cost of given trades by component, with coefficients that :func:`cost_rates` made from the same frictions."""
     volume = traded.sum(-1)
     slipped = (traded * rates.slippage).sum(-1) if isinstance(rates.slippage, Tensor) else volume * rates.slippage
-    impact = torch.zeros_like(volume) if rates.root is None else (traded * (rates.root * traded.sqrt())).sum(-1)
+    rate = rates.impact(traded)
+    impact = torch.zeros_like(volume) if rate is None else (traded * rate).sum(-1)
     return torch.stack([volume * frictions.spread, slipped, impact, volume * frictions.commission], dim=-1)

@@ -1,0 +1,124 @@
+"""Does the trainer find the best policy where it is known? One training on one synthetic market, judged beside its optimum."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from tactician.config import Config, make_config
+from tactician.environment import EnvState, observe
+from tactician.policy import ActorCritic
+from tactician.synthetic import PROBLEMS, Choose, Played, Problem, best_constant, play
+from tactician.training.loop import iterate
+from tactician.training.progress import Reporter
+from tactician.training.setup import Setup, prepare_run
+from tactician.training.state import first_train_state
+
+_NOWHERE = Path("unused")
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """What the best and the naive policy do on the judged rows of a market."""
+
+    optimum: Played
+    naive: Played
+    naive_regime: str
+
+    def share(self, played: Played) -> float:
+        """(J − J_naive) / (J_opt − J_naive): 0 is the best constant regime, 1 the optimum; NaN if they are the same."""
+        gap = self.optimum.growth - self.naive.growth
+        return (played.growth - self.naive.growth) / gap if abs(gap) > 1e-9 else float("nan")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A policy in the course of its training."""
+
+    timesteps: int
+    seconds: float
+    """Spent in rollouts and updates."""
+    share: float
+    growth: float
+    turnover: float
+    agreement: float
+
+
+def measure(problem: Problem) -> Yardstick:
+    """The optimum and the best constant regime, through the environment."""
+    regime, naive = best_constant(problem)
+    return Yardstick(play(problem, problem.optimum), naive, problem.market.regimes.names[regime])
+
+
+def problem_setup(problem: Problem, settings: Mapping[str, Any]) -> Setup:
+    """A run's setup on a synthetic market.
+
+    Args:
+        problem: the market; its costs count, whatever the settings say of costs.
+        settings: configuration keys.
+
+    Raises:
+        UserError: an unknown key or a value that cannot be.
+    """
+    market = problem.market
+    costs = {name: value for name, value in vars(problem.frictions).items()}
+    config = make_config(
+        {
+            "universe": {"all": market.symbols},
+            "train_until": market.date_of(problem.n_train),
+            "validation_until": market.date_of(problem.n_train + 3),
+            "cache_path": _NOWHERE,
+            "checkpoint_dir": _NOWHERE,
+            "device": "cpu",
+            **settings,
+            **costs,
+        },
+        "learnability",
+    )
+    return prepare_run(config, market)
+
+
+def train_on(
+    problem: Problem,
+    setup: Setup,
+    yardstick: Yardstick,
+    judge_every: int = 10,
+    on_point: Callable[[Point], None] = lambda _: None,
+) -> list[Point]:
+    """Train to the end of the setup's duration and judge the deterministic policy on the way and at the end."""
+    state, points = first_train_state(setup), []
+    quiet = Reporter("quiet", silent=True)
+    while state.progress.timesteps < setup.total_timesteps:
+        state = iterate(setup, state, quiet)
+        last = state.progress.timesteps >= setup.total_timesteps
+        if state.progress.iteration % judge_every == 0 or last:
+            played = play(problem, deterministic(setup, state.learner.policy), setup.environment)
+            share = yardstick.share(played)
+            progress = state.progress
+            points.append(
+                Point(progress.timesteps, progress.seconds, share, played.growth, played.turnover, played.agreement)
+            )
+            on_point(points[-1])
+    return points
+
+
+def deterministic(setup: Setup, policy: ActorCritic) -> Choose:
+    """The policy's most probable action, its recurrent state kept from call to call; no dropout."""
+    hidden: Tensor | None = None
+
+    @torch.no_grad()
+    def choose(state: EnvState) -> Int64[Tensor, " env"]:
+        nonlocal hidden
+        env = replace(setup.environment, portfolios_per_window=1)
+        logits, _, hidden = policy(
+            observe(env, state)[None], policy.initial_state(len(state.day)) if hidden is None else hidden
+        )
+        return logits[0].argmax(-1)
+
+    return choose

@@ -1,0 +1,24 @@
+"""Markets whose best policy is known: producers of MarketTensors, and their optima."""
+
+from tactician.synthetic.markets import (
+    PREDICTABLE,
+    PROBLEMS,
+    PredictableLaw,
+    observable_regime,
+    threshold_cost,
+)
+from tactician.synthetic.problem import Choose, Played, Problem, best_constant, constant, play
+
+__all__ = [
+    "PREDICTABLE",
+    "PROBLEMS",
+    "Choose",
+    "Played",
+    "PredictableLaw",
+    "Problem",
+    "best_constant",
+    "constant",
+    "observable_regime",
+    "play",
+    "threshold_cost",
+]

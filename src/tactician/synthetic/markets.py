@@ -1,0 +1,260 @@
+"""Six markets whose best policy is known (docs/learning.md describes each and what it shows).
+
+Every maker returns a fresh sample of its law; the same seed gives the same market.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tactician.portfolio.frictions import Frictions
+from tactician.portfolio.regimes import FACTORS, RegimeTable, regime_table
+from tactician.synthetic.problem import (
+    HOLD,
+    Problem,
+    action_table,
+    fixed_regimes,
+    make_market,
+    switching_costs,
+)
+from tactician.synthetic.solvers import (
+    BeliefGrid,
+    HiddenChain,
+    aim_coefficient,
+    expected_log_growth,
+    solve,
+    solve_backwards,
+    trading_rate,
+)
+
+N_TRAIN, N_JUDGED = 20_000, 32_768
+
+_DAYS = N_TRAIN + N_JUDGED
+
+
+def oracle_feature(seed: int = 0, spread: float = 0.0005) -> Problem:
+    """Tomorrow's returns leak into the observation, on purpose: who cannot use that cannot learn anything.
+
+    Three independent assets and cash; the optimum knows every return of the path (dynamic programming over day and
+    holding), more than the one session ahead that leaks, so a share of 1 is out of reach by a hair.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    returns = 0.01 * torch.randn(_DAYS, 3, generator=generator, dtype=torch.float64)
+    regimes = fixed_regimes([(f"ASSET_{k}", (k,), 0.0) for k in range(3)])
+    market = make_market("oracle feature", returns, returns, regimes)
+    frictions = Frictions(spread=spread, slippage_max=0.0, impact=0.0)
+    costs = switching_costs(market.regime_weights[0, 1:], frictions)
+    # What the float32 market will pay, so that the optimum is that of the market and not of its law.
+    paid = torch.log1p(market.returns.double())
+    worth = solve_backwards(torch.cat([torch.zeros(_DAYS, 1, dtype=torch.float64), paid], 1), costs)
+    begun = (worth[N_TRAIN][None] - costs).amax(-1)[0]
+    return Problem(
+        "oracle", market, frictions, N_TRAIN, action_table(worth, costs), float(begun) / N_JUDGED
+    )
+
+
+def observable_regime(seed: int = 0, cost_share: float = 0.25) -> Problem:
+    """A state that is seen a day late says whether the asset rises or falls; trading pays up to a known cost.
+
+    With p the probability of staying and ±μ the mean return, the edge of a step is m = (2p − 1)·μ; following the signal
+    earns m/2 − c·(1 − p) a session, staying put nothing, so at c = m / (2(1 − p)) trading must stop.
+
+    Args:
+        seed: of the sample.
+        cost_share: the one-way cost c, as a share of that threshold.
+    """
+    stay, mean, std = 0.9, 0.005, 0.01
+    cost = cost_share * threshold_cost(stay, mean)
+    generator = torch.Generator().manual_seed(seed)
+    chain = HiddenChain(stay, torch.tensor([[mean], [-mean]], dtype=torch.float64), std)
+    states, returns = chain.sample(_DAYS, generator)
+    seen = torch.cat([states[:1], states[:-1]])
+    regimes = fixed_regimes([("ASSET", (0,), 0.0)])
+    market = make_market("observable regime", returns, 1.0 - 2.0 * seen[:, None], regimes)
+    frictions = Frictions(spread=cost, slippage_max=0.0, impact=0.0)
+    costs = switching_costs(market.regime_weights[0, 1:], frictions)
+    growth = chain.transition @ _growth_by_state(chain, market.regime_weights[0, 1:])
+    solution = solve(growth, costs, chain.transition)
+    best = action_table(solution.values[seen], costs)
+    return Problem("observable", market, frictions, N_TRAIN, best, solution.growth, never_trades=cost_share >= 1)
+
+
+def threshold_cost(stay: float, mean: float) -> float:
+    """One-way cost at which following a symmetric two-state signal, seen a day late, earns nothing: m / (2(1 − p))."""
+    return (2 * stay - 1) * mean / (2 * (1 - stay))
+
+
+def hidden_regime(seed: int = 0, spread: float = 0.001) -> Problem:
+    """The same, but the state is never seen, only noisy returns: what is known is the exact filter's belief.
+
+    A policy without memory sees one return and can only guess.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    chain = HiddenChain(0.97, torch.tensor([[0.005], [-0.005]], dtype=torch.float64), 0.01)
+    regimes = fixed_regimes([("ASSET", (0,), 0.0)])
+    frictions = Frictions(spread=spread, slippage_max=0.0, impact=0.0)
+    return _of_hidden_chain("hidden", chain, generator, BeliefGrid(2, 400), regimes, None, frictions)
+
+
+def regime_choice(seed: int = 0) -> Problem:
+    """Three hidden states, each with another best regime among the specification's twelve, at its real costs.
+
+    Ten assets with fixed factor ranks. In the first state returns rise with the momentum rank, in the second with the
+    low-volatility rank, in the third all assets fall. Holdings drift between trades, which the solver leaves out.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    # The same assets whatever the sample: their ranks decide what the best regimes are.
+    order = torch.stack([torch.randperm(10, generator=torch.Generator().manual_seed(k)) for k in range(len(FACTORS))], 1)
+    ranks = 1 - 2 * order.double() / 9
+    momentum, low_vol = ranks[:, FACTORS.index("momentum")], ranks[:, FACTORS.index("low_vol")]
+    means = torch.stack([0.004 * momentum, 0.004 * low_vol, torch.full((10,), -0.002, dtype=torch.float64)])
+    chain = HiddenChain(0.98, means, 0.01)
+    table = regime_table("factor", [f"S{k}" for k in range(10)])
+    frictions = Frictions(slippage_max=0.0, spread=0.00045)  # the specification's, slippage at its mean
+    return _of_hidden_chain("regimes", chain, generator, BeliefGrid(3, 40), table, ranks, frictions, exact=False)
+
+
+def null_market(seed: int = 0) -> Problem:
+    """Independent returns in which every regime grows alike: any trade is a loss, and turnover must go to zero.
+
+    All assets share one return whose log has mean 0, so fully invested regimes are the same but for the cost of moving,
+    and no mixture with cash beats them by more than σ²/8.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    std = 0.005
+    common = torch.expm1(std * torch.randn(_DAYS, 1, generator=generator, dtype=torch.float64))
+    signals = torch.randn(_DAYS, 4, generator=generator)
+    signals[2:, :1] = common[:-2].float()
+    ranks = torch.stack([torch.randperm(10, generator=generator) for _ in FACTORS], 1).double()
+    table = regime_table("factor", [f"S{k}" for k in range(10)])
+    market = make_market("null", common.expand(-1, 10), signals, table, 1 - 2 * ranks / 9)
+    frictions = Frictions(slippage_max=0.0, spread=0.00045)
+    best = torch.full((_DAYS, table.n_actions), HOLD)
+    return Problem("null", market, frictions, N_TRAIN, best, 0.0, never_trades=True)
+
+
+EXPOSURES = tuple(k / 20 for k in range(21))
+
+
+def predictable_returns(seed: int = 0) -> Problem:
+    """A signal predicts returns and decays, trading has quadratic costs, exposures lie on a grid: Gârleanu and Pedersen.
+
+    Log growth is their objective with risk aversion 1 up to third moments: x·f − ½x²σ². The optimum is found by value
+    iteration over signal and exposure; their closed form, on the grid, is `closed_form_exposure`.
+    """
+    law = PREDICTABLE
+    generator = torch.Generator().manual_seed(seed)
+    shocks = torch.randn(_DAYS, generator=generator, dtype=torch.float64)
+    signal = torch.empty(_DAYS, dtype=torch.float64)
+    level = 0.0
+    for t, shock in enumerate(shocks.tolist()):
+        level = (1 - law.reversion) * level + law.shock * shock
+        signal[t] = level
+    sign = torch.randint(0, 2, (_DAYS,), generator=generator) * 2.0 - 1
+    # The judged rows come twice, with opposite noise: what is luck in one half is bad luck in the other.
+    half = _DAYS - N_JUDGED // 2
+    signal[half:], sign[half:] = signal[N_TRAIN:half], -sign[N_TRAIN:half]
+    returns = (law.mean + signal + law.std * sign)[:, None]
+    regimes = fixed_regimes([(f"EXPOSURE_{round(100 * x)}", (0,), 1 - x) for x in EXPOSURES[1:]])
+    market = make_market("predictable returns", returns, signal[:, None], regimes)
+    frictions = Frictions(spread=0.0, slippage_max=0.0, impact=0.0, impact_linear=law.cost * law.std**2 / 2)
+    grid, transition = law.signal_chain()
+    solution = solve(law.growth(grid), law.costs(), transition)
+    place = ((signal - grid[0]) / (grid[1] - grid[0])).clamp(0, len(grid) - 1 - 1e-9)
+    low = place.long()
+    share = (place - low)[:, None]
+    values = (1 - share) * solution.values[low] + share * solution.values[low + 1]
+    best = action_table(values, law.costs())
+    # Staying means trading back to the exposure: at quadratic costs, small trades are free.
+    held = torch.arange(len(EXPOSURES) + 1).clamp(min=1)
+    best = torch.where(best == HOLD, held, best)
+    return Problem("predictable", market, frictions, N_TRAIN, best, solution.growth, exact=False)
+
+
+class PredictableLaw:
+    """The parameters of `predictable_returns`, in the notation of Gârleanu and Pedersen (2013)."""
+
+    def __init__(self, std: float = 0.1, reversion: float = 0.1, cost: float = 4.0, spread: float = 0.25) -> None:
+        self.std, self.reversion, self.cost = std, reversion, cost
+        self.mean = 0.5 * std**2
+        """Of returns: alone, it would call for an exposure of one half."""
+        self.signal_std = spread * std**2
+        self.shock = self.signal_std * (1 - (1 - reversion) ** 2) ** 0.5
+
+    def signal_chain(self, points: int = 61) -> tuple[Float[Tensor, " signal"], Float[Tensor, "signal signal"]]:
+        """The signal on a grid of ±4 standard deviations, and its next value's distribution there."""
+        grid = torch.linspace(-4, 4, points, dtype=torch.float64) * self.signal_std
+        edges = torch.cat([grid.new_tensor([-torch.inf]), (grid[1:] + grid[:-1]) / 2, grid.new_tensor([torch.inf])])
+        spread = (edges[None] - (1 - self.reversion) * grid[:, None]) / self.shock
+        return grid, torch.special.ndtr(spread).diff(dim=-1)
+
+    def growth(self, signal: Float[Tensor, " signal"]) -> Float[Tensor, "signal exposure"]:
+        """Expected log growth of every exposure, exactly: the noise is ±std."""
+        x = torch.tensor(EXPOSURES, dtype=torch.float64)
+        drift = self.mean + signal[:, None]
+        return (torch.log1p(x * (drift + self.std)) + torch.log1p(x * (drift - self.std))) / 2
+
+    def costs(self) -> Float[Tensor, "exposure exposure"]:
+        """Expected log cost from the exposure held, which the last return has moved a little, to another."""
+        x = torch.tensor(EXPOSURES, dtype=torch.float64)
+        total = torch.zeros(len(x), len(x), dtype=torch.float64)
+        for r in (self.mean + self.std, self.mean - self.std):
+            moved = x * (1 + r) / (1 + x * r)
+            total -= torch.log1p(-self.cost * self.std**2 / 2 * (x[None] - moved[:, None]).square()) / 2
+        return total
+
+    def closed_form_exposure(self, signal: Float[Tensor, " day"], discount: float = 0.0) -> Float[Tensor, " day"]:
+        """Exposures of the closed form along a path, from 0, cut to [0, 1]: (a/λ) of the way to the aim every day."""
+        rate = trading_rate(1.0, discount, self.cost) / self.cost
+        aim = self.mean / self.std**2 + signal * aim_coefficient(
+            1.0, discount, self.cost, self.reversion, self.std**2
+        )
+        out, x = [], 0.0
+        for target in aim.tolist():
+            x = min(max((1 - rate) * x + rate * target, 0.0), 1.0)
+            out.append(x)
+        return torch.tensor(out, dtype=torch.float64)
+
+
+PREDICTABLE = PredictableLaw()
+
+PROBLEMS: dict[str, Callable[[int], Problem]] = {
+    "oracle": oracle_feature,
+    "observable": observable_regime,
+    "hidden": hidden_regime,
+    "regimes": regime_choice,
+    "null": null_market,
+    "predictable": predictable_returns,
+}
+
+
+def _growth_by_state(chain: HiddenChain, weights: Float[Tensor, "regime asset+1"]) -> Float[Tensor, "state regime"]:
+    risky = weights[:, :-1].double()
+    return expected_log_growth(chain.means @ risky.T, chain.std * risky.norm(dim=-1).expand(chain.n_states, -1))
+
+
+def _of_hidden_chain(
+    name: str,
+    chain: HiddenChain,
+    generator: torch.Generator,
+    grid: BeliefGrid,
+    regimes: RegimeTable,
+    ranks: Tensor | None,
+    frictions: Frictions,
+    exact: bool = True,
+) -> Problem:
+    _, returns = chain.sample(_DAYS, generator)
+    # The decision of row t knows the closes up to t − 1: the last return it has seen is that of row t − 2.
+    seen = torch.cat([torch.zeros_like(returns[:2]), returns[:-2]])
+    market = make_market(name, returns, seen, regimes, ranks)
+    weights = market.regime_weights[0, 1:]
+    costs = switching_costs(weights, frictions)
+    ahead = chain.transition @ chain.transition
+    by_state = ahead @ _growth_by_state(chain, weights)
+    solution = solve(grid.points @ by_state, costs, chain.belief_transition(grid))
+    belief = chain.filter(market.returns.double())
+    belief = torch.cat([torch.full((2, chain.n_states), 1 / chain.n_states, dtype=torch.float64), belief[:-2]])
+    best = action_table(grid.interpolate(solution.values, belief), costs)
+    return Problem(name, market, frictions, N_TRAIN, best, solution.growth, exact=exact)
