@@ -102,3 +102,12 @@ def test_a_file_of_another_program_is_taken_as_it_is(tmp_path):
     torch.save([1], tmp_path / "y.pt")
     with pytest.raises(ValueError, match="not a mapping"):
         load_tensors(tmp_path / "y.pt")
+
+
+def test_a_damaged_name_of_the_checksum_is_found(tmp_path):
+    path = tmp_path / "x.pt"
+    save_tensors({"format": "ours", **CONTENT}, path)
+    sealed = torch.load(path, weights_only=True)
+    torch.save({name.replace("sha256", "sha257"): value for name, value in sealed.items()}, path)
+    with pytest.raises(ValueError, match="checksum is missing"):
+        load_tensors(path)

@@ -28,7 +28,8 @@ def save_tensors(content: Mapping[str, Any], path: Path) -> None:
 def load_tensors(path: Path) -> dict[str, Any]:
     """Read such a mapping on the CPU; no code in the file is run, and a flipped bit is found.
 
-    A mapping without a checksum, from another program, is returned as it is.
+    A mapping without a checksum, from another program, is returned as it is; our own always name their ``format`` and have
+    one, so that a damaged name of the checksum is found too.
 
     Raises:
         Exception: of many kinds (torch's choice), if the file is damaged; ValueError if the content does not match its
@@ -38,6 +39,8 @@ def load_tensors(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError("not a mapping")
     seal = content.pop(_SEAL, None)
+    if seal is None and "format" in content:
+        raise ValueError("the checksum is missing")
     if seal is not None and seal != checksum(content):
         raise ValueError("the content does not match its checksum")
     return content
