@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from tactician.training.progress import Reporter
     from tactician.training.setup import Setup
 
+# Threads that wait must sleep, not spin: beside another program that takes a core, spinning makes training twenty times slower.
+# OpenMP reads this when torch is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 DEFAULT_CONFIG = Path("configs/rl_v2_multi_asset.yaml")
 _DURATIONS = ("timesteps", "episodes", "iterations")
 
