@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tactician.cli import main
 from tactician.training.checkpoint import newest_checkpoint, read_checkpoint
 from tests.training.test_resume_is_bit_exact import differences, state
 
@@ -29,6 +28,11 @@ def start(tiny: Path, folder: Path, *words: str, log: Path) -> subprocess.Popen:
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(command, stdout=log.open("w"), stderr=subprocess.STDOUT, env=environment)
+
+
+def finish(tiny: Path, folder: Path, *words: str, log: Path) -> None:
+    """Run to the end as `start` does: sums over another number of threads would round differently."""
+    assert start(tiny, folder, *words, log=log).wait(120) == 0, log.read_text()
 
 
 def wait_for(log: Path, text: str, process: subprocess.Popen, seconds: float = 60) -> None:
@@ -54,21 +58,7 @@ def test_the_first_signal_finishes_the_iteration_saves_and_exits(tiny, tmp_path,
     assert len(saved) == 1 and "Traceback" not in said
     # What is saved is the end of an iteration of the undisturbed run.
     iteration = read_checkpoint(saved[0])["progress"]["iteration"]
-    assert (
-        main(
-            [
-                "train",
-                "--config",
-                str(tiny),
-                "--checkpoint-dir",
-                str(tmp_path / "calm"),
-                "-q",
-                "--iterations",
-                str(iteration),
-            ]
-        )
-        == 0
-    )
+    finish(tiny, tmp_path / "calm", "--iterations", str(iteration), log=log)
     calm, stopped = state(tmp_path / "calm" / "model_final.pt"), state(saved[0])
     for part in ("model_state_dict", "actor_optimizer_state_dict", "env_state", "hidden"):
         assert differences(calm[part], stopped[part]) == []
@@ -124,7 +114,7 @@ def test_ctrl_c_while_the_cache_is_built_leaves_nothing(tiny, tmp_path):
 def test_killed_runs_that_resume_end_bit_equal_to_an_undisturbed_one(tiny, tmp_path):
     # benchmarks/kill_test.py does this a hundred times.
     words = ("--iterations", "12", "--save-every", "1", "--resume")
-    assert main(["train", "--config", str(tiny), "--checkpoint-dir", str(tmp_path / "calm"), "-q", *words]) == 0
+    finish(tiny, tmp_path / "calm", *words, log=tmp_path / "calm_log")
     folder, log = tmp_path / "run", tmp_path / "log"
     for iteration in (2, 5, 9):
         process = start(tiny, folder, *words, log=log)
@@ -133,6 +123,6 @@ def test_killed_runs_that_resume_end_bit_equal_to_an_undisturbed_one(tiny, tmp_p
         process.wait()
         path, content, complaints = newest_checkpoint(folder)
         assert path is not None and content is not None and not complaints
-    assert main(["train", "--config", str(tiny), "--checkpoint-dir", str(folder), "-q", *words]) == 0
+    finish(tiny, folder, *words, log=log)
     assert differences(state(tmp_path / "calm" / "model_final.pt"), state(folder / "model_final.pt")) == []
     assert not list(folder.glob(".*.tmp"))
