@@ -6,6 +6,8 @@ its options allow (encoder 64→H→H, n LSTM layers of H, heads of 128). The fi
 the others counts.
 
     python benchmarks/bench_training.py [--n-envs 512] [--hidden-dim 256] [--iterations 3] [--no-peer] [--json FILE]
+
+On a machine that others use too, `OMP_NUM_THREADS=1` and `--cpu-time` count the processor's seconds instead of the clock's.
 """
 
 import argparse
@@ -41,13 +43,14 @@ def make_setup(args: argparse.Namespace):
     return prepare_run(config, load_cached_market(config, rebuild))
 
 
-def ours(setup, iterations: int):
+def ours(setup, iterations: int, clock):
     """Yield the figures of each iteration after the first."""
     state = first_train_state(setup)
     for k in range(iterations + 1):
+        begun = clock()
         state = iterate(setup, state, Reporter("quiet"))
         if k:
-            yield state.metrics
+            yield {**state.metrics, "steps_per_second": setup.n_envs * setup.config.n_steps / (clock() - begun)}
 
 
 def environment_only(setup, steps: int = 100) -> float:
@@ -111,7 +114,7 @@ def peer_environment(setup):
     return Adapter()
 
 
-def peer(setup):
+def peer(setup, clock):
     """sb3-contrib's RecurrentPPO on the same environment, as a generator of steps per second per iteration."""
     from sb3_contrib import RecurrentPPO
 
@@ -134,10 +137,10 @@ def peer(setup):
     per_iteration = setup.config.n_steps * setup.n_envs
     first = True
     while True:
-        begun = time.perf_counter()
+        begun = clock()
         model.learn(per_iteration, reset_num_timesteps=first)
         if not first:
-            yield per_iteration / (time.perf_counter() - begun)
+            yield per_iteration / (clock() - begun)
         first = False
 
 
@@ -151,11 +154,14 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=3)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--cpu-time", action="store_true", help="seconds of this process on the CPU, not of the clock")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    clock = time.process_time if args.cpu_time else time.perf_counter
     setup = make_setup(args)
     report = {
         "device": str(setup.device),
+        "clock": "cpu" if args.cpu_time else "wall",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "n_envs": setup.n_envs,
@@ -166,9 +172,9 @@ def main() -> None:
         "environment_only": environment_only(setup),
     }
     # In turns, so that a busy neighbour slows both.
-    rivals = None if args.no_peer else peer(replace(setup))
+    rivals = None if args.no_peer else peer(replace(setup), clock)
     mine, theirs, phases = [], [], []
-    for metrics in ours(setup, args.iterations):
+    for metrics in ours(setup, args.iterations, clock):
         mine.append(metrics["steps_per_second"])
         phases.append((metrics["seconds_rollout"], metrics["seconds_update"]))
         print(f"ours {mine[-1]:,.0f} steps/s", flush=True)
