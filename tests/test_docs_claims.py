@@ -10,7 +10,7 @@ from tactician.cli import VERBS
 from tactician.config import Config
 
 PAGES = [Path("README.md"), Path("CONTRIBUTING.md"), *sorted(Path("docs").glob("*.md"))]
-OWN_FLAGS = {"config", "dry-run", "json", "verbose", "quiet", "on", "help", "logdir"}
+OWN_FLAGS = {"config", "dry-run", "json", "verbose", "quiet", "on", "help", "logdir", "resume", "checkpoint"}
 
 
 def test_the_configuration_page_is_the_configuration():
