@@ -89,6 +89,27 @@ class CostArguments:
     as_json: _Json = False
 
 
+@dataclass(frozen=True)
+class LearnabilityArguments:
+    """Train on markets whose best policy is known, and say how much of it was found."""
+
+    markets: tuple[str, ...] = ()
+    """Markets to train on; default: all six."""
+    variants: tuple[str, ...] = ("window", "critic")
+    """Arrangements and ablations to compare (docs/learning.md); 'all' for every one."""
+    seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 5
+    """Trainings of each market and variant."""
+    sweep: bool = False
+    """Also train at costs across the threshold where trading must stop, and draw the turnover."""
+    timesteps: int | None = None
+    """Environment steps of every training; default: what each market needs."""
+    out: Path = Path("benchmarks/results/learnability.json")
+    """Where trainings and table are kept; those that it has already are not repeated. The picture goes beside it."""
+    processes: int | None = None
+    """Trainings side by side, each on one thread; default: one per core."""
+    as_json: _Json = False
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb.
 
@@ -230,7 +251,37 @@ def _costs(words: list[str]) -> int:
     return 0
 
 
-VERBS: dict[str, Callable[[list[str]], int]] = {"train": _train, "build-cache": _build_cache, "costs": _costs}
+def _learnability(words: list[str]) -> int:
+    """Train on markets whose best policy is known, and say how much of it was found."""
+    arguments = _flags_of(LearnabilityArguments, "learnability", words, LearnabilityArguments())
+    for name in ("seeds", "timesteps", "processes"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} cannot be {value}; give a positive number.")
+    from tactician.studies.learnability_table import MARKETS, VARIANTS, default_processes, plan_study, run_study
+    from tactician.studies.report import finish, tell_run
+    from tactician.training.progress import Reporter
+
+    reporter = Reporter(silent=arguments.as_json)
+    variants = tuple(VARIANTS) if "all" in arguments.variants else arguments.variants
+    settings = {} if arguments.timesteps is None else {"timesteps": arguments.timesteps}
+    jobs = plan_study(arguments.markets or tuple(MARKETS), variants, arguments.seeds, arguments.sweep, settings)
+    runs = []
+    for run, left in run_study(jobs, arguments.out, arguments.processes or default_processes()):
+        runs.append(run)
+        tell_run(run, left, reporter)
+    rows = finish(runs, arguments.out, reporter)
+    if arguments.as_json:
+        print(json.dumps(rows, indent=2))
+    return 0
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {
+    "train": _train,
+    "build-cache": _build_cache,
+    "costs": _costs,
+    "learnability": _learnability,
+}
 
 
 def _parse(kind: type[Any], verb: str, words: list[str]) -> tuple[Any, Config]:
@@ -242,22 +293,33 @@ def _parse(kind: type[Any], verb: str, words: list[str]) -> tuple[Any, Config]:
     """
     in_file = load_config(_config_path(words))
     default = Flags(**{f.name: None if f.name in _DURATIONS else getattr(in_file, f.name) for f in fields(Flags)})
-    arguments, unknown = tyro.cli(
-        kind,
-        args=words,
-        prog=f"tactician {verb}",
-        default=kind(settings=default),
-        config=(tyro.conf.FlagCreatePairsOff,),
-        return_unknown_args=True,
-    )
-    if unknown:
-        raise UserError(f"{unknown[0]} is no flag of this program; tactician {verb} --help lists them.")
+    arguments = _flags_of(kind, verb, words, kind(settings=default))
     given = vars(arguments.settings).copy()
     if all(given[name] is None for name in _DURATIONS):
         given |= {name: getattr(in_file, name) for name in _DURATIONS}
     if given["cache_path"] != in_file.cache_path:
         given["expanded_cache_path"] = None  # the flag names the file, whatever the universe
     return arguments, make_config({**in_file.model_dump(), **given}, "the command line")
+
+
+def _flags_of(kind: type[Any], verb: str, words: list[str], default: Any) -> Any:
+    """Flags over their defaults.
+
+    Raises:
+        UserError: an unknown flag.
+        SystemExit: with code 2 for a value of the wrong kind, 0 after --help.
+    """
+    arguments, unknown = tyro.cli(
+        kind,
+        args=words,
+        prog=f"tactician {verb}",
+        default=default,
+        config=(tyro.conf.FlagCreatePairsOff,),
+        return_unknown_args=True,
+    )
+    if unknown:
+        raise UserError(f"{unknown[0]} is no flag of this program; tactician {verb} --help lists them.")
+    return arguments
 
 
 def _config_path(words: list[str]) -> Path:

@@ -11,7 +11,16 @@ from typing import Annotated, Any, Literal
 
 import tyro
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 
 from tactician.errors import UserError
 
@@ -88,6 +97,9 @@ class Config(BaseModel):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Dropout after the encoder and between GRU layers; one mask a portfolio and iteration, none in evaluation."""
 
+    hold_prior: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability of HOLD in the first policy, the other regimes alike; 0 for all alike."""
+
     # -- learning ----------------------------------------------------------------------------------------------------
     n_steps: PositiveInt | None = None
     """Sessions that each portfolio lives through in one iteration; divides or is a multiple of episode_length; default: 256
@@ -102,8 +114,9 @@ class Config(BaseModel):
     """Discount per session."""
     gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.95
     """Bias-variance trade-off of the advantages: 0 is TD(0), 1 is Monte Carlo."""
-    baseline: Literal["critic", "window"] = "critic"
-    """What an advantage is compared with: the critic alone, or also the other portfolios of the window on the same day."""
+    baseline: Literal["critic", "window", "hold"] = "critic"
+    """What an advantage is compared with besides the critic: nothing more, the other portfolios of the window on the same day
+(window), or also what the portfolio would have earned had it not traded (hold)."""
     clip: PositiveFloat = 0.2
     """PPO clips the probability ratio to 1 ± this."""
     entropy_coef: NonNegativeFloat = 0.01
@@ -138,6 +151,9 @@ class Config(BaseModel):
     """Iterations between two checkpoints; default: as many as take about two minutes."""
     keep_checkpoints: PositiveInt = 3
     """Periodic checkpoints that are kept (best, final and interrupted ones always are)."""
+    cost_warmup: NonNegativeInt = 0
+    """Environment steps over which trading costs rise from nothing to what they are, so that a policy learns what is worth
+    holding before it learns not to trade; validation and test always pay in full."""
     max_dropped_updates: PositiveInt = 16
     """Stop, with the state saved, after this many updates in a row whose loss or gradient was not finite."""
 
@@ -258,10 +274,10 @@ def check_consistency(config: Config, source: str) -> None:
             f"{source}: n_envs ({config.n_envs}) must be a multiple of portfolios_per_window "
             f"({config.portfolios_per_window}); change one of them."
         )
-    if config.baseline == "window" and config.portfolios_per_window < 2:
+    if config.baseline != "critic" and config.portfolios_per_window < 2:
         raise UserError(
-            f"{source}: baseline 'window' compares the portfolios of a window, and portfolios_per_window is 1; raise it, or "
-            "use baseline 'critic'."
+            f"{source}: baseline '{config.baseline}' compares the portfolios of a window, and portfolios_per_window is 1; "
+            "raise it, or use baseline 'critic'."
         )
     if config.validation_until <= config.train_until:
         raise UserError(

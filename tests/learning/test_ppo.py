@@ -54,7 +54,7 @@ def test_critic_epochs_change_the_value_head_alone():
     hyper = replace(HYPER, ppo_epochs=0, critic_epochs=3)
     before = snapshot(policy)
     # ppo_epochs = 0 is not a setting; here it isolates the critic's part.
-    critic_epochs(make_learner(policy, hyper), prepare(rollout, rollout.rewards), hyper)
+    critic_epochs(make_learner(policy, hyper), prepare(rollout, rollout.rewards, rollout.rewards), hyper)
     owned = {id(p) for p in policy.critic_parameters()}
     for name, parameter in policy.named_parameters():
         assert torch.equal(parameter, before[name]) == (id(parameter) not in owned), name
@@ -66,7 +66,7 @@ def test_critic_epochs_on_stored_features_equal_epochs_through_the_whole_network
     for cached in (True, False):
         env, policy, state, hidden = make_run()
         rollout, _, _ = collect_rollout(env, policy, state, hidden, n_steps=32, seed=0, iteration=0)
-        data = prepare(rollout, rollout.rewards)
+        data = prepare(rollout, rollout.rewards, rollout.rewards)
         learner = make_learner(policy, hyper)
         if cached:
             critic_epochs(learner, data, hyper)

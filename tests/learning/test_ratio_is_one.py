@@ -15,6 +15,8 @@ HYPER = Hyperparameters(
     critic_epochs=2,
     gamma=0.99,
     gae_lambda=0.95,
+    baseline="critic",
+    portfolios_per_window=1,
     clip=0.2,
     entropy_coef=0.01,
     value_coef=0.5,
@@ -54,7 +56,7 @@ def test_replayed_log_probabilities_and_values_equal_the_rollouts(dropout, n_ste
         rollout, state, hidden = collect_rollout(
             env, policy, state, hidden, n_steps=n_steps, seed=0, iteration=iteration
         )
-        data = prepare(rollout, torch.zeros_like(rollout.rewards))
+        data = prepare(rollout, torch.zeros_like(rollout.rewards), rollout.rewards)
         with torch.no_grad():
             logits, values, _ = policy(data.obs, data.first_hidden, data.masks)
         log_prob = logits.log_softmax(-1).gather(-1, data.actions[..., None].long())[..., 0]
@@ -76,7 +78,7 @@ def test_the_update_sees_no_divergence_before_its_first_step():
 def test_other_masks_would_break_it():
     env, policy, state, hidden = make_run(dropout=0.3)
     rollout, _, _ = collect_rollout(env, policy, state, hidden, n_steps=32, seed=0, iteration=0)
-    data = prepare(rollout, torch.zeros_like(rollout.rewards))
+    data = prepare(rollout, torch.zeros_like(rollout.rewards), rollout.rewards)
     with torch.no_grad():
         logits, _, _ = policy(data.obs, data.first_hidden, data.masks.roll(1, dims=1))
     log_prob = logits.log_softmax(-1).gather(-1, data.actions[..., None].long())[..., 0]

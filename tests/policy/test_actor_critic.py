@@ -79,7 +79,7 @@ def test_states_and_masks_of_another_shape_are_refused(hidden, masks, word):
         make()(observations(), torch.zeros(hidden), None if masks is None else torch.ones(masks))
 
 
-@pytest.mark.parametrize("changes", [{"n_gru_layers": 0}, {"dropout": 1.0}, {"dropout": -0.1}])
+@pytest.mark.parametrize("changes", [{"n_gru_layers": -1}, {"dropout": 1.0}, {"dropout": -0.1}])
 def test_impossible_networks_are_refused(changes):
     with pytest.raises(ValueError, match=next(iter(changes))):
         make(**changes)

@@ -41,9 +41,7 @@ def generalised_advantages(
     return advantages
 
 
-def leave_one_out(
-    advantages: Float[Tensor, "step env"], portfolios_per_window: int
-) -> Float[Tensor, "step env"]:
+def leave_one_out(advantages: Float[Tensor, "step env"], portfolios_per_window: int) -> Float[Tensor, "step env"]:
     """Advantages less the mean advantage of the *other* portfolios of their window at the same step.
 
     The portfolios of a window live through the same days and act independently. Nothing that another one does depends on

@@ -4,6 +4,7 @@ obs → [Linear ReLU LayerNorm]² → GRU × L → Linear ReLU LayerNorm Linear 
                                          ↘ Linear ReLU LayerNorm Linear → value
 """
 
+import math
 from collections.abc import Iterable
 from typing import TypedDict, cast
 
@@ -161,6 +162,12 @@ class ActorCritic(nn.Module):
     def critic_parameters(self) -> list[nn.Parameter]:
         """Parameters of the value head."""
         return list(self.value_head.parameters())
+
+    def lean_towards(self, action: int, probability: float) -> None:
+        """Make an untrained policy choose an action with about this probability, and the others alike."""
+        odds = probability / (1 - probability) * (self.n_actions - 1)
+        with torch.no_grad():
+            cast("nn.Linear", self.policy_head[-1]).bias[action] = math.log(odds)
 
     def _initialise(self, generator: torch.Generator | None) -> None:
         gains = {self.policy_head[-1]: 0.01, self.value_head[-1]: 0.1}

@@ -66,6 +66,10 @@ class Frictions:
         """Trading is free."""
         return cls(spread=0.0, slippage_max=0.0, impact=0.0)
 
+    def scaled(self, factor: float) -> "Frictions":
+        """All of them times a factor."""
+        return Frictions(**{field.name: factor * getattr(self, field.name) for field in fields(self)})
+
     @classmethod
     def specification(cls) -> "Frictions":
         """The specification's §13: spread 2 bp, slippage up to 5 bp, impact 1 % · √(x/V)."""

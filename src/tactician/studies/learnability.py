@@ -1,9 +1,7 @@
 """Does the trainer find the best policy where it is known? One training on one synthetic market, judged beside its optimum."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +9,10 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from tactician.config import Config, make_config
+from tactician.config import make_config
 from tactician.environment import EnvState, observe
 from tactician.policy import ActorCritic
-from tactician.synthetic import PROBLEMS, Choose, Played, Problem, best_constant, play
+from tactician.synthetic import Choose, Played, Problem, best_constant, play
 from tactician.training.loop import iterate
 from tactician.training.progress import Reporter
 from tactician.training.setup import Setup, prepare_run

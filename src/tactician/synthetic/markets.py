@@ -29,7 +29,7 @@ from tactician.synthetic.solvers import (
     trading_rate,
 )
 
-N_TRAIN, N_JUDGED = 20_000, 32_768
+N_TRAIN, N_JUDGED = 100_000, 32_768
 
 _DAYS = N_TRAIN + N_JUDGED
 
@@ -50,9 +50,7 @@ def oracle_feature(seed: int = 0, spread: float = 0.0005) -> Problem:
     paid = torch.log1p(market.returns.double())
     worth = solve_backwards(torch.cat([torch.zeros(_DAYS, 1, dtype=torch.float64), paid], 1), costs)
     begun = (worth[N_TRAIN][None] - costs).amax(-1)[0]
-    return Problem(
-        "oracle", market, frictions, N_TRAIN, action_table(worth, costs), float(begun) / N_JUDGED
-    )
+    return Problem("oracle", market, frictions, N_TRAIN, action_table(worth, costs), float(begun) / N_JUDGED)
 
 
 def observable_regime(seed: int = 0, cost_share: float = 0.25) -> Problem:
@@ -106,7 +104,9 @@ def regime_choice(seed: int = 0) -> Problem:
     """
     generator = torch.Generator().manual_seed(seed)
     # The same assets whatever the sample: their ranks decide what the best regimes are.
-    order = torch.stack([torch.randperm(10, generator=torch.Generator().manual_seed(k)) for k in range(len(FACTORS))], 1)
+    order = torch.stack(
+        [torch.randperm(10, generator=torch.Generator().manual_seed(k)) for k in range(len(FACTORS))], 1
+    )
     ranks = 1 - 2 * order.double() / 9
     momentum, low_vol = ranks[:, FACTORS.index("momentum")], ranks[:, FACTORS.index("low_vol")]
     means = torch.stack([0.004 * momentum, 0.004 * low_vol, torch.full((10,), -0.002, dtype=torch.float64)])
@@ -135,7 +135,7 @@ def null_market(seed: int = 0) -> Problem:
     return Problem("null", market, frictions, N_TRAIN, best, 0.0, never_trades=True)
 
 
-EXPOSURES = tuple(k / 20 for k in range(21))
+EXPOSURES = tuple(k / 12 for k in range(13))
 
 
 def predictable_returns(seed: int = 0) -> Problem:
@@ -176,7 +176,7 @@ def predictable_returns(seed: int = 0) -> Problem:
 class PredictableLaw:
     """The parameters of `predictable_returns`, in the notation of Gârleanu and Pedersen (2013)."""
 
-    def __init__(self, std: float = 0.1, reversion: float = 0.1, cost: float = 4.0, spread: float = 0.25) -> None:
+    def __init__(self, std: float = 0.2, reversion: float = 0.1, cost: float = 2.0, spread: float = 0.25) -> None:
         self.std, self.reversion, self.cost = std, reversion, cost
         self.mean = 0.5 * std**2
         """Of returns: alone, it would call for an exposure of one half."""
@@ -208,9 +208,7 @@ class PredictableLaw:
     def closed_form_exposure(self, signal: Float[Tensor, " day"], discount: float = 0.0) -> Float[Tensor, " day"]:
         """Exposures of the closed form along a path, from 0, cut to [0, 1]: (a/λ) of the way to the aim every day."""
         rate = trading_rate(1.0, discount, self.cost) / self.cost
-        aim = self.mean / self.std**2 + signal * aim_coefficient(
-            1.0, discount, self.cost, self.reversion, self.std**2
-        )
+        aim = self.mean / self.std**2 + signal * aim_coefficient(1.0, discount, self.cost, self.reversion, self.std**2)
         out, x = [], 0.0
         for target in aim.tolist():
             x = min(max((1 - rate) * x + rate * target, 0.0), 1.0)

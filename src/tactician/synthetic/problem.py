@@ -175,7 +175,9 @@ def switching_costs(weights: Float[Tensor, "regime asset+1"], frictions: Frictio
     return -torch.log(trade.holdings.sum(-1))
 
 
-def action_table(values: Float[Tensor, "day regime"], costs: Float[Tensor, "regime regime"]) -> Int64[Tensor, "day regime"]:
+def action_table(
+    values: Float[Tensor, "day regime"], costs: Float[Tensor, "regime regime"]
+) -> Int64[Tensor, "day regime"]:
     """The best action by row and regime held: the target of highest value net of the cost of getting there.
 
     Args:

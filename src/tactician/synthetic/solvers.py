@@ -69,9 +69,7 @@ def normal_nodes(count: int, dimensions: int = 1) -> tuple[Float[Tensor, "node d
     return grid, weights
 
 
-def expected_log_growth(
-    mean: Float[Tensor, "..."], std: Float[Tensor, "..."], nodes: int = 15
-) -> Float[Tensor, "..."]:
+def expected_log_growth(mean: Float[Tensor, "..."], std: Float[Tensor, "..."], nodes: int = 15) -> Float[Tensor, "..."]:
     """E ln(1 + r) for normal r, as far from −1 as daily returns are."""
     x, w = normal_nodes(nodes)
     return (torch.log1p(mean[..., None] + std[..., None] * x[:, 0]) * w).sum(-1)
@@ -91,13 +89,13 @@ class BeliefGrid:
     @property
     def points(self) -> Float[Tensor, "point state"]:
         """All beliefs whose entries are multiples of 1/resolution."""
-        axes = torch.cartesian_prod(*[torch.arange(self.resolution + 1)] * (self.n_states - 1)).view(-1, self.n_states - 1)
+        axes = torch.cartesian_prod(*[torch.arange(self.resolution + 1)] * (self.n_states - 1)).view(
+            -1, self.n_states - 1
+        )
         axes = axes[axes.sum(-1) <= self.resolution]
         return torch.cat([axes, self.resolution - axes.sum(-1, keepdim=True)], -1).double() / self.resolution
 
-    def interpolation(
-        self, beliefs: Float[Tensor, "belief state"]
-    ) -> tuple[Tensor, Float[Tensor, "belief vertex"]]:
+    def interpolation(self, beliefs: Float[Tensor, "belief state"]) -> tuple[Tensor, Float[Tensor, "belief vertex"]]:
         """Indices of the grid points around each belief, and their weights, [belief, K] both."""
         # Partial sums from the last entry up turn the simplex into x₁ = M ≥ x₂ ≥ … ≥ 0 on the integer lattice.
         x = self.resolution * beliefs.double().flip(-1).cumsum(-1).flip(-1)
@@ -121,11 +119,11 @@ class BeliefGrid:
         return self._index(counts), weights
 
     def interpolate(
-        self, values: Float[Tensor, "point *rest"], beliefs: Float[Tensor, "belief state"]
-    ) -> Float[Tensor, "belief *rest"]:
+        self, values: Float[Tensor, "point regime"], beliefs: Float[Tensor, "belief state"]
+    ) -> Float[Tensor, "belief regime"]:
         """Values given at the grid's points, read between them."""
         index, weights = self.interpolation(beliefs)
-        return (values[index] * weights.reshape(*weights.shape, *[1] * (values.dim() - 1))).sum(1)
+        return (values[index] * weights[..., None]).sum(1)
 
     def _index(self, counts: Tensor) -> Tensor:
         scale = self.resolution + 1
@@ -166,13 +164,13 @@ class HiddenChain:
         return states, self.means[states] + self.std * noise
 
     def log_likelihood(self, returns: Float[Tensor, "*batch asset"]) -> Float[Tensor, "*batch state"]:
-        """ln p(r | state), up to a term that is the same for all states."""
+        """Log of p(r | state), up to a term that is the same for all states."""
         return (returns @ self.means.T - self.means.square().sum(-1) / 2) / self.std**2
 
     def filter(self, returns: Float[Tensor, "day asset"]) -> Float[Tensor, "day state"]:
         """P(state of day t | returns up to day t), exactly: b_t ∝ L(r_t) · Pᵀ b_{t−1}, from the uniform belief."""
-        likelihood = self.log_likelihood(returns)
-        likelihood = (likelihood - likelihood.amax(-1, keepdim=True)).exp().numpy()
+        logs = self.log_likelihood(returns)
+        likelihood = (logs - logs.amax(-1, keepdim=True)).exp().numpy()
         move = self.transition.numpy()
         belief = np.full(self.n_states, 1 / self.n_states)
         out = np.empty_like(likelihood)
@@ -205,7 +203,7 @@ class HiddenChain:
 
 
 def trading_rate(risk_aversion: float, discount: float, cost: float) -> float:
-    """a of Gârleanu and Pedersen (2013), "Dynamic trading with predictable returns and transaction costs", eq. 8.
+    """The scalar a of Gârleanu and Pedersen (2013), "Dynamic trading with predictable returns and transaction costs".
 
     a/λ is the share of the way to the aim that is traded in a period.
 
@@ -220,7 +218,7 @@ def trading_rate(risk_aversion: float, discount: float, cost: float) -> float:
 
 
 def aim_coefficient(risk_aversion: float, discount: float, cost: float, reversion: float, variance: float) -> float:
-    """Aim portfolio per unit of expected return: 1/(γσ²) · 1/(1 + φ·a/γ), Gârleanu and Pedersen (2013), eq. 15.
+    """Aim portfolio per unit of expected return: 1/(γσ²) · 1/(1 + φ·a/γ), as `trading_rate`.
 
     Args:
         risk_aversion: γ.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tactician.environment import EnvState, narrow
+from tactician.environment import Environment, EnvState, narrow
 from tactician.errors import UserError
 from tactician.evaluation import Evaluation, evaluate
 from tactician.learning import Rollout, collect_rollout, update
@@ -131,6 +131,17 @@ def iterate(setup: Setup, state: TrainState, reporter: Reporter) -> TrainState:
     return replace(state, env_state=env_state, hidden=hidden, progress=new_progress, metrics=metrics)
 
 
+def training_environment(setup: Setup, timesteps: int) -> Environment:
+    """The environment in which to train after some steps: while costs warm up, with a share of them.
+
+    A function of the steps done and of nothing else, so that a run that is resumed or prolonged goes the same way.
+    """
+    if timesteps >= setup.config.cost_warmup:
+        return setup.environment
+    share = timesteps / setup.config.cost_warmup
+    return replace(setup.environment, frictions=setup.environment.frictions.scaled(share))
+
+
 def _collect(setup: Setup, state: TrainState, share: Share, reporter: Reporter) -> tuple[Rollout, EnvState, Tensor]:
     # Several processes always act together: one without environments could not take part in what they compute.
     n_windows = min(share.n_windows, len(setup.windows)) if setup.process.collective.size == 1 else len(setup.windows)
@@ -138,7 +149,7 @@ def _collect(setup: Setup, state: TrainState, share: Share, reporter: Reporter) 
     label = f"🎲 Collecting rollout ({share.n_steps:,} steps × {n_envs * setup.process.collective.size:,} envs)"
     with reporter.phase(label, "steps") as phase:
         return collect_rollout(
-            setup.environment,
+            training_environment(setup, state.progress.timesteps),
             state.learner.policy,
             narrow(setup.environment, state.env_state, n_windows),
             state.hidden[:, :n_envs],
@@ -146,6 +157,7 @@ def _collect(setup: Setup, state: TrainState, share: Share, reporter: Reporter) 
             seed=setup.config.seed,
             iteration=state.progress.iteration,
             precision=state.learner.precision,
+            hold=setup.hold,
             on_step=lambda done: phase.advance(done, share.n_steps),
         )
 

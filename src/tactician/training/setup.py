@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tactician.config import Config
 from tactician.environment import (
+    HOLD,
     MAX_REGIMES,
     OBS_DIM,
     Environment,
@@ -19,7 +20,7 @@ from tactician.environment import (
     normalise,
 )
 from tactician.errors import UserError
-from tactician.learning import Hyperparameters, Precision
+from tactician.learning import HoldBaseline, Hyperparameters, Precision, make_hold_baseline
 from tactician.policy import ActorCritic, settle_recurrence, use_native
 from tactician.portfolio.frictions import Frictions
 from tactician.training.duration import n_iterations, total_timesteps
@@ -60,6 +61,8 @@ class Setup:
     native_recurrence: bool = True
     """Whether a GPU's own recurrent kernels may be used: they were compared with the definition."""
     process: Process = SINGLE
+    hold: HoldBaseline | None = None
+    """Reads what a portfolio would have earned had it not traded; None if the advantages do without."""
     notes: tuple[str, ...] = ()
     """What the user should be told before the run begins."""
 
@@ -101,6 +104,8 @@ def make_policy(config: Config, environment: Environment, value_scale: float) ->
         value_scale=value_scale,
         generator=torch.Generator().manual_seed(config.seed),
     )
+    if config.hold_prior:
+        policy.lean_towards(HOLD, config.hold_prior)
     return policy.to(environment.market.device)
 
 
@@ -205,6 +210,7 @@ def prepare_run(
         autocast_dtype=dtype,
         native_recurrence=wrong_kernels is None,
         process=process,
+        hold=make_hold_baseline(environment, config.gamma, config.gae_lambda) if config.baseline == "hold" else None,
         notes=tuple(
             x for x in (*notes, said, wrong_kernels, warning, note_on_learning(sizes, total, config.ppo_epochs)) if x
         ),

@@ -1,0 +1,273 @@
+"""The whole study: markets × variants × seeds, side by side, kept in one file that an interrupted study goes on from."""
+
+import json
+import math
+import multiprocessing
+import os
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tactician.errors import UserError
+from tactician.storage import save_text
+from tactician.studies.learnability import measure, problem_setup, train_on
+from tactician.synthetic import PROBLEMS, Problem, observable_regime
+from tactician.training.checkpoint import versions
+
+SMALL: dict[str, Any] = {
+    "hidden_dim": 64,
+    "n_gru_layers": 1,
+    "dropout": 0.0,
+    "n_envs": 128,
+    "n_steps": 64,
+    "episode_length": 256,
+    "batch_size": 2048,
+    "portfolios_per_window": 8,
+    "baseline": "window",
+}
+"""The small network, and sizes that suit two CPU cores."""
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "window": {},
+    "critic": {"portfolios_per_window": 1, "baseline": "critic"},
+    "no memory": {"n_gru_layers": 0},
+    "no critic epochs": {"critic_epochs": 0},
+    "one learning rate": {"critic_lr": 3e-4},
+    "lambda 0": {"gae_lambda": 0.0},
+    "lambda 1": {"gae_lambda": 1.0},
+    "no cost warm-up": {"cost_warmup": 0},
+}
+"""What each changes of the first: the specification's arrangement, and ablations."""
+
+MARKETS: dict[str, dict[str, Any]] = {
+    "oracle": {"timesteps": 400_000},
+    "observable": {"timesteps": 200_000},
+    "hidden": {"timesteps": 400_000},
+    "regimes": {"timesteps": 1_500_000, "cost_warmup": 300_000},
+    "null": {"timesteps": 200_000},
+    "predictable": {"timesteps": 1_500_000, "cost_warmup": 200_000},
+}
+"""The settings of each market's trainings, beside `SMALL`."""
+
+COST_SHARES = (0.25, 0.5, 0.75, 0.9, 1.1, 1.5)
+"""One-way costs of the sweep, as shares of the cost at which trading must stop."""
+
+_SWEPT = "observable@"
+_LEVELS = (0.90, 0.95)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training of the study."""
+
+    market: str
+    """A market's name, or 'observable@0.75' for one of the cost sweep."""
+    variant: str
+    seed: int
+    settings: tuple[tuple[str, Any], ...]
+    """Changes of the market's settings."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The training's configuration keys."""
+        own = MARKETS[self.market.split("@")[0]]
+        return {**SMALL, **own, **dict(self.settings), **VARIANTS[self.variant], "seed": self.seed}
+
+    @property
+    def key(self) -> str:
+        """Tells the training from every other one."""
+        return json.dumps([self.market, self.config], sort_keys=True)
+
+
+def plan_study(
+    markets: Sequence[str], variants: Sequence[str], seeds: int, sweep: bool, settings: Mapping[str, Any]
+) -> list[Job]:
+    """The trainings of a study, those that matter most first.
+
+    Raises:
+        UserError: there is no such market or variant.
+    """
+    for kind, names, known in (("market", markets, MARKETS), ("variant", variants, VARIANTS)):
+        for name in names:
+            if name not in known:
+                raise UserError(f"There is no {kind} '{name}'; choose among: {', '.join(known)}.")
+    changed = tuple(sorted(settings.items()))
+    jobs = [Job(m, v, seed, changed) for v in variants for seed in range(seeds) for m in markets]
+    if sweep:
+        jobs += [Job(f"{_SWEPT}{share}", "window", seed, changed) for share in COST_SHARES for seed in range(seeds)]
+    return jobs
+
+
+def make_problem(market: str, seed: int) -> Problem:
+    """A market by its name in a study."""
+    name, _, share = market.partition("@")
+    return observable_regime(seed, float(share)) if share else PROBLEMS[name](seed)
+
+
+def run_job(job: Job) -> dict[str, Any]:
+    """One training, as plain values; in a process of its own, on one thread."""
+    torch.set_num_threads(1)
+    problem = make_problem(job.market, job.seed)
+    yardstick = measure(problem)
+    setup = problem_setup(problem, job.config)
+    points = train_on(problem, setup, yardstick, judge_every=max(1, setup.iterations // 40))
+    return {
+        "key": job.key,
+        "market": job.market,
+        "variant": job.variant,
+        "seed": job.seed,
+        "settings": job.config,
+        "optimum": asdict(yardstick.optimum),
+        "naive": {"regime": yardstick.naive_regime, **asdict(yardstick.naive)},
+        "solver_growth": problem.growth,
+        "never_trades": problem.never_trades,
+        "points": [asdict(p) for p in points],
+    }
+
+
+def run_study(jobs: Sequence[Job], path: Path, n_processes: int) -> Iterator[tuple[dict[str, Any], int]]:
+    """Do the trainings that the file does not have yet; it is written anew after each.
+
+    Yields:
+        Every finished training and how many are still to do, those found in the file first.
+
+    Raises:
+        UserError: the file cannot be written, or is not of this kind.
+    """
+    found = _read(path)
+    done = [found[job.key] for job in jobs if job.key in found]
+    todo = [job for job in jobs if job.key not in found]
+    for run in done:
+        yield run, len(todo)
+    if not todo:
+        return
+    others = [run for key, run in found.items() if key not in {job.key for job in jobs}]
+    with multiprocessing.get_context("spawn").Pool(n_processes) as pool:
+        for k, run in enumerate(pool.imap_unordered(run_job, todo), 1):
+            done.append(run)
+            _write(path, others + done)
+            yield run, len(todo) - k
+
+
+def default_processes() -> int:
+    """One per core that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """A market and a variant over its seeds: medians, and the range of the share."""
+
+    market: str
+    variant: str
+    seeds: int
+    share: float
+    share_low: float
+    share_high: float
+    turnover: float
+    turnover_of_optimum: float
+    steps_to: dict[str, float | None]
+    """Environment steps until the share was reached and kept in the median seed; None if it was not."""
+    seconds_to: dict[str, float | None]
+    seconds: float
+    never_trades: bool
+
+
+def summarise_runs(runs: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """One row per market and variant, in the order in which they first come."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for run in runs:
+        groups.setdefault((run["market"], run["variant"]), []).append(run)
+    order = {name: k for k, name in enumerate(MARKETS)}
+    keys = sorted(groups, key=lambda k: (list(VARIANTS).index(k[1]), order[k[0].split("@")[0]], k[0]))
+    return [_row(market, variant, groups[market, variant]) for market, variant in keys]
+
+
+def _row(market: str, variant: str, runs: Sequence[Mapping[str, Any]]) -> Row:
+    last = [run["points"][-1] for run in runs]
+    shares = [math.nan if p["share"] is None else p["share"] for p in last]
+    reached = {f"{level:.2f}": [_first(run["points"], level) for run in runs] for level in _LEVELS}
+    return Row(
+        market=market,
+        variant=variant,
+        seeds=len(runs),
+        share=statistics.median(shares),
+        share_low=min(shares),
+        share_high=max(shares),
+        turnover=statistics.median(p["turnover"] for p in last),
+        turnover_of_optimum=statistics.median(run["optimum"]["turnover"] for run in runs),
+        steps_to={level: _median(points, "timesteps") for level, points in reached.items()},
+        seconds_to={level: _median(points, "seconds") for level, points in reached.items()},
+        seconds=statistics.median(p["seconds"] for p in last),
+        never_trades=runs[0]["never_trades"],
+    )
+
+
+def _first(points: Sequence[Mapping[str, Any]], level: float) -> Mapping[str, Any] | None:
+    """The first point at which the share is reached."""
+    return next((p for p in points if p["share"] is not None and p["share"] >= level), None)
+
+
+def _median(points: Sequence[Mapping[str, Any] | None], name: str) -> float | None:
+    middle = statistics.median(math.inf if p is None else p[name] for p in points)
+    return None if math.isinf(middle) else middle
+
+
+def plot_turnover(rows: Sequence[Row], path: Path) -> bool:
+    """Draw the learned turnover beside the optimum's against the cost of trading; False if there was no sweep."""
+    swept = sorted((float(r.market.removeprefix(_SWEPT)), r) for r in rows if r.market.startswith(_SWEPT))
+    if not swept:
+        return False
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    costs = [share for share, _ in swept]
+    axes.axvline(1, color="0.6", linestyle="--", linewidth=1)
+    axes.annotate(
+        "trading must stop", (1, 0.5), xycoords=("data", "axes fraction"), rotation=90, ha="right", color="0.4"
+    )
+    axes.plot(costs, [100 * r.turnover_of_optimum for _, r in swept], "o-", color="0.5", label="optimum")
+    axes.plot(costs, [100 * r.turnover for _, r in swept], "s--", color="C0", label="learned (median of seeds)")
+    axes.set(
+        xlabel="cost of a trade, as a share of the cost at which following the signal earns nothing",
+        ylabel="turnover, % of the portfolio a session",
+        title="Observable regime: the agent stops trading where it should",
+        ylim=(-0.5, None),
+    )
+    axes.legend()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return True
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    if not path.exists():
+        return {}
+    try:
+        return {run["key"]: run for run in json.loads(path.read_text(encoding="utf-8"))["runs"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no file of this study; name another with --out.") from error
+
+
+def _write(path: Path, runs: Sequence[Mapping[str, Any]]) -> None:
+    # A training is a line, so that a diff shows what changed.
+    lines = ",\n".join(json.dumps(plain(run), separators=(",", ":")) for run in runs)
+    head = json.dumps({"versions": versions(), "table": plain([asdict(r) for r in summarise_runs(runs)])}, indent=1)
+    save_text(f'{head[:-2]},\n "runs": [\n{lines}\n]}}\n', path)
+
+
+def plain(x: Any) -> Any:
+    """The same with None for NaN, which is no JSON."""
+    if isinstance(x, Mapping):
+        return {name: plain(value) for name, value in x.items()}
+    if isinstance(x, list | tuple):
+        return [plain(value) for value in x]
+    return None if isinstance(x, float) and math.isnan(x) else x

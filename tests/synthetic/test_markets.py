@@ -1,0 +1,134 @@
+"""Six markets: what their optimum earns in the environment is what was solved for, and nothing simple beats it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import tactician.synthetic.markets as markets
+from tactician.environment import HOLD
+from tactician.synthetic import PREDICTABLE, PROBLEMS, best_constant, constant, observable_regime, play, threshold_cost
+from tactician.synthetic.markets import N_TRAIN
+from tactician.synthetic.problem import CASH
+from tactician.synthetic.solvers import solve
+
+
+@pytest.fixture(scope="module", params=list(PROBLEMS))
+def problem(request):
+    return PROBLEMS[request.param](0)
+
+
+def test_the_optimum_earns_in_the_environment_what_the_solver_says(problem):
+    played = play(problem, problem.optimum)
+    # A tenth of what is to be gained: luck of the path, and for some the drift that the solver leaves out.
+    assert played.growth == pytest.approx(problem.growth, abs=max(0.12 * abs(problem.growth), 2e-5))
+    assert played.agreement == 1
+
+
+def test_no_constant_regime_beats_the_optimum(problem):
+    _, naive = best_constant(problem)
+    assert naive.growth <= play(problem, problem.optimum).growth + 1e-12
+
+
+def test_the_optimum_beats_its_own_neighbours(problem):
+    """A step later, or with one choice in twenty spoilt: worse wherever there is something to gain."""
+    if problem.never_trades:
+        pytest.skip("there is nothing to gain here")
+    best = play(problem, problem.optimum).growth
+    late = replace(problem, best_actions=problem.best_actions.roll(1, 0))
+    assert play(problem, late.optimum).growth < best
+    generator = torch.Generator().manual_seed(0)
+    actions = problem.best_actions.clone()
+    spoilt = torch.rand(actions.shape, generator=generator) < 0.05
+    actions[spoilt] = torch.randint(1, actions.shape[1], (int(spoilt.sum()),), generator=generator)
+    assert play(problem, replace(problem, best_actions=actions).optimum).growth < best
+
+
+def test_the_same_seed_gives_the_same_market_and_another_seed_another(problem):
+    make = PROBLEMS[problem.name]
+    assert torch.equal(make(0).market.returns, problem.market.returns)
+    assert not torch.equal(make(1).market.returns, problem.market.returns)
+
+
+def test_only_the_oracle_sees_a_return_before_it_is_earned():
+    for name, make in PROBLEMS.items():
+        market = make(0).market
+        seen, earned = market.features[:, 0].double(), market.returns.double().mean(1)
+        same_day = torch.corrcoef(torch.stack([seen, market.returns[:, 0].double()]))[0, 1]
+        if name == "oracle":
+            assert same_day == pytest.approx(1, abs=1e-6)
+        elif name in ("hidden", "regimes", "null"):
+            assert torch.equal(market.features[2:, 0], market.returns[:-2, 0])
+        else:
+            assert abs(same_day) < 0.75 and earned.std() > 0
+
+
+def test_trading_stops_at_the_threshold_of_the_closed_form():
+    below, above = observable_regime(0, 0.98), observable_regime(0, 1.02)
+    asset = 2
+    assert set(below.best_actions[:, CASH].unique().tolist()) == {HOLD, asset}
+    assert set(below.best_actions[:, asset].unique().tolist()) == {HOLD, CASH}
+    # Above it the asset is never bought: half its variance is lost each session and nothing gained.
+    assert bool((above.best_actions[:, [HOLD, CASH]] == HOLD).all())
+    assert threshold_cost(0.9, 0.005) == pytest.approx(0.02)
+    # What following earns: m/2 − c(1 − p), with m = (2p − 1)·μ, less the half variance that log growth takes.
+    follow = observable_regime(0, 0.25)
+    assert follow.growth == pytest.approx(0.004 / 2 - 0.005 * 0.1, rel=0.03)
+
+
+def test_memory_is_worth_something_in_the_hidden_market():
+    """Following the last return alone, at any threshold, falls far short of the filter."""
+    problem = PROBLEMS["hidden"](0)
+    seen = problem.market.features[:, 0]
+    best = max(
+        play(
+            problem,
+            lambda state, cut=cut: torch.where(seen[state.day] > cut, 2, torch.where(seen[state.day] < -cut, 1, HOLD)),
+        ).growth
+        for cut in (0.0, 0.005, 0.01, 0.015, 0.02)
+    )
+    assert best < 0.85 * play(problem, problem.optimum).growth
+
+
+def test_the_regimes_market_needs_several_of_the_twelve_and_pays_their_real_costs():
+    problem = PROBLEMS["regimes"](0)
+    wanted = problem.best_actions[N_TRAIN:].unique()
+    assert len(wanted) >= 4  # HOLD and one for each hidden state
+    moves = play(problem, constant(11)).turnover
+    assert moves > 0
+
+
+def test_every_regime_of_the_null_market_grows_alike():
+    market = PROBLEMS["null"](0).market
+    growth = torch.log1p((market.regime_weights[:, 1:, :-1].double() * market.returns[:, None].double()).sum(-1))
+    error = growth.std(0) / len(growth) ** 0.5
+    assert bool((growth.mean(0).abs() <= 3 * error + 4e-6).all())
+
+
+def test_the_closed_form_is_nearly_the_optimum_of_the_grid():
+    problem = PROBLEMS["predictable"](0)
+    signal = problem.market.features[:, 0].double()
+    exposures = PREDICTABLE.closed_form_exposure(signal)
+    actions = (exposures * (len(markets.EXPOSURES) - 1)).round().long() + 1
+    played, best = play(problem, lambda state: actions[state.day]), play(problem, problem.optimum)
+    _, naive = best_constant(problem)
+    share = (played.growth - naive.growth) / (best.growth - naive.growth)
+    assert 0.96 < share < 1.0
+    # Markowitz's portfolio, which does not mind the costs, is far from it.
+    greedy = (((PREDICTABLE.mean + signal) / PREDICTABLE.std**2).clamp(0, 1) * 12).round().long() + 1
+    assert (play(problem, lambda state: greedy[state.day]).growth - naive.growth) < 0.85 * (best.growth - naive.growth)
+
+
+def test_value_iteration_trades_at_the_closed_forms_rate(monkeypatch):
+    """On a fine grid with little noise, so that neither steps nor drift matter, the solver finds the closed form."""
+    monkeypatch.setattr(markets, "EXPOSURES", tuple(k / 400 for k in range(401)))
+    law = markets.PredictableLaw(std=0.01, cost=4.0, spread=0.1)
+    grid, transition = law.signal_chain(41)
+    values = solve(law.growth(grid), law.costs(), transition).values
+    held = 200
+    chosen = (values - law.costs()[held]).argmax(-1) / 400
+    rate = markets.trading_rate(1.0, 0.0, law.cost) / law.cost
+    aim = 0.5 + grid * markets.aim_coefficient(1.0, 0.0, law.cost, law.reversion, law.std**2)
+    expected = 0.5 + rate * (aim - 0.5)
+    inner = grid.abs() < 2 * law.signal_std
+    assert torch.allclose(chosen[inner].double(), expected[inner], atol=0.008)
