@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow check format bench docs clean
+.PHONY: help setup train learnability test test-slow check format bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,9 @@ setup: $(VENV)/.run ## make the virtual environment
 train: $(VENV)/.run ## train on the embedded market: cache, training, verdict (about 4 minutes)
 	$(BIN)/python src/apps/build_cache.py --config configs/embedded_sp500.yaml
 	$(BIN)/python src/apps/train.py --config configs/embedded_sp500.yaml
+
+learnability: $(VENV)/.run ## train on markets whose best policy is known (all variants and costs: hours; goes on where it stopped)
+	$(BIN)/python src/apps/learnability.py --variants all --sweep
 
 test: $(VENV)/.dev ## the whole test suite
 	$(BIN)/python -m pytest -m "not slow"

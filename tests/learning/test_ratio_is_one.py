@@ -56,13 +56,13 @@ def test_replayed_log_probabilities_and_values_equal_the_rollouts(dropout, n_ste
         rollout, state, hidden = collect_rollout(
             env, policy, state, hidden, n_steps=n_steps, seed=0, iteration=iteration
         )
-        data = prepare(rollout, torch.zeros_like(rollout.rewards), rollout.rewards)
+        data = prepare(rollout, torch.zeros_like(rollout.rewards), rollout.values)
         with torch.no_grad():
             logits, values, _ = policy(data.obs, data.first_hidden, data.masks)
         log_prob = logits.log_softmax(-1).gather(-1, data.actions[..., None].long())[..., 0]
         ratio = (log_prob - data.log_probs).exp()
         assert (ratio - 1).abs().max() <= 1e-5
-        assert torch.allclose(values, data.targets, atol=1e-4)  # with zero advantages the targets are the values
+        assert torch.allclose(values, data.targets, atol=1e-4)
 
 
 def test_the_update_sees_no_divergence_before_its_first_step():

@@ -85,7 +85,8 @@ def test_the_expected_gradient_is_the_exact_one_with_every_baseline(starts):
         mean, spread = small_market(THETA, starts, combine)
         assert torch.allclose(mean, exact, atol=1e-12)
         spreads.append(spread)
-    assert spreads[1] < spreads[0]
+    if n > 2:  # of two, the other's own noise weighs as much as the luck that it takes out
+        assert spreads[1] < spreads[0]
 
 
 def test_a_mean_that_includes_the_portfolio_itself_is_biased():

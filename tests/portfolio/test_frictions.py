@@ -81,7 +81,7 @@ def test_free_trading_is_free():
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=6), st.floats(1e4, 1e8), st.floats(0, 0.05))
 def test_the_total_is_the_sum_of_the_components_and_of_the_scalar_reference(traded, value, impact):
     n = len(traded)
-    frictions = Frictions(impact=impact, commission=0.002, impact_adv=0.7)
+    frictions = Frictions(impact=impact, commission=0.002, impact_adv=0.7, impact_linear=0.02)
     vol, adv, slippage = (
         [0.01 * (i + 1) for i in range(n)],
         [1e7 * (i + 1) for i in range(n)],
@@ -94,7 +94,7 @@ def test_the_total_is_the_sum_of_the_components_and_of_the_scalar_reference(trad
     reference = trade_costs(
         traded,
         value,
-        Coefficients(0.0002, tuple(slippage), impact, 0.002, 0.7, tuple(vol), tuple(adv)),
+        Coefficients(0.0002, tuple(slippage), impact, 0.002, 0.7, 0.02, tuple(vol), tuple(adv)),
     )
     assert components.tolist() == pytest.approx(reference, rel=1e-12)
     assert total.item() == pytest.approx(math.fsum(reference), rel=1e-12)

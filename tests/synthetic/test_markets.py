@@ -80,13 +80,12 @@ def test_memory_is_worth_something_in_the_hidden_market():
     """Following the last return alone, at any threshold, falls far short of the filter."""
     problem = PROBLEMS["hidden"](0)
     seen = problem.market.features[:, 0]
-    best = max(
-        play(
-            problem,
-            lambda state, cut=cut: torch.where(seen[state.day] > cut, 2, torch.where(seen[state.day] < -cut, 1, HOLD)),
-        ).growth
-        for cut in (0.0, 0.005, 0.01, 0.015, 0.02)
-    )
+
+    def follow(cut):
+        buy_or_sell = torch.where(seen > cut, 2, torch.where(seen < -cut, CASH, HOLD))
+        return play(problem, lambda state: buy_or_sell[state.day]).growth
+
+    best = max(follow(cut) for cut in (0.0, 0.005, 0.01, 0.015, 0.02))
     assert best < 0.85 * play(problem, problem.optimum).growth
 
 
