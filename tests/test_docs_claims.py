@@ -10,7 +10,20 @@ from tactician.cli import VERBS
 from tactician.config import Config
 
 PAGES = [Path("README.md"), Path("CONTRIBUTING.md"), *sorted(Path("docs").glob("*.md"))]
-OWN_FLAGS = {"config", "dry-run", "json", "verbose", "quiet", "on", "help", "logdir", "resume", "checkpoint"}
+STUDY_FLAGS = {"markets", "variants", "seeds", "sweep", "out", "processes"}
+OWN_FLAGS = {
+    "config",
+    "dry-run",
+    "json",
+    "verbose",
+    "quiet",
+    "on",
+    "help",
+    "logdir",
+    "resume",
+    "checkpoint",
+    *STUDY_FLAGS,
+}
 
 
 def test_the_configuration_page_is_the_configuration():
@@ -33,7 +46,7 @@ def test_commands_that_are_shown_have_verbs_flags_and_targets_that_exist(page):
     targets = set(re.findall(r"^([a-z-]+):.*##", Path("Makefile").read_text(), re.M))
     assert set(re.findall(r"^\s*make ([a-z-]+)", text, re.M)) | set(re.findall(r"`make ([a-z-]+)`", text)) <= targets
     known = {name.replace("_", "-") for name in Config.model_fields} | OWN_FLAGS
-    for line in re.findall(r"^.*(?:src/apps/|tactician (?:train|build-cache|costs)).*$", text, re.M):
+    for line in re.findall(r"^.*(?:src/apps/|tactician (?:train|build-cache|costs|learnability)).*$", text, re.M):
         for verb in re.findall(r"src/apps/(\w+)\.py", line):
             assert verb.replace("_", "-") in VERBS, line
         assert set(re.findall(r"\s--([a-z][a-z-]+)", line)) <= known, line

@@ -129,6 +129,9 @@ class Config(BaseModel):
     """Learning rate of encoder, GRU and policy head."""
     critic_lr: PositiveFloat = 9e-4
     """Learning rate of the value head."""
+    anneal_steps: NonNegativeInt = 0
+    """Environment steps over which both learning rates and the entropy bonus fall to a twentieth, in a straight line, so that
+    a policy explores first and settles then; 0: they stay as they are."""
     target_kl: PositiveFloat | None = None
     """Stop the PPO epochs of an iteration once the mean KL divergence of an epoch exceeds this; default: never."""
 

@@ -116,7 +116,7 @@ def update(
     Args:
         learner: changed in place.
         rollout: what the policy did, as it was when it did it.
-        hyper: see `Hyperparameters`.
+        hyper: see `Hyperparameters`; its learning rates count, whatever the optimisers had.
         seed: of the minibatches' order.
         iteration: number of the rollout; names that order.
         valid: samples that count; None for all.
@@ -129,6 +129,9 @@ def update(
         kl, clip_fraction, critic_loss (last critic epoch), explained_variance (of the values with which the policy acted),
         actor_grad_norm, critic_grad_norm, ppo_epochs, dropped_updates, dropped_in_a_row (the longest run of them).
     """
+    for optimiser, rate in ((learner.actor_optimiser, hyper.actor_lr), (learner.critic_optimiser, hyper.critic_lr)):
+        for group in optimiser.param_groups:
+            group["lr"] = rate
     advantages = generalised_advantages(
         rollout.rewards, rollout.values, rollout.next_values, rollout.continues, hyper.gamma, hyper.gae_lambda
     )

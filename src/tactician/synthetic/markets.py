@@ -113,7 +113,7 @@ def regime_choice(seed: int = 0) -> Problem:
     chain = HiddenChain(0.98, means, 0.01)
     table = regime_table("factor", [f"S{k}" for k in range(10)])
     frictions = Frictions(slippage_max=0.0, spread=0.00045)  # the specification's, slippage at its mean
-    return _of_hidden_chain("regimes", chain, generator, BeliefGrid(3, 40), table, ranks, frictions, exact=False)
+    return _of_hidden_chain("regimes", chain, generator, BeliefGrid(3, 40), table, ranks, frictions)
 
 
 def null_market(seed: int = 0) -> Problem:
@@ -170,7 +170,7 @@ def predictable_returns(seed: int = 0) -> Problem:
     # Staying means trading back to the exposure: at quadratic costs, small trades are free.
     held = torch.arange(len(EXPOSURES) + 1).clamp(min=1)
     best = torch.where(best == HOLD, held, best)
-    return Problem("predictable", market, frictions, N_TRAIN, best, solution.growth, exact=False)
+    return Problem("predictable", market, frictions, N_TRAIN, best, solution.growth)
 
 
 class PredictableLaw:
@@ -241,7 +241,6 @@ def _of_hidden_chain(
     regimes: RegimeTable,
     ranks: Tensor | None,
     frictions: Frictions,
-    exact: bool = True,
 ) -> Problem:
     _, returns = chain.sample(_DAYS, generator)
     # The decision of row t knows the closes up to t − 1: the last return it has seen is that of row t − 2.
@@ -255,4 +254,4 @@ def _of_hidden_chain(
     belief = chain.filter(market.returns.double())
     belief = torch.cat([torch.full((2, chain.n_states), 1 / chain.n_states, dtype=torch.float64), belief[:-2]])
     best = action_table(grid.interpolate(solution.values, belief), costs)
-    return Problem(name, market, frictions, N_TRAIN, best, solution.growth, exact=exact)
+    return Problem(name, market, frictions, N_TRAIN, best, solution.growth)

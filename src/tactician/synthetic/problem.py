@@ -42,8 +42,6 @@ class Problem:
     """Log growth per session of the optimum, by the solver that found it; independent of the simulation."""
     never_trades: bool = False
     """Whether the optimum is to keep what is held: then turnover is the measure, not a share of a gain."""
-    exact: bool = True
-    """Whether nothing can do better; else the optimum is known but for the drift of holdings between trades."""
 
     def optimum(self, state: EnvState) -> Int64[Tensor, " env"]:
         """The optimum's action in each environment of a state."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tactician.environment import Environment, EnvState, narrow
+from tactician.environment import EnvState, narrow
 from tactician.errors import UserError
 from tactician.evaluation import Evaluation, evaluate
 from tactician.learning import Rollout, collect_rollout, update
@@ -18,6 +18,7 @@ from tactician.training.interruption import Interrupted, Interruption
 from tactician.training.memory import is_out_of_memory, reserved_gb
 from tactician.training.metrics import read_once, rollout_metrics
 from tactician.training.progress import Phase, Reporter
+from tactician.training.schedules import annealed, training_environment
 from tactician.training.score import model_score
 from tactician.training.setup import Setup
 from tactician.training.state import Progress, TrainState, put_back
@@ -131,17 +132,6 @@ def iterate(setup: Setup, state: TrainState, reporter: Reporter) -> TrainState:
     return replace(state, env_state=env_state, hidden=hidden, progress=new_progress, metrics=metrics)
 
 
-def training_environment(setup: Setup, timesteps: int) -> Environment:
-    """The environment in which to train after some steps: while costs warm up, with a share of them.
-
-    A function of the steps done and of nothing else, so that a run that is resumed or prolonged goes the same way.
-    """
-    if timesteps >= setup.config.cost_warmup:
-        return setup.environment
-    share = timesteps / setup.config.cost_warmup
-    return replace(setup.environment, frictions=setup.environment.frictions.scaled(share))
-
-
 def _collect(setup: Setup, state: TrainState, share: Share, reporter: Reporter) -> tuple[Rollout, EnvState, Tensor]:
     # Several processes always act together: one without environments could not take part in what they compute.
     n_windows = min(share.n_windows, len(setup.windows)) if setup.process.collective.size == 1 else len(setup.windows)
@@ -179,7 +169,7 @@ def _learn(
         return update(
             state.learner,
             rollout,
-            setup.hyper,
+            annealed(setup, state.progress.timesteps),
             seed=setup.config.seed,
             iteration=state.progress.iteration,
             valid=valid,
