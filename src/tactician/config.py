@@ -106,6 +106,9 @@ class Config(BaseModel):
     (512 with high_vram)."""
     batch_size: PositiveInt | None = None
     """Samples in a minibatch, made of whole sequences; default: 8192 (65536 with high_vram)."""
+    bptt_length: PositiveInt | None = None
+    """Sessions in a training sequence: gradients flow through that many, the recurrent state through all. Divides n_steps and
+episode_length, or is at least as long as one of them; default: the largest divisor of both up to 64."""
     ppo_epochs: PositiveInt = 4
     """Passes over the rollout in which actor and critic learn together."""
     critic_epochs: Annotated[int, Field(ge=0)] = 4
@@ -271,6 +274,12 @@ def check_consistency(config: Config, source: str) -> None:
         raise UserError(
             f"{source}: n_steps ({config.n_steps}) and episode_length ({config.episode_length}) must divide one "
             "another, so that an episode ends where a sequence ends; change one of them."
+        )
+    longest = min(n_steps, config.episode_length)
+    if config.bptt_length is not None and config.bptt_length < longest and longest % config.bptt_length:
+        raise UserError(
+            f"{source}: bptt_length ({config.bptt_length}) must divide {longest}, the shorter of n_steps and episode_length; "
+            "change it."
         )
     if config.n_envs is not None and config.n_envs % config.portfolios_per_window:
         raise UserError(

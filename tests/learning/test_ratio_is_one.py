@@ -112,3 +112,20 @@ def test_an_episode_that_goes_on_keeps_its_hidden_state():
     # Windows 0…7 began at ages 0, 8, 16, 24, 0, …: those that began at 24 are done.
     assert after.age.tolist() == [8, 16, 24, 0, 8, 16, 24, 0]
     assert carried[:, [3, 7]].abs().max() == 0 and carried[:, [0, 1, 2]].abs().min(-1).values.max() > 0
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_shorter_sequences_are_the_same_rollout_cut_finer(dropout):
+    whole_run, cut_run = make_run(dropout, 64, 32), make_run(dropout, 64, 32)
+    whole, whole_state, whole_hidden = collect_rollout(*whole_run, n_steps=64, seed=0, iteration=0)
+    cut, cut_state, cut_hidden = collect_rollout(*cut_run, n_steps=64, sequence_length=8, seed=0, iteration=0)
+    for name in ("day", "portfolio", "actions", "log_probs", "values", "next_values", "rewards", "continues"):
+        assert torch.equal(getattr(whole, name), getattr(cut, name)), name
+    assert torch.equal(whole_hidden, cut_hidden) and torch.equal(whole_state.holdings, cut_state.holdings)
+    assert (whole.sequence_length, cut.sequence_length) == (32, 8)
+    data = prepare(cut, torch.zeros_like(cut.rewards), cut.values)
+    with torch.no_grad():
+        logits, values, _ = cut_run[1](data.obs, data.first_hidden, data.masks)
+    log_prob = logits.log_softmax(-1).gather(-1, data.actions[..., None].long())[..., 0]
+    assert ((log_prob - data.log_probs).exp() - 1).abs().max() <= 1e-5
+    assert torch.allclose(values, data.targets, atol=1e-4)

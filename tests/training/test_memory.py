@@ -110,7 +110,7 @@ def test_the_probe_leaves_the_run_as_it_was_and_says_the_same_again(tiny):
     torch.manual_seed(3)
     before = torch.get_rng_state()
     again = plan.make_plan(
-        setup.environment, policy, Precision(), n_steps=32, critic_epochs=1, budget=setup.memory.budget
+        setup.environment, policy, Precision(), sequence_length=32, critic_epochs=1, budget=setup.memory.budget
     )
     assert torch.equal(before, torch.get_rng_state())
     assert all(torch.equal(x, weights[name]) for name, x in policy.state_dict().items())

@@ -74,6 +74,7 @@ def collect_rollout(
     hidden: Float[Tensor, "layer env hidden"],
     *,
     n_steps: int,
+    sequence_length: int | None = None,
     seed: int,
     iteration: int,
     precision: Precision = FULL,
@@ -88,6 +89,7 @@ def collect_rollout(
         state: of N environments.
         hidden: the policy's recurrent state.
         n_steps: T; divides or is a multiple of the episode's length.
+        sequence_length: divides both; None for the shorter of them.
         seed: of the action and dropout noise.
         iteration: number of this rollout in the run; names its noise.
         precision: what the forward passes compute in.
@@ -97,7 +99,7 @@ def collect_rollout(
     Returns:
         The rollout, the state and the recurrent state in which the next one begins.
     """
-    length = min(n_steps, env.episode_length)
+    length = sequence_length or min(n_steps, env.episode_length)
     index = portfolio_index(env, state)
     masks = dropout_masks(policy, index, seed, iteration)
     store = _Store(n_steps, len(index), env.market.device)

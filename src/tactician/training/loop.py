@@ -144,6 +144,7 @@ def _collect(setup: Setup, state: TrainState, share: Share, reporter: Reporter) 
             narrow(setup.environment, state.env_state, n_windows),
             state.hidden[:, :n_envs],
             n_steps=share.n_steps,
+            sequence_length=setup.sequence_length,
             seed=setup.config.seed,
             iteration=state.progress.iteration,
             precision=state.learner.precision,

@@ -132,7 +132,7 @@ def make_plan(
     policy: ActorCritic,
     precision: Precision,
     *,
-    n_steps: int,
+    sequence_length: int,
     critic_epochs: int,
     budget: float,
     share: float = 1.0,
@@ -157,7 +157,7 @@ def make_plan(
     tensors = [x for x in vars(rollout).values() if isinstance(x, Tensor)]
     of_samples = [x for x in tensors if x.shape[:2] == rollout.day.shape]
     per_sample = _bytes(of_samples) / rollout.day.numel()
-    per_env = (_bytes(tensors) - _bytes(of_samples)) / n_envs
+    per_sequence = (_bytes(tensors) - _bytes(of_samples)) / n_envs  # recurrent state and masks
     features = 4 * policy.hidden_dim if critic_epochs else 0
     targets = 3 * 4  # advantages, their normalised form, value targets
 
@@ -171,7 +171,7 @@ def make_plan(
     return MemoryPlan(
         budget=budget,
         formula_bytes_per_sample=bytes_per_sample(policy.obs_dim, n_actions),
-        held_bytes_per_sample=per_sample + per_env / n_steps + features + targets,
+        held_bytes_per_sample=per_sample + per_sequence / sequence_length + features + targets,
         batch_bytes_per_sample=2 * saved_bytes(loss, policy) / rollout.day.numel(),  # and as much again for gradients
         parameter_bytes=4 * sum(p.numel() * p.element_size() for p in policy.parameters()),
         share=share,

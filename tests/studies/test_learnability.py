@@ -1,0 +1,140 @@
+"""A small share of the study in every test run: what the trainer must find in a minute, and what the study keeps and says."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from tactician.cli import main
+from tactician.studies.learnability import measure, problem_setup, train_on
+from tactician.studies.learnability_table import MARKETS, SMALL, VARIANTS, Job, plan_study, run_job, summarise_runs
+from tactician.synthetic import PROBLEMS, Played
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def learn(name, timesteps, **changes):
+    problem = PROBLEMS[name](0)
+    setup = problem_setup(problem, {**SMALL, **MARKETS[name], **changes, "timesteps": timesteps})
+    return train_on(problem, setup, measure(problem), judge_every=10**9)[-1]
+
+
+def test_it_learns_to_use_tomorrows_returns_where_they_leak():
+    assert learn("oracle", 100_000).share > 0.95
+
+
+def test_it_learns_to_follow_a_signal_that_is_worth_its_costs():
+    assert learn("observable", 131_072).share > 0.95
+
+
+def test_it_learns_not_to_trade_where_trading_is_worth_nothing():
+    assert learn("null", 65_536).turnover < 0.01
+
+
+def test_memory_earns_more_than_the_same_network_without_it():
+    with_memory, without = learn("hidden", 131_072), learn("hidden", 131_072, n_gru_layers=0)
+    assert with_memory.share > 0.85 and with_memory.share > without.share + 0.1
+
+
+def test_the_share_is_zero_for_the_best_constant_and_one_for_the_optimum():
+    yardstick = measure(PROBLEMS["observable"](0))
+    assert yardstick.share(yardstick.naive) == 0 and yardstick.share(yardstick.optimum) == 1
+    assert math.isnan(measure(PROBLEMS["null"](0)).share(Played(0.1, 0.0, 0.0)))
+
+
+def test_every_variant_of_every_market_is_a_configuration_that_can_be():
+    for market in MARKETS:
+        problem = PROBLEMS[market](0)
+        for variant in VARIANTS:
+            problem_setup(problem, Job(market, variant, 3, ()).config)
+
+
+def test_a_run_is_the_same_twice_and_its_row_says_when_a_share_was_reached():
+    job = Job("observable", "window", 1, (("timesteps", 65_536),))
+    first, second = run_job(job), run_job(job)
+    for run in (first, second):
+        for point in run["points"]:
+            del point["seconds"]
+    assert first == second
+    points = [{**p, "seconds": k} for k, p in enumerate(first["points"])]
+    row = summarise_runs([{**first, "points": points}])[0]
+    reached = next(p["timesteps"] for p in points if p["share"] >= 0.9)
+    assert row.steps_to["0.90"] == reached and row.share == points[-1]["share"]
+
+
+def run(share_at, seed):
+    """A made-up training that reaches the shares at the steps."""
+    points = [{"timesteps": t, "seconds": t / 10, "share": s, "turnover": 0.1} for t, s in share_at]
+    return {
+        "market": "oracle",
+        "variant": "window",
+        "seed": seed,
+        "points": points,
+        "optimum": {"turnover": 0.2},
+        "never_trades": False,
+    }
+
+
+def test_a_row_holds_medians_and_ranges_by_hand():
+    row = summarise_runs(
+        [
+            run([(100, 0.91), (200, 0.96)], 0),
+            run([(100, 0.50), (200, 0.93)], 1),
+            run([(100, 0.92), (200, 0.99)], 2),
+        ]
+    )[0]
+    assert (row.share, row.share_low, row.share_high, row.seeds) == (0.96, 0.93, 0.99, 3)
+    assert row.steps_to == {"0.90": 100, "0.95": 200} and row.seconds_to["0.90"] == 10
+    never = summarise_runs([run([(100, 0.5)], 0)])[0]
+    assert never.steps_to == {"0.90": None, "0.95": None}
+
+
+def test_the_study_is_kept_goes_on_where_it_stopped_and_draws_the_sweep(tmp_path, capsys):
+    out = tmp_path / "study.json"
+    words = ["learnability", "--markets", "observable", "--variants", "window", "--timesteps", "8192"]
+    words += ["--seeds", "1", "--processes", "1", "--out", str(out)]
+    assert main([*words, "--sweep"]) == 0
+    said = capsys.readouterr().out
+    assert "Share of the optimum" in said and "to go)" in said
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    kept = json.loads(out.read_text())
+    assert len(kept["runs"]) == 7 and len(kept["table"]) == 7
+    before = out.read_bytes()
+    assert main([*words, "--json"]) == 0  # all of it is there already
+    assert len(json.loads(capsys.readouterr().out)) == 1 and out.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--markets", "moon"], "moon"),
+        (["--variants", "luck"], "luck"),
+        (["--seeds", "0"], "--seeds"),
+        (["--nonsense"], "--nonsense"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(refused, words, named):
+    assert named in refused("learnability", *words)
+
+
+def test_a_file_of_another_kind_is_refused_and_left_alone(refused, tmp_path):
+    path = tmp_path / "notes.json"
+    path.write_text('{"hello": 1}')
+    assert "--out" in refused("learnability", "--markets", "null", "--out", str(path))
+    assert path.read_text() == '{"hello": 1}'
+
+
+def test_those_that_matter_most_come_first():
+    jobs = plan_study(["oracle", "null"], ["window", "critic"], 2, False, {})
+    assert [(j.variant, j.seed, j.market) for j in jobs[:3]] == [
+        ("window", 0, "oracle"),
+        ("window", 0, "null"),
+        ("window", 1, "oracle"),
+    ]
