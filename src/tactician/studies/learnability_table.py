@@ -36,20 +36,28 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "critic": {"portfolios_per_window": 1, "baseline": "critic"},
     "no memory": {"n_gru_layers": 0},
     "no critic epochs": {"critic_epochs": 0},
-    "one learning rate": {"critic_lr": 3e-4},
+    "one learning rate": {"critic_lr": 3e-4, "actor_lr": 3e-4},
     "lambda 0": {"gae_lambda": 0.0},
     "lambda 1": {"gae_lambda": 1.0},
     "no cost warm-up": {"cost_warmup": 0},
 }
 """What each changes of the first: the specification's arrangement, and ablations."""
 
+_SLOW: dict[str, Any] = {"timesteps": 1_500_000, "anneal_steps": 1_500_000, "n_envs": 256, "batch_size": 4096}
 MARKETS: dict[str, dict[str, Any]] = {
     "oracle": {"timesteps": 400_000},
     "observable": {"timesteps": 200_000},
     "hidden": {"timesteps": 400_000},
-    "regimes": {"timesteps": 1_500_000, "cost_warmup": 300_000},
+    "regimes": {
+        **_SLOW,
+        "hold_prior": 0.8,
+        "cost_warmup": 300_000,
+        "entropy_coef": 0.02,
+        "actor_lr": 6e-4,
+        "critic_lr": 2e-3,
+    },
     "null": {"timesteps": 200_000},
-    "predictable": {"timesteps": 1_500_000, "cost_warmup": 200_000},
+    "predictable": {**_SLOW, "cost_warmup": 800_000, "entropy_coef": 0.03, "gae_lambda": 0.8},
 }
 """The settings of each market's trainings, beside `SMALL`."""
 
