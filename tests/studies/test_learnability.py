@@ -49,24 +49,20 @@ def test_the_share_is_zero_for_the_best_constant_and_one_for_the_optimum():
     assert math.isnan(measure(PROBLEMS["null"](0)).share(Played(0.1, 0.0, 0.0)))
 
 
-def test_every_variant_of_every_market_is_a_configuration_that_can_be():
+def test_every_variant_of_every_markets_settings_is_a_configuration_that_can_be():
+    problem = PROBLEMS["observable"](0)
     for market in MARKETS:
-        problem = PROBLEMS[market](0)
         for variant in VARIANTS:
             problem_setup(problem, Job(market, variant, 3, ()).config)
 
 
-def test_a_run_is_the_same_twice_and_its_row_says_when_a_share_was_reached():
-    job = Job("observable", "window", 1, (("timesteps", 65_536),))
+def test_a_training_is_the_same_twice():
+    job = Job("observable", "window", 1, (("timesteps", 16_384),))
     first, second = run_job(job), run_job(job)
     for run in (first, second):
         for point in run["points"]:
             del point["seconds"]
     assert first == second
-    points = [{**p, "seconds": k} for k, p in enumerate(first["points"])]
-    row = summarise_runs([{**first, "points": points}])[0]
-    reached = next(p["timesteps"] for p in points if p["share"] >= 0.9)
-    assert row.steps_to["0.90"] == reached and row.share == points[-1]["share"]
 
 
 def run(share_at, seed):
@@ -96,7 +92,8 @@ def test_a_row_holds_medians_and_ranges_by_hand():
     assert never.steps_to == {"0.90": None, "0.95": None}
 
 
-def test_the_study_is_kept_goes_on_where_it_stopped_and_draws_the_sweep(tmp_path, capsys):
+def test_the_study_is_kept_goes_on_where_it_stopped_and_draws_the_sweep(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("tactician.studies.learnability_table.COST_SHARES", (0.5, 1.5))
     out = tmp_path / "study.json"
     words = ["learnability", "--markets", "observable", "--variants", "window", "--timesteps", "8192"]
     words += ["--seeds", "1", "--processes", "1", "--out", str(out)]
@@ -105,7 +102,7 @@ def test_the_study_is_kept_goes_on_where_it_stopped_and_draws_the_sweep(tmp_path
     assert "Share of the optimum" in said and "to go)" in said
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     kept = json.loads(out.read_text())
-    assert len(kept["runs"]) == 7 and len(kept["table"]) == 7
+    assert len(kept["runs"]) == 3 and len(kept["table"]) == 3
     before = out.read_bytes()
     assert main([*words, "--json"]) == 0  # all of it is there already
     assert len(json.loads(capsys.readouterr().out)) == 1 and out.read_bytes() == before

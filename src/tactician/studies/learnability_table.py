@@ -122,7 +122,7 @@ def run_job(job: Job) -> dict[str, Any]:
     problem = make_problem(job.market, job.seed)
     yardstick = measure(problem)
     setup = problem_setup(problem, job.config)
-    points = train_on(problem, setup, yardstick, judge_every=max(1, setup.iterations // 40))
+    points = train_on(problem, setup, yardstick, judge_every=max(1, setup.iterations // 20))
     return {
         "key": job.key,
         "market": job.market,
