@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -27,7 +27,7 @@ class Process:
     collective: Collective = ALONE
     local_rank: int = 0
     restarts: int = 0
-    """How often the launcher has restarted the run after losing a process."""
+    """How often the run was restarted after losing a process, the same in all of them."""
 
     @property
     def leads(self) -> bool:
@@ -101,7 +101,9 @@ def join(device_name: str) -> Iterator[Process]:
         raise UserError(f"The processes cannot find one another ({error}); check torchrun's endpoint.") from error
     try:
         collective = Collective(torch.distributed.get_rank(), torch.distributed.get_world_size())
-        yield Process(collective, local_rank, int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)))
+        process = Process(collective, local_rank, int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)))
+        # Launchers count on their own, and only the one that lost a process counts it; all must do the same now.
+        yield replace(process, restarts=max(process.gather_each(process.restarts)))
     finally:
         torch.distributed.destroy_process_group()
 
