@@ -41,8 +41,8 @@ def _table(rows: Sequence[Row]) -> Table:
         padding=(0, 1, 0, 0),
     )
     for heading in ("Market", "Variant"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("Share", "Range", "Turnover", "Optimum's", "Steps to 90 %", "95 %", "Seconds to 95 %"):
+        table.add_column(heading)
+    for heading in ("Share", "Range", "Turn-\nover", "Opti-\nmum's", "Steps to\n90 %", "Steps to\n95 %", "s to\n95 %"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
