@@ -236,3 +236,12 @@ def test_an_observation_of_another_width_is_refused():
     policy = make()
     with pytest.raises(RuntimeError):
         policy(observations(size=11), policy.initial_state(6))
+
+
+def test_without_gru_layers_every_step_stands_for_itself():
+    policy = ActorCritic(6, 3, hidden_dim=8, n_gru_layers=0, generator=torch.Generator().manual_seed(0))
+    obs = torch.randn(5, 2, 6, generator=torch.Generator().manual_seed(1))
+    logits, values, after = policy(obs, policy.initial_state(2), torch.empty(0, 2, 8))
+    backwards, _, _ = policy(obs.flip(0), policy.initial_state(2))
+    assert after.shape == (0, 2, 8) and values.shape == (5, 2)
+    assert torch.allclose(backwards.flip(0), logits, atol=1e-6)
