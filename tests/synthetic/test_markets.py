@@ -11,7 +11,6 @@ from tactician.environment import HOLD
 from tactician.synthetic import PREDICTABLE, PROBLEMS, best_constant, constant, observable_regime, play, threshold_cost
 from tactician.synthetic.markets import N_TRAIN
 from tactician.synthetic.problem import CASH
-from tactician.synthetic.solvers import solve
 
 
 @cache
@@ -48,7 +47,9 @@ def test_the_optimum_beats_its_own_neighbours(problem):
     generator = torch.Generator().manual_seed(0)
     actions = problem.best_actions.clone()
     spoilt = torch.rand(actions.shape, generator=generator) < 0.05
-    actions[spoilt] = torch.randint(1, actions.shape[1], (int(spoilt.sum()),), generator=generator)
+    actions[spoilt] = torch.randint(1, problem.market.regimes.n_actions, (int(spoilt.sum()),), generator=generator).to(
+        actions
+    )
     assert play(problem, replace(problem, best_actions=actions).optimum).growth < best
 
 
@@ -114,27 +115,39 @@ def test_every_regime_of_the_null_market_grows_alike():
 
 
 def test_the_closed_form_is_nearly_the_optimum_of_the_grid():
-    problem = made("predictable")
+    problem, law = made("predictable"), PREDICTABLE
     signal = problem.market.features[:, 0].double()
-    exposures = PREDICTABLE.closed_form_exposure(signal)
-    actions = (exposures * (len(markets.EXPOSURES) - 1)).round().long() + 1
-    played, best = play(problem, lambda state: actions[state.day]), play(problem, problem.optimum)
-    _, naive = best_constant(problem)
-    share = (played.growth - naive.growth) / (best.growth - naive.growth)
-    assert 0.96 < share < 1.0
-    # Markowitz's portfolio, which does not mind the costs, is far from it.
-    greedy = (((PREDICTABLE.mean + signal) / PREDICTABLE.std**2).clamp(0, 1) * 12).round().long() + 1
-    assert (play(problem, lambda state: greedy[state.day]).growth - naive.growth) < 0.85 * (best.growth - naive.growth)
+    steps = len(markets.EXPOSURES) - 1
+    rate = markets.trading_rate(1.0, 0.0, law.cost) / law.cost
+    aim = 0.5 + signal * markets.aim_coefficient(1.0, 0.0, law.cost, law.reversion, law.std**2)
+
+    def closed_form(state):
+        """Part of the way from where the portfolio drifted to the aim, to the nearest exposure that can be had."""
+        held = 1 - (state.holdings[:, -1] / state.holdings.sum(-1)).double()
+        wanted = ((1 - rate) * held + rate * aim[state.day]).clamp(0, 1)
+        target = (wanted * steps).round()
+        nearer = (wanted - target / steps).abs() < (wanted - held).abs()
+        return torch.where(nearer, target.long() + 1, HOLD)
+
+    best, naive = play(problem, problem.optimum), play(problem, constant(1 + steps // 2))
+
+    def share(choose):
+        return (play(problem, choose).growth - naive.growth) / (best.growth - naive.growth)
+
+    assert 0.96 < share(closed_form) < 1.0
+    # Exposures that do not know of the drift, and Markowitz's portfolio, which does not mind the costs, do worse.
+    path = (law.closed_form_exposure(signal) * steps).round().long() + 1
+    assert 0.92 < share(lambda state: path[state.day]) < share(closed_form)
+    greedy = (((law.mean + signal) / law.std**2).clamp(0, 1) * steps).round().long() + 1
+    assert share(lambda state: greedy[state.day]) < 0.85
 
 
-def test_value_iteration_trades_at_the_closed_forms_rate(monkeypatch):
+def test_value_iteration_trades_at_the_closed_forms_rate():
     """On a fine grid with little noise, so that neither steps nor drift matter, the solver finds the closed form."""
-    monkeypatch.setattr(markets, "EXPOSURES", tuple(k / 400 for k in range(401)))
-    law = markets.PredictableLaw(std=0.01, cost=4.0, spread=0.1)
-    grid, transition = law.signal_chain(41)
-    values = solve(law.growth(grid), law.costs(), transition).values
-    held = 200
-    chosen = (values - law.costs()[held]).argmax(-1) / 400
+    law, fine = markets.PredictableLaw(std=0.01, cost=4.0, spread=0.1), 200
+    grid, _ = law.signal_chain(41)
+    _, worth = law.solve(fine, torch.arange(fine + 1), points=41)
+    chosen = worth[:, fine // 2, 1:].argmax(-1) / fine
     rate = markets.trading_rate(1.0, 0.0, law.cost) / law.cost
     aim = 0.5 + grid * markets.aim_coefficient(1.0, 0.0, law.cost, law.reversion, law.std**2)
     expected = 0.5 + rate * (aim - 0.5)

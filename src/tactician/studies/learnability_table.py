@@ -43,7 +43,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """What each changes of the first: the specification's arrangement, and ablations."""
 
-_SLOW: dict[str, Any] = {"timesteps": 1_500_000, "anneal_steps": 1_500_000, "n_envs": 256, "batch_size": 4096}
+_SLOW: dict[str, Any] = {"timesteps": 2_000_000, "anneal_steps": 2_000_000, "n_envs": 256, "batch_size": 4096}
 MARKETS: dict[str, dict[str, Any]] = {
     "oracle": {"timesteps": 400_000},
     "observable": {"timesteps": 200_000},
@@ -57,7 +57,14 @@ MARKETS: dict[str, dict[str, Any]] = {
         "critic_lr": 2e-3,
     },
     "null": {"timesteps": 200_000},
-    "predictable": {**_SLOW, "cost_warmup": 800_000, "entropy_coef": 0.03, "gae_lambda": 0.8},
+    "predictable": {
+        **_SLOW,
+        "entropy_coef": 0.05,
+        "gamma": 0.95,
+        "gae_lambda": 0.8,
+        "actor_lr": 2e-3,
+        "critic_lr": 3e-3,
+    },
 }
 """The settings of each market's trainings, beside `SMALL`."""
 

@@ -6,9 +6,10 @@ Every maker returns a fresh sample of its law; the same seed gives the same mark
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int8, Int64
 from torch import Tensor
 
+from tactician.environment import EnvState
 from tactician.portfolio.frictions import Frictions
 from tactician.portfolio.regimes import FACTORS, RegimeTable, regime_table
 from tactician.synthetic.problem import (
@@ -26,6 +27,7 @@ from tactician.synthetic.solvers import (
     expected_log_growth,
     solve,
     solve_backwards,
+    solve_drifting,
     trading_rate,
 )
 
@@ -135,14 +137,15 @@ def null_market(seed: int = 0) -> Problem:
     return Problem("null", market, frictions, N_TRAIN, best, 0.0, never_trades=True)
 
 
-EXPOSURES = tuple(k / 12 for k in range(13))
+EXPOSURES = tuple(k / 8 for k in range(9))
 
 
 def predictable_returns(seed: int = 0) -> Problem:
     """A signal predicts returns and decays, trading has quadratic costs, exposures lie on a grid: Gârleanu and Pedersen.
 
-    Log growth is their objective with risk aversion 1 up to third moments: x·f − ½x²σ². The optimum is found by value
-    iteration over signal and exposure; their closed form, on the grid, is `closed_form_exposure`.
+    Log growth is their objective with risk aversion 1 up to third moments: x·f − ½x²σ². Two things are not in their
+    model: targets are few, and what is held drifts with its return, for free. The optimum is found by value iteration
+    over signal and exposure and knows both; their closed form is `PredictableLaw.closed_form_exposure`.
     """
     law = PREDICTABLE
     generator = torch.Generator().manual_seed(seed)
@@ -160,23 +163,23 @@ def predictable_returns(seed: int = 0) -> Problem:
     regimes = fixed_regimes([(f"EXPOSURE_{round(100 * x)}", (0,), 1 - x) for x in EXPOSURES[1:]])
     market = make_market("predictable returns", returns, signal[:, None], regimes)
     frictions = Frictions(spread=0.0, slippage_max=0.0, impact=0.0, impact_linear=law.cost * law.std**2 / 2)
-    grid, transition = law.signal_chain()
-    solution = solve(law.growth(grid), law.costs(), transition)
-    place = ((signal - grid[0]) / (grid[1] - grid[0])).clamp(0, len(grid) - 1 - 1e-9)
-    low = place.long()
-    share = (place - low)[:, None]
-    values = (1 - share) * solution.values[low] + share * solution.values[low + 1]
-    best = action_table(values, law.costs())
-    # Staying means trading back to the exposure: at quadratic costs, small trades are free.
-    held = torch.arange(len(EXPOSURES) + 1).clamp(min=1)
-    best = torch.where(best == HOLD, held, best)
-    return Problem("predictable", market, frictions, N_TRAIN, best, solution.growth)
+    growth, best = law.optimum(signal)
+    return Problem("predictable", market, frictions, N_TRAIN, best, growth, position=_nearest_exposure)
+
+
+_FINE = 80
+"""Steps of the grid of exposures on which value iteration follows their drift; `EXPOSURES` lie on it."""
+
+
+def _nearest_exposure(state: EnvState) -> Int64[Tensor, " env"]:
+    invested = 1 - state.holdings[:, -1] / state.holdings.sum(-1)
+    return (invested * _FINE).round().long()
 
 
 class PredictableLaw:
     """The parameters of `predictable_returns`, in the notation of Gârleanu and Pedersen (2013)."""
 
-    def __init__(self, std: float = 0.2, reversion: float = 0.1, cost: float = 2.0, spread: float = 0.25) -> None:
+    def __init__(self, std: float = 0.4, reversion: float = 0.1, cost: float = 2.0, spread: float = 0.4) -> None:
         self.std, self.reversion, self.cost = std, reversion, cost
         self.mean = 0.5 * std**2
         """Of returns: alone, it would call for an exposure of one half."""
@@ -190,20 +193,41 @@ class PredictableLaw:
         spread = (edges[None] - (1 - self.reversion) * grid[:, None]) / self.shock
         return grid, torch.special.ndtr(spread).diff(dim=-1)
 
-    def growth(self, signal: Float[Tensor, " signal"]) -> Float[Tensor, "signal exposure"]:
-        """Expected log growth of every exposure, exactly: the noise is ±std."""
-        x = torch.tensor(EXPOSURES, dtype=torch.float64)
-        drift = self.mean + signal[:, None]
-        return (torch.log1p(x * (drift + self.std)) + torch.log1p(x * (drift - self.std))) / 2
+    def solve(
+        self, fine: int, targets: Int64[Tensor, " target"], points: int = 61
+    ) -> tuple[float, Float[Tensor, "signal exposure action"]]:
+        """Growth per session of the optimum, and the worth of every action on the grid of signals.
 
-    def costs(self) -> Float[Tensor, "exposure exposure"]:
-        """Expected log cost from the exposure held, which the last return has moved a little, to another."""
-        x = torch.tensor(EXPOSURES, dtype=torch.float64)
-        total = torch.zeros(len(x), len(x), dtype=torch.float64)
-        for r in (self.mean + self.std, self.mean - self.std):
-            moved = x * (1 + r) / (1 + x * r)
-            total -= torch.log1p(-self.cost * self.std**2 / 2 * (x[None] - moved[:, None]).square()) / 2
-        return total
+        Args:
+            fine: exposures are multiples of 1/fine.
+            targets: those that can be traded to, as such multiples.
+            points: of the grid of signals.
+
+        Returns:
+            Actions are HOLD, then each target.
+        """
+        grid, transition = self.signal_chain(points)
+        x = torch.arange(fine + 1, dtype=torch.float64) / fine
+        # The noise is ±std, so that expectations over it are exact.
+        r = (self.mean + grid + self.std * torch.tensor([[1.0], [-1.0]], dtype=torch.float64))[..., None]
+        costs = -torch.log1p(-self.cost * self.std**2 / 2 * (x[targets] - x[:, None]).square())
+        growth, worth = solve_drifting(
+            torch.log1p(x * r).mean(0), x * (1 + r) / (1 + x * r), costs, targets, transition
+        )
+        return growth, torch.cat([worth[..., None], worth[:, None, targets] - costs], -1)
+
+    def optimum(self, signal: Float[Tensor, " day"]) -> tuple[float, Int8[Tensor, "day exposure"]]:
+        """The best action along a path of the signal at each multiple of 1/80 that is held, and its growth per session."""
+        targets = torch.tensor([round(_FINE * x) for x in EXPOSURES])
+        growth, worth = self.solve(_FINE, targets)
+        grid, _ = self.signal_chain()
+        place = ((signal - grid[0]) / (grid[1] - grid[0])).clamp(0, len(grid) - 1 - 1e-9)
+        low, best = place.long(), []
+        for rows in torch.arange(len(signal)).split(4096):  # all at once would take a gigabyte
+            share = (place[rows] - low[rows])[:, None, None]
+            between = (1 - share) * worth[low[rows]] + share * worth[low[rows] + 1]
+            best.append(between.argmax(-1).to(torch.int8))
+        return growth, torch.cat(best)
 
     def closed_form_exposure(self, signal: Float[Tensor, " day"], discount: float = 0.0) -> Float[Tensor, " day"]:
         """Exposures of the closed form along a path, from 0, cut to [0, 1]: (a/λ) of the way to the aim every day."""

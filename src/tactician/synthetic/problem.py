@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from tactician.environment import FEATURE_NAMES, HOLD, Environment, EnvState, MarketTensors, first_state, step
@@ -22,12 +22,17 @@ Choose = Callable[[EnvState], Int64[Tensor, " env"]]
 """A policy as the environment meets it: one action for each environment."""
 
 
+def regime_held(state: EnvState) -> Int64[Tensor, " env"]:
+    """Where the portfolios stand, if their drift between trades does not matter."""
+    return state.regime
+
+
 @dataclass(frozen=True)
 class Problem:
     """A market, what trading in it costs, and its optimum.
 
-    Markets are exogenous, so all that a policy can know about them is indexed by the row; together with the regime held
-    that is the whole situation. The optimum is therefore a table.
+    Markets are exogenous, so all that a policy can know about them is indexed by the row; together with where the
+    portfolio stands that is the whole situation. The optimum is therefore a table.
     """
 
     name: str
@@ -36,17 +41,19 @@ class Problem:
     frictions: Frictions
     n_train: int
     """Rows before this one are for training; the rest, made by the same law, is for judging."""
-    best_actions: Int64[Tensor, "day regime"]
-    """The optimum's action by row and regime held (HOLD stands for none: cash)."""
+    best_actions: Int[Tensor, "day position"]
+    """The optimum's action by row and position: the regime held (HOLD stands for none: cash), unless `position` differs."""
     growth: float
     """Log growth per session of the optimum, by the solver that found it; independent of the simulation."""
     never_trades: bool = False
     """Whether the optimum is to keep what is held: then turnover is the measure, not a share of a gain."""
+    position: Callable[[EnvState], Int64[Tensor, " env"]] = regime_held
+    """Where each portfolio stands, as a column of the table."""
 
     def optimum(self, state: EnvState) -> Int64[Tensor, " env"]:
         """The optimum's action in each environment of a state."""
         day = state.day.repeat_interleave(len(state.regime) // len(state.day))
-        return self.best_actions[day, state.regime]
+        return self.best_actions.to(day.device)[day, self.position(state)].long()
 
     def environment(self, rows: range, episode_length: int = 256) -> Environment:
         """The market as the environment that training uses, with its features as they are."""
@@ -82,11 +89,10 @@ def play(problem: Problem, choose: Choose, env: Environment | None = None, windo
     )
     windows = torch.arange(n, device=env.market.device)
     state = replace(first_state(single, windows), day=rows.start + windows * window)
-    best = problem.best_actions.to(env.market.device)
     growth, turnover, same = [], [], []
     for t in range(window):
         action = choose(state)
-        wanted = best[state.day, state.regime]
+        wanted = problem.optimum(state)
         held = state.regime
         state, outcome = step(single, state, action)
         if t >= WARM_UP:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 _TOLERANCE = 1e-12
@@ -46,6 +46,41 @@ def solve(
         change = new - value
         if float(change.amax() - change.amin()) < _TOLERANCE:
             return Solution(float(change.mean()), worth)
+        value = new - new[0, 0]
+
+
+def solve_drifting(
+    growth: Float[Tensor, "situation exposure"],
+    after: Float[Tensor, "outcome situation exposure"],
+    costs: Float[Tensor, "exposure target"],
+    targets: Int64[Tensor, " target"],
+    transition: Float[Tensor, "situation situation"],
+) -> tuple[float, Float[Tensor, "situation exposure"]]:
+    """The same where returns move the exposure between trades, which is free, and a trade leads to one of few targets.
+
+    Exposures are multiples of 1/M; values between them are read off a straight line.
+
+    Args:
+        growth: expected log growth of every exposure in every situation.
+        after: exposure at the next trade, by equally likely outcomes; independent of the situation that follows.
+        costs: log cost of a trade from every exposure to each target.
+        targets: where these lie among the exposures.
+        transition: probability of each next situation.
+
+    Returns:
+        Mean log growth per session, and the worth of every exposure once traded, up to a constant.
+    """
+    place = after * (growth.shape[1] - 1)
+    low = place.long().clamp(max=growth.shape[1] - 2)
+    share = place - low
+    value = torch.zeros_like(growth)
+    while True:
+        ahead = (transition @ value).expand_as(after)
+        worth = growth + ((1 - share) * ahead.gather(-1, low) + share * ahead.gather(-1, low + 1)).mean(0)
+        new = torch.maximum(worth, (worth[:, None, targets] - costs).amax(-1))
+        change = new - value
+        if float(change.amax() - change.amin()) < _TOLERANCE:
+            return float(change.mean()), worth
         value = new - new[0, 0]
 
 
