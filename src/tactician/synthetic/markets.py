@@ -111,7 +111,7 @@ def regime_choice(seed: int = 0) -> Problem:
     )
     ranks = 1 - 2 * order.double() / 9
     momentum, low_vol = ranks[:, FACTORS.index("momentum")], ranks[:, FACTORS.index("low_vol")]
-    means = torch.stack([0.004 * momentum, 0.004 * low_vol, torch.full((10,), -0.002, dtype=torch.float64)])
+    means = torch.stack([0.007 * momentum, 0.007 * low_vol, torch.full((10,), -0.0035, dtype=torch.float64)])
     chain = HiddenChain(0.98, means, 0.01)
     table = regime_table("factor", [f"S{k}" for k in range(10)])
     frictions = Frictions(slippage_max=0.0, spread=0.00045)  # the specification's, slippage at its mean
