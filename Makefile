@@ -33,7 +33,7 @@ learnability: $(VENV)/.run ## train on markets whose best policy is known (all v
 	$(BIN)/python src/apps/learnability.py --variants all --sweep
 
 test: $(VENV)/.dev ## the whole test suite
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n logical --dist loadfile
 
 test-slow: $(VENV)/.dev ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow
