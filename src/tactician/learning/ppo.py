@@ -280,12 +280,16 @@ def _critic_step(
 @torch.no_grad()
 def _trunk_features(learner: Learner, data: Sequences, dealer: Dealer) -> Float[Tensor, "step seq hidden"]:
     everything = torch.arange(len(data), device=data.day.device)
-    parts = []
+    features: Tensor | None = None
     for index in everything.split(max(1, dealer.batch_size // dealer.length)):
         part = data.take(index)
         with learner.precision.autocast():
-            parts.append(learner.policy.trunk(part.obs, part.first_hidden, part.masks)[0])
-    return torch.cat(parts, dim=1)
+            found = learner.policy.trunk(part.obs, part.first_hidden, part.masks)[0]
+        if features is None:  # filled part by part: joining the parts at the end would hold them twice
+            features = found.new_empty(len(found), len(data), found.shape[-1])
+        features[:, index] = found
+    assert features is not None  # even of no sequences there is a part
+    return features
 
 
 def _value_losses(policy: ActorCritic, values: Tensor, batch: Sequences) -> Float[Tensor, "step seq"]:
