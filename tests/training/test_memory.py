@@ -1,14 +1,14 @@
-"""The memory plan: the specification's formula, caps, defaults, and the plan beside what is really held."""
+"""The memory plan: the specification's formula, caps, defaults, and the plan beside what is really taken."""
 
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
 from tactician.cli import main
-from tactician.config import load_config, make_config
-from tactician.environment import first_state
-from tactician.learning import Precision, collect_rollout
+from tactician.config import make_config
+from tactician.policy import ActorCritic
 from tactician.training import memory as plan
 from tactician.training.memory import (
     GB,
@@ -17,9 +17,10 @@ from tactician.training.memory import (
     bytes_per_sample,
     choose_sizes,
     fit_to_memory,
+    make_plan,
     split_windows,
 )
-from tactician.training.setup import load_cached_market, prepare_run
+from tactician.training.probe import Probe
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 RANGES = {"train_until": "2015-01-01", "validation_until": "2016-01-01", "checkpoint_dir": "x", "cache_path": "x.pt"}
@@ -28,7 +29,7 @@ MEASURED = MemoryPlan(
     formula_bytes_per_sample=341,
     held_bytes_per_sample=141.0,
     batch_bytes_per_sample=10_000.0,
-    parameter_bytes=15_000_000,
+    fixed_bytes=15_000_000,
 )
 
 
@@ -90,39 +91,24 @@ def test_what_fits_is_left_alone():
     assert fit_to_memory(asked, MEASURED, 1) == (asked, None)
 
 
-def test_the_plan_is_what_a_rollout_really_holds(tiny):
-    setup = prepare_run(load_config(tiny), load_cached_market(load_config(tiny), ""))
-    policy = setup.make_policy()
-    state = first_state(setup.environment, torch.arange(setup.n_envs))
-    rollout, _, _ = collect_rollout(
-        setup.environment, policy, state, policy.initial_state(setup.n_envs), n_steps=32, seed=0, iteration=0
+def test_the_plan_counts_what_comes_after_the_probes_peak():
+    policy = ActorCritic(64, 12, hidden_dim=32, n_gru_layers=1)
+    moments = 2 * 4 * sum(p.numel() for p in policy.parameters())
+    with_features, without = (
+        make_plan(Probe(200.0, 5000.0, 1e6), policy, 12, critic_epochs=epochs, budget=GB) for epochs in (1, 0)
     )
-    # The plan adds what the update makes of it: advantages, targets, normalised advantages, trunk features.
-    held = rollout.bytes_per_sample + 12 + 4 * policy.hidden_dim
-    assert setup.memory.held_bytes_per_sample == pytest.approx(held, rel=0.02)
-    assert rollout.bytes_per_sample < bytes_per_sample(64, 12)
+    assert (with_features.held_bytes_per_sample, without.held_bytes_per_sample) == (200 + 4 * 32, 200)
+    allocated = 100 * 328 + 10 * 5000 + 1e6 + moments
+    assert with_features.predicted(Sizes(10, 10, 10)) == pytest.approx(plan.HEAP * allocated)
 
 
-def test_the_probe_leaves_the_run_as_it_was_and_says_the_same_again(tiny):
-    setup = prepare_run(load_config(tiny), load_cached_market(load_config(tiny), ""))
-    policy = setup.make_policy()
-    weights = {name: x.clone() for name, x in policy.state_dict().items()}
-    torch.manual_seed(3)
-    before = torch.get_rng_state()
-    again = plan.make_plan(
-        setup.environment, policy, Precision(), sequence_length=32, critic_epochs=1, budget=setup.memory.budget
+def test_the_plans_error_is_told(tiny, tmp_path, capsys):
+    assert MEASURED.compare(Sizes(100, 100, 100), MEASURED.predicted(Sizes(100, 100, 100)) / 1.1).endswith(
+        "error +10 %"
     )
-    assert torch.equal(before, torch.get_rng_state())
-    assert all(torch.equal(x, weights[name]) for name, x in policy.state_dict().items())
-    assert all(p.grad is None for p in policy.parameters())
-    assert again == setup.memory
-
-
-def test_saved_bytes_are_those_that_autograd_keeps():
-    layer = torch.nn.Linear(8, 4, bias=False)
-    x = torch.randn(100, 8)
-    # Linear keeps its input (100 × 8 floats), the square its argument (100 × 4); the weight is not counted.
-    assert plan.saved_bytes(lambda: layer(x).square().sum(), layer) == 100 * 12 * 4
+    words = ["--checkpoint-dir", str(tmp_path), "--iterations", "1", "--verbose"]
+    assert main(["train", "--config", str(tiny), *words]) == 0
+    assert ("plan error" in capsys.readouterr().out) == (sys.platform == "linux")
 
 
 @pytest.mark.parametrize(

@@ -20,14 +20,18 @@ def run(tiny: Path, folder: Path, *words: str) -> int:
 
 
 def spoil(monkeypatch, which) -> None:
-    """Make the policy loss of the chosen minibatches, counted from 0, not a number."""
-    original, count = ppo.policy_loss, iter(range(10**9))
+    """Make the policy loss of the run's chosen minibatches, counted from 0, not a number."""
+    original, update, count = ppo.policy_loss, loop.update, iter(range(10**9))
 
     def spoilt(*args):
         loss, ratio = original(*args)
         return (loss * math.nan if which(next(count)) else loss), ratio
 
-    monkeypatch.setattr(ppo, "policy_loss", spoilt)
+    def learn(*args, **kwargs):  # from the first iteration on: the memory plan's probe is no part of the run
+        monkeypatch.setattr(ppo, "policy_loss", spoilt)
+        return update(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "update", learn)
 
 
 def test_an_update_that_is_not_finite_is_dropped_counted_and_shown(tiny, tmp_path, monkeypatch, capsys):

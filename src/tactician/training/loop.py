@@ -17,6 +17,7 @@ from tactician.training.duration import Share, next_share
 from tactician.training.interruption import Interrupted, Interruption
 from tactician.training.memory import is_out_of_memory, reserved_gb
 from tactician.training.metrics import read_once, rollout_metrics
+from tactician.training.probe import Taken
 from tactician.training.progress import Phase, Reporter
 from tactician.training.schedules import annealed, training_environment
 from tactician.training.score import model_score
@@ -60,9 +61,12 @@ def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
     keeper = Keeper(folder, setup.config.keep_checkpoints)
     with Trackers(folder, state.progress.iteration, writes=setup.process.leads) as trackers:
         saved = time.perf_counter()
+        taken = Taken(setup.device)
         while state.progress.timesteps < setup.total_timesteps:
             reporter.iteration(state.progress.iteration + 1, state.progress.timesteps, setup.total_timesteps)
             setup, state = _iterate_within_memory(setup, state, keeper, reporter)
+            if peak := taken.peak():
+                reporter.debug(f"Memory: {setup.memory.compare(setup.sizes, peak)}")
             state, best = _validate_if_due(setup, state, reporter)
             trackers.log(state.progress.timesteps, state.metrics)
             reporter.figures(state.metrics)

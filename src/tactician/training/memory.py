@@ -8,15 +8,16 @@ from typing import Any
 
 import psutil
 import torch
-from torch import Tensor, nn
 
 from tactician.config import Config
-from tactician.environment import Environment, assemble, first_state
-from tactician.learning import Precision, collect_rollout
 from tactician.policy import ActorCritic
+from tactician.training.probe import Probe
 
 OVERHEAD = 1.5
 """The specification's factor between the formula and what a run takes."""
+
+HEAP = 1.2
+"""Memory taken over memory allocated: allocators keep holes. Fitted to benchmarks/bench_memory.py (Linux, glibc)."""
 
 GB = 1e9
 
@@ -44,7 +45,6 @@ _CPU = Sizes(512, 256, 8_192)
 
 _LOW_VRAM_GB = 8.0
 _USABLE_SHARE = 0.9
-_PROBE_STEPS, _PROBE_WINDOWS = 8, 4
 
 
 @dataclass(frozen=True)
@@ -57,22 +57,30 @@ class MemoryPlan:
     held_bytes_per_sample: float
     """Measured: rollout, targets and the features on which the critic epochs train."""
     batch_bytes_per_sample: float
-    """Measured: what a minibatch keeps for its backward pass, per sample."""
-    parameter_bytes: int
-    """Parameters, gradients and both moments of Adam."""
+    """Measured: what the update of a minibatch takes, per sample of the minibatch."""
+    fixed_bytes: float
+    """Measured: what does not depend on sizes, such as gradients, and both moments of Adam."""
     share: float = 1.0
     """Share of the run's environments that this process holds."""
 
     def predicted(self, sizes: Sizes) -> float:
-        """Bytes that this process takes at the peak of an iteration."""
+        """Bytes that this process takes at the peak of an iteration.
+
+        The critic's features come after the joint epochs, but an allocator keeps most of what those have freed: both count.
+        """
         samples = self.share * sizes.samples
         batch = min(self.share * sizes.batch_size, samples) * self.batch_bytes_per_sample
-        return samples * self.held_bytes_per_sample + batch + self.parameter_bytes
+        return HEAP * (samples * self.held_bytes_per_sample + batch + self.fixed_bytes)
+
+    def compare(self, sizes: Sizes, taken: float) -> str:
+        """The plan beside what an iteration has taken, in words."""
+        predicted = self.predicted(sizes)
+        return f"{taken / GB:.2f} GB taken, {predicted / GB:.2f} GB planned: plan error {100 * (predicted / taken - 1):+.0f} %"
 
     def most_samples(self, batch_size: int) -> int:
         """Samples per iteration of all processes that fit, by the formula and by the measurement."""
         by_formula = self.budget / (self.formula_bytes_per_sample * OVERHEAD)
-        left = self.budget - self.parameter_bytes - self.share * batch_size * self.batch_bytes_per_sample
+        left = self.budget / HEAP - self.fixed_bytes - self.share * batch_size * self.batch_bytes_per_sample
         return max(int(min(by_formula, left / self.held_bytes_per_sample) / self.share), 0)
 
     def as_dict(self, sizes: Sizes) -> dict[str, Any]:
@@ -128,70 +136,20 @@ def _fitting_steps(wanted: int, episode_length: int) -> int:
 
 
 def make_plan(
-    environment: Environment,
-    policy: ActorCritic,
-    precision: Precision,
-    *,
-    sequence_length: int,
-    critic_epochs: int,
-    budget: float,
-    share: float = 1.0,
+    probe: Probe, policy: ActorCritic, n_actions: int, *, critic_epochs: int, budget: float, share: float = 1.0
 ) -> MemoryPlan:
-    """Measure one small rollout and one small minibatch, and plan with that.
+    """Plan with what two small iterations took.
 
-    Nothing of the run is changed: environments, policy and random numbers are untouched.
+    Two things are added that come after their peak: the features of the critic epochs, and the moments of Adam.
     """
-    short = replace(environment, episode_length=_PROBE_STEPS)
-    windows = torch.arange(_PROBE_WINDOWS, device=environment.market.device)
-    n_envs = _PROBE_WINDOWS * environment.portfolios_per_window
-    rollout, _, _ = collect_rollout(
-        short,
-        policy,
-        first_state(short, windows),
-        policy.initial_state(n_envs),
-        n_steps=_PROBE_STEPS,
-        seed=0,
-        iteration=0,
-        precision=precision,
-    )
-    tensors = [x for x in vars(rollout).values() if isinstance(x, Tensor)]
-    of_samples = [x for x in tensors if x.shape[:2] == rollout.day.shape]
-    per_sample = _bytes(of_samples) / rollout.day.numel()
-    per_sequence = (_bytes(tensors) - _bytes(of_samples)) / n_envs  # recurrent state and masks
-    features = 4 * policy.hidden_dim if critic_epochs else 0
-    targets = 3 * 4  # advantages, their normalised form, value targets
-
-    def loss() -> Tensor:
-        obs = assemble(rollout.market, rollout.day, rollout.portfolio)
-        with precision.autocast():
-            logits, values, _ = policy(obs, rollout.first_hidden[0], rollout.masks)
-        return logits.float().log_softmax(-1).square().mean() + values.float().square().mean()
-
-    n_actions = environment.market.regimes.n_actions
     return MemoryPlan(
         budget=budget,
         formula_bytes_per_sample=bytes_per_sample(policy.obs_dim, n_actions),
-        held_bytes_per_sample=per_sample + per_sequence / sequence_length + features + targets,
-        batch_bytes_per_sample=2 * saved_bytes(loss, policy) / rollout.day.numel(),  # and as much again for gradients
-        parameter_bytes=4 * sum(p.numel() * p.element_size() for p in policy.parameters()),
+        held_bytes_per_sample=probe.per_sample + (4 * policy.hidden_dim if critic_epochs else 0),
+        batch_bytes_per_sample=probe.per_batch_sample,
+        fixed_bytes=probe.fixed + 2 * sum(p.numel() * p.element_size() for p in policy.parameters()),
         share=share,
     )
-
-
-def saved_bytes(loss: Any, module: nn.Module) -> int:
-    """Bytes that autograd keeps for the backward pass of a computation, the module's parameters left out."""
-    kept: dict[int, int] = {}
-    own = {p.untyped_storage().data_ptr() for p in module.parameters()}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        _ = loss()
-    return sum(kept.values())
 
 
 def fit_to_memory(sizes: Sizes, plan: MemoryPlan, per_window: int) -> tuple[Sizes, str | None]:
@@ -276,7 +234,3 @@ def split_windows(n_windows: int, budgets: Sequence[float]) -> list[range]:
         edge = round(n_windows * sum(budgets[:k]) / sum(budgets))
         edges.append(min(max(edge, edges[-1] + 1), n_windows - (len(budgets) - k)))
     return [range(a, b) for a, b in itertools.pairwise(edges)]
-
-
-def _bytes(tensors: list[Tensor]) -> int:
-    return sum(x.numel() * x.element_size() for x in tensors)

@@ -34,6 +34,7 @@ from tactician.training.memory import (
     note_on_learning,
     split_windows,
 )
+from tactician.training.probe import probe_iteration
 from tactician.training.processes import SINGLE, Process
 
 _SEQUENCE = 64
@@ -195,11 +196,22 @@ def prepare_run(
     budgets = process.gather_each(memory_budget(config, device, process.local_rank))
     policy = make_policy(config, environment, value_scale)
     wrong_kernels = settle_recurrence(policy, dtype)
+    hold = make_hold_baseline(environment, config.gamma, config.gae_lambda) if config.baseline == "hold" else None
+    hyper = Hyperparameters(
+        **{f.name: getattr(config, f.name) for f in fields(Hyperparameters)} | {"batch_size": sizes.batch_size}
+    )
     memory = make_plan(
-        environment,
+        probe_iteration(
+            environment,
+            policy,
+            hyper,
+            Precision(dtype, device.type),
+            n_steps=sizes.n_steps,
+            sequence_length=sequence_length(config, sizes.n_steps),
+            hold=hold,
+        ),
         policy,
-        Precision(dtype, device.type),
-        sequence_length=sequence_length(config, sizes.n_steps),
+        market.regimes.n_actions,
         critic_epochs=config.critic_epochs,
         budget=budgets[process.collective.rank],
         share=budgets[process.collective.rank] / sum(budgets),
@@ -215,9 +227,7 @@ def prepare_run(
         environment=environment,
         normaliser=(mean, std),
         splits=splits,
-        hyper=Hyperparameters(
-            **{f.name: getattr(config, f.name) for f in fields(Hyperparameters)} | {"batch_size": sizes.batch_size}
-        ),
+        hyper=hyper,
         sizes=sizes,
         memory=memory,
         total_timesteps=total,
@@ -227,7 +237,7 @@ def prepare_run(
         autocast_dtype=dtype,
         native_recurrence=wrong_kernels is None,
         process=process,
-        hold=make_hold_baseline(environment, config.gamma, config.gae_lambda) if config.baseline == "hold" else None,
+        hold=hold,
         notes=tuple(
             x for x in (*notes, said, wrong_kernels, warning, note_on_learning(sizes, total, config.ppo_epochs)) if x
         ),

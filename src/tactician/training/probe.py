@@ -1,0 +1,197 @@
+"""What an iteration allocates, measured on two small ones; and what a process has really taken."""
+
+import copy
+import ctypes
+import re
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from tactician.environment import Environment, first_state
+from tactician.learning import HoldBaseline, Hyperparameters, Precision, collect_rollout, make_learner, update
+from tactician.policy import ActorCritic
+
+_SAMPLES = 6_144
+"""Samples of the larger probe; the smaller one has two thirds of them. A recurrent layer's backward pass fills a buffer of up
+to 4,096 rows, which grows no more beyond them: both probes must reach them to see what a larger minibatch adds."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What the parts of an iteration allocate: bytes = per_sample · samples + per_batch_sample · minibatch + fixed."""
+
+    per_sample: float
+    """The rollout, and the sequences with their targets that the update makes of it."""
+    per_batch_sample: float
+    """What the update of a minibatch takes at its peak, per sample of the minibatch."""
+    fixed: float
+    """Gradients, and buffers that do not grow with the minibatch. Parameters are there before."""
+
+
+def probe_iteration(
+    environment: Environment,
+    policy: ActorCritic,
+    hyper: Hyperparameters,
+    precision: Precision,
+    *,
+    n_steps: int,
+    sequence_length: int,
+    hold: HoldBaseline | None = None,
+) -> Probe:
+    """Run two small iterations on a copy of the policy and compare them.
+
+    Nothing of the run is changed: environments, policy and random numbers are untouched.
+
+    Args:
+        environment: the run's.
+        policy: the run's.
+        hyper: the run's; sets the minibatch beyond which no probe needs to go.
+        precision: what the forward passes compute in.
+        n_steps: steps of the run's rollouts; one sequence each is stored differently from several.
+        sequence_length: of the run.
+        hold: the run's baseline, if it has one.
+    """
+    steps = min(n_steps // sequence_length, 2) * sequence_length
+    few = max(min(_SAMPLES, hyper.batch_size) * 2 // 3 // steps, 1)
+    many = max(min(_SAMPLES, hyper.batch_size) // steps, few + 1)
+
+    # One portfolio a window: any number of them will do, and they take the same memory.
+    short = replace(environment, episode_length=sequence_length, portfolios_per_window=1)
+
+    def iterate(n_envs: int) -> tuple[float, float]:
+        return _iterate(short, policy, hyper, precision, hold, n_envs, steps)
+
+    if environment.market.device.type == "cuda":
+        iterate(1)  # the first call leaves behind workspaces of the libraries, which would count in one probe only
+    (held_few, peak_few), (held_many, peak_many) = iterate(few), iterate(many)
+    _give_back(environment.market.device)
+    added = steps * (many - few)
+    per_sample = (held_many - held_few) / added
+    per_batch_sample = (peak_many - peak_few) / added - per_sample
+    return Probe(per_sample, per_batch_sample, peak_few - steps * few * (per_sample + per_batch_sample))
+
+
+def _iterate(
+    environment: Environment,
+    policy: ActorCritic,
+    hyper: Hyperparameters,
+    precision: Precision,
+    hold: HoldBaseline | None,
+    n_envs: int,
+    n_steps: int,
+) -> tuple[float, float]:
+    """Bytes allocated before the one minibatch, and at its peak."""
+    hyper = replace(hyper, batch_size=n_envs * n_steps, ppo_epochs=1, critic_epochs=0, baseline="critic")
+    learner = make_learner(copy.deepcopy(policy), hyper, precision)
+    rollout, _, _ = collect_rollout(
+        environment,
+        policy,
+        first_state(environment, torch.arange(n_envs, device=environment.market.device)),
+        policy.initial_state(n_envs),
+        n_steps=n_steps,
+        seed=0,
+        iteration=0,
+        precision=precision,
+        hold=hold,
+    )
+    stored = rollout.bytes_per_sample * rollout.day.numel()
+    with peak_allocated(environment.market.device) as peak:
+        update(learner, rollout, replace(hyper, ppo_epochs=0), seed=0, iteration=0)
+        held = peak()
+        update(learner, rollout, hyper, seed=0, iteration=0)
+        return stored + held, stored + peak()
+
+
+@contextmanager
+def peak_allocated(device: torch.device) -> Iterator[Callable[[], int]]:
+    """Count the bytes of the tensors allocated inside; gives a function that reads the most there were at once.
+
+    On a GPU torch counts them itself. On a CPU the resident memory of so small an iteration says nothing, since it fits
+    into what was freed before, so the tensors are counted that each operation returns.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        yield lambda: torch.cuda.max_memory_allocated(device) - before
+    else:
+        with _Allocations() as seen:
+            yield lambda: seen.peak
+
+
+class _Allocations(TorchDispatchMode):
+    """Follows the storages of all tensors that operations return, from the first sight of each to its end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = self.peak = 0
+        self._known: dict[int, torch.UntypedStorage | weakref.ref[torch.UntypedStorage]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for storage in _storages((args, kwargs)):
+            self._known.setdefault(storage._cdata, storage)  # it was there before, and is not counted
+        result = func(*args, **(kwargs or {}))
+        for storage in _storages(result):
+            if storage._cdata not in self._known:
+                self._count(storage)
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+
+        def forget(_: Any) -> None:
+            self.held -= size
+            del self._known[key]
+
+        self._known[key] = weakref.ref(storage, forget)
+        self.held += size
+        self.peak = max(self.peak, self.held)
+
+
+def _storages(values: Any) -> list[torch.UntypedStorage]:
+    return [x.untyped_storage() for x in tree_leaves(values) if isinstance(x, Tensor)]
+
+
+class Taken:
+    """The most memory that this process has taken since this object was made, beyond what it had then."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            self._before: int | None = torch.cuda.memory_reserved(device)
+        else:
+            with suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the high-water mark so far
+            self._before = _resident("VmRSS")
+
+    def peak(self) -> int | None:
+        """Bytes: of the GPU, or of main memory. None where the system does not tell."""
+        gpu = self._device.type == "cuda"
+        most = torch.cuda.max_memory_reserved(self._device) if gpu else _resident("VmHWM")
+        return None if most is None or self._before is None else most - self._before
+
+
+def _resident(mark: str) -> int | None:
+    """Bytes of main memory of this process: VmRSS is what it has now, VmHWM the most it had; None but on Linux."""
+    try:
+        found = re.search(rf"{mark}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    return 1024 * int(found[1]) if found else None
+
+
+def _give_back(device: torch.device) -> None:
+    """Return freed memory to the system, so that what a run takes can be told from what the probe has left."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # glibc
+        libc.malloc_trim(0)
