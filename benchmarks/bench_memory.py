@@ -8,7 +8,6 @@ The plan says what an iteration adds to what the process held before it; the ker
 import argparse
 import json
 import multiprocessing
-import re
 import tempfile
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from tactician.config import load_config
 from tactician.training.checkpoint import save_checkpoint
 from tactician.training.loop import iterate
+from tactician.training.probe import Taken
 from tactician.training.progress import Reporter
 from tactician.training.setup import load_cached_market, prepare_run
 from tactician.training.state import first_train_state
@@ -26,25 +26,21 @@ CONFIG = Path("configs/embedded_sp500.yaml")
 SIZES = [(64, 1, 256, 2048), (64, 1, 1024, 8192), (256, 2, 128, 8192), (256, 2, 512, 8192), (256, 2, 512, 32768)]
 
 
-def resident(mark: str) -> int:
-    """Bytes: VmRSS is what is held now, VmHWM the most there was."""
-    found = re.search(rf"{mark}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return 1024 * int(found[1]) if found else 0
-
-
 def measure(size: tuple[int, int, int, int]) -> dict:
     hidden, layers, n_envs, batch = size
     changes = {"hidden_dim": hidden, "n_gru_layers": layers, "n_envs": n_envs, "batch_size": batch, "timesteps": 10**9}
     config = load_config(CONFIG, {**changes, "ppo_epochs": 1, "critic_epochs": 1, "device": "cpu"})
-    setup = prepare_run(config, load_cached_market(config, "python src/apps/build_cache.py --config " + str(CONFIG)))
+    market = load_cached_market(config, "python src/apps/build_cache.py --config " + str(CONFIG))
+    begun = time.perf_counter()
+    setup = prepare_run(config, market)
+    planning = time.perf_counter() - begun
     state = first_train_state(setup)
-    before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # forget the high-water mark so far
+    taken = Taken(setup.device)
     begun = time.perf_counter()
     for _ in range(2):
         state = iterate(setup, state, Reporter("quiet"))
     seconds = (time.perf_counter() - begun) / 2
-    added = resident("VmHWM") - before
+    added = taken.peak()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.pt")
         begun = time.perf_counter()
@@ -61,6 +57,8 @@ def measure(size: tuple[int, int, int, int]) -> dict:
         "plan_error": round(planned / added - 1, 3),
         "formula_mb": round(setup.memory.formula_bytes_per_sample * 1.5 * setup.sizes.samples / 1e6),
         "held_bytes_per_sample": round(setup.memory.held_bytes_per_sample, 1),
+        "batch_bytes_per_sample": round(setup.memory.batch_bytes_per_sample),
+        "seconds_planning": round(planning, 2),
         "seconds_iteration": round(seconds, 2),
         "seconds_saving": round(saving, 4),
         "checkpoint_mb": round(file_size / 1e6, 2),
