@@ -14,12 +14,13 @@ import torch
 
 from tactician.cli import main
 from tactician.training.checkpoint import newest_checkpoint, read_checkpoint
+from tactician.training.processes import FRESH_STORE
 
 LONG = ("--iterations", "100000", "--save-every", "1", "--validate-every", "1000")
 
 
 def start(words: list[str], log: Path) -> subprocess.Popen:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", FRESH_STORE: "1"}
     return subprocess.Popen(
         [sys.executable, "-m", *words], stdout=log.open("w"), stderr=subprocess.STDOUT, env=environment
     )
@@ -110,9 +111,13 @@ def test_a_process_that_is_lost_is_started_again_and_the_run_resumes_and_ends(ti
     rendezvous = f"--nnodes=2 --nproc-per-node=1 --max-restarts=3 --rdzv-backend=c10d --rdzv-endpoint=localhost:{port}"
     words = training(tiny, folder, "--iterations", "40", "--save-every", "1", "--validate-every", "1000")
     launchers = [torchrun(*rendezvous.split(), f"--rdzv-id={port}", words=words, log=log) for log in logs]
-    wait_until(lambda: iteration_of(folder) >= 3, launchers[0], logs[0])
-    workers(launchers[1])[0].kill()
-    said = [log.read_text() for log, p in zip(logs, launchers, strict=True) if p.wait(150) or True]
+    try:
+        wait_until(lambda: iteration_of(folder) >= 3, launchers[0], logs[0])
+        workers(launchers[1])[0].kill()
+        said = [log.read_text() for log, p in zip(logs, launchers, strict=True) if p.wait(150) or True]
+    finally:
+        for launcher in launchers:  # they would go on after a failed test
+            launcher.terminate()
     assert [p.returncode for p in launchers] == [0, 0], "\n".join(said)
     assert any("Resumed from" in text for text in said)
     assert read_checkpoint(folder / "model_final.pt")["progress"]["iteration"] == 40

@@ -16,6 +16,10 @@ from tactician.learning import ALONE, Collective
 
 T = TypeVar("T")
 
+FRESH_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+"""Set to 1 for the launcher, every restart meets in a store of its own. By default torch's launcher keeps one for all of them,
+without a prefix, and a process that is faster than the first one finds that one's address of before the restart there."""
+
 _RESTARTS = 3
 _PATIENCE = 24 * 3600  # seconds that the launcher waits for an iteration to finish and be saved
 
@@ -98,7 +102,9 @@ def join(device_name: str) -> Iterator[Process]:
     try:
         torch.distributed.init_process_group("nccl" if gpu else "gloo")
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"The processes cannot find one another ({error}); check torchrun's endpoint.") from error
+        raise UserError(
+            f"The processes cannot find one another ({error}); check torchrun's endpoint, and set {FRESH_STORE}=1 for it."
+        ) from error
     try:
         collective = Collective(torch.distributed.get_rank(), torch.distributed.get_world_size())
         process = Process(collective, local_rank, int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)))
@@ -121,6 +127,7 @@ def launch(words: Sequence[str], n_processes: int) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    os.environ.setdefault(FRESH_STORE, "1")
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
