@@ -118,8 +118,7 @@ def test_the_closed_form_is_nearly_the_optimum_of_the_grid():
     problem, law = made("predictable"), PREDICTABLE
     signal = problem.market.features[:, 0].double()
     steps = len(markets.EXPOSURES) - 1
-    rate = markets.trading_rate(1.0, 0.0, law.cost) / law.cost
-    aim = 0.5 + signal * markets.aim_coefficient(1.0, 0.0, law.cost, law.reversion, law.std**2)
+    rate, aim = law.closed_form(signal)
 
     def closed_form(state):
         """Part of the way from where the portfolio drifted to the aim, to the nearest exposure that can be had."""
@@ -135,9 +134,7 @@ def test_the_closed_form_is_nearly_the_optimum_of_the_grid():
         return (play(problem, choose).growth - naive.growth) / (best.growth - naive.growth)
 
     assert 0.96 < share(closed_form) < 1.0
-    # Exposures that do not know of the drift, and Markowitz's portfolio, which does not mind the costs, do worse.
-    path = (law.closed_form_exposure(signal) * steps).round().long() + 1
-    assert 0.92 < share(lambda state: path[state.day]) < share(closed_form)
+    # Markowitz's portfolio, which does not mind the costs, is far from it.
     greedy = (((law.mean + signal) / law.std**2).clamp(0, 1) * steps).round().long() + 1
     assert share(lambda state: greedy[state.day]) < 0.85
 
@@ -148,8 +145,7 @@ def test_value_iteration_trades_at_the_closed_forms_rate():
     grid, _ = law.signal_chain(41)
     _, worth = law.solve(fine, torch.arange(fine + 1), points=41)
     chosen = worth[:, fine // 2, 1:].argmax(-1) / fine
-    rate = markets.trading_rate(1.0, 0.0, law.cost) / law.cost
-    aim = 0.5 + grid * markets.aim_coefficient(1.0, 0.0, law.cost, law.reversion, law.std**2)
+    rate, aim = law.closed_form(grid)
     expected = 0.5 + rate * (aim - 0.5)
     inner = grid.abs() < 2 * law.signal_std
     assert torch.allclose(chosen[inner].double(), expected[inner], atol=0.008)

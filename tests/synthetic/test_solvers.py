@@ -95,7 +95,7 @@ def test_without_drift_the_drifting_solver_finds_what_the_other_finds():
 
 def test_the_drifting_solver_earns_what_it_says_along_a_long_path():
     """Two targets, exposures that drift half a step or not at all: its policy, lived through 200,000 sessions."""
-    growth = torch.tensor([[0.0, 0.1, 0.4, 0.3, 0.2], [0.3, 0.2, 0.1, 0.0, -0.1]], dtype=F64)
+    growth = torch.tensor([[0.0, 0.1, 0.3, 0.5, 0.2], [0.3, 0.2, 0.1, 0.0, -0.1]], dtype=F64)
     x = torch.arange(5, dtype=F64) / 4
     after = torch.stack([x.expand(2, 5), (x + 0.25).clamp(max=1).expand(2, 5)])
     targets = torch.tensor([0, 2])

@@ -145,7 +145,7 @@ def predictable_returns(seed: int = 0) -> Problem:
 
     Log growth is their objective with risk aversion 1 up to third moments: x·f − ½x²σ². Two things are not in their
     model: targets are few, and what is held drifts with its return, for free. The optimum is found by value iteration
-    over signal and exposure and knows both; their closed form is `PredictableLaw.closed_form_exposure`.
+    over signal and exposure and knows both; their closed form is `PredictableLaw.closed_form`.
     """
     law = PREDICTABLE
     generator = torch.Generator().manual_seed(seed)
@@ -229,15 +229,10 @@ class PredictableLaw:
             best.append(between.argmax(-1).to(torch.int8))
         return growth, torch.cat(best)
 
-    def closed_form_exposure(self, signal: Float[Tensor, " day"], discount: float = 0.0) -> Float[Tensor, " day"]:
-        """Exposures of the closed form along a path, from 0, cut to [0, 1]: (a/λ) of the way to the aim every day."""
-        rate = trading_rate(1.0, discount, self.cost) / self.cost
-        aim = self.mean / self.std**2 + signal * aim_coefficient(1.0, discount, self.cost, self.reversion, self.std**2)
-        out, x = [], 0.0
-        for target in aim.tolist():
-            x = min(max((1 - rate) * x + rate * target, 0.0), 1.0)
-            out.append(x)
-        return torch.tensor(out, dtype=torch.float64)
+    def closed_form(self, signal: Float[Tensor, " day"]) -> tuple[float, Float[Tensor, " day"]]:
+        """Gârleanu and Pedersen's policy, undiscounted: the share a/λ of the way to trade, and the exposures to aim at."""
+        aim = self.mean / self.std**2 + signal * aim_coefficient(1.0, 0.0, self.cost, self.reversion, self.std**2)
+        return trading_rate(1.0, 0.0, self.cost) / self.cost, aim
 
 
 PREDICTABLE = PredictableLaw()

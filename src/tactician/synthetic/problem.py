@@ -53,7 +53,8 @@ class Problem:
     def optimum(self, state: EnvState) -> Int64[Tensor, " env"]:
         """The optimum's action in each environment of a state."""
         day = state.day.repeat_interleave(len(state.regime) // len(state.day))
-        return self.best_actions.to(day.device)[day, self.position(state)].long()
+        # The table stays where it is: what is looked up is small, and it is not.
+        return self.best_actions[day.cpu(), self.position(state).cpu()].long().to(day.device)
 
     def environment(self, rows: range, episode_length: int = 256) -> Environment:
         """The market as the environment that training uses, with its features as they are."""

@@ -5,6 +5,7 @@ splits into what a regime earns in a situation, and what it costs to get there f
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,14 +40,10 @@ def solve(
         costs: log cost of each switch.
         transition: probability of each next situation; rows sum to 1.
     """
-    value = torch.zeros_like(growth)
-    while True:
-        worth = growth + transition @ value
-        new = (worth[:, None, :] - costs[None]).amax(-1)
-        change = new - value
-        if float(change.amax() - change.amin()) < _TOLERANCE:
-            return Solution(float(change.mean()), worth)
-        value = new - new[0, 0]
+    growth_rate, worth = _iterate_values(
+        lambda value: growth + transition @ value, lambda worth: (worth[:, None, :] - costs[None]).amax(-1), growth
+    )
+    return Solution(growth_rate, worth)
 
 
 def solve_drifting(
@@ -73,11 +70,24 @@ def solve_drifting(
     place = after * (growth.shape[1] - 1)
     low = place.long().clamp(max=growth.shape[1] - 2)
     share = place - low
-    value = torch.zeros_like(growth)
-    while True:
+
+    def worth_of(value: Tensor) -> Tensor:
         ahead = (transition @ value).expand_as(after)
-        worth = growth + ((1 - share) * ahead.gather(-1, low) + share * ahead.gather(-1, low + 1)).mean(0)
-        new = torch.maximum(worth, (worth[:, None, targets] - costs).amax(-1))
+        return growth + ((1 - share) * ahead.gather(-1, low) + share * ahead.gather(-1, low + 1)).mean(0)
+
+    return _iterate_values(
+        worth_of, lambda worth: torch.maximum(worth, (worth[:, None, targets] - costs).amax(-1)), growth
+    )
+
+
+def _iterate_values(
+    worth_of: Callable[[Tensor], Tensor], best_of: Callable[[Tensor], Tensor], like: Tensor
+) -> tuple[float, Tensor]:
+    """Worth after a trade from the value before it, and back, until all values rise alike: growth per session and worth."""
+    value = torch.zeros_like(like)
+    while True:
+        worth = worth_of(value)
+        new = best_of(worth)
         change = new - value
         if float(change.amax() - change.amin()) < _TOLERANCE:
             return float(change.mean()), worth
