@@ -56,6 +56,12 @@ def test_every_variant_of_every_markets_settings_is_a_configuration_that_can_be(
             problem_setup(problem, Job(market, variant, 3, ()).config)
 
 
+def test_a_variant_is_left_out_where_it_changes_nothing():
+    jobs = plan_study(list(MARKETS), list(VARIANTS), 1, False, {})
+    assert [job.market for job in jobs if job.variant == "no cost warm-up"] == ["regimes"]
+    assert len(jobs) == len(MARKETS) * (len(VARIANTS) - 1) + 1
+
+
 def test_a_training_is_the_same_twice():
     job = Job("observable", "window", 1, (("timesteps", 16_384),))
     first, second = run_job(job), run_job(job)

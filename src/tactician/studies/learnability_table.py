@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from tactician.config import Config
 from tactician.errors import UserError
 from tactician.storage import save_text
 from tactician.studies.learnability import measure, problem_setup, train_on
@@ -113,10 +114,18 @@ def plan_study(
             if name not in known:
                 raise UserError(f"There is no {kind} '{name}'; choose among: {', '.join(known)}.")
     changed = tuple(sorted(settings.items()))
-    jobs = [Job(m, v, seed, changed) for v in variants for seed in range(seeds) for m in markets]
+    jobs = [
+        Job(m, v, seed, changed) for v in variants for seed in range(seeds) for m in markets if _changes_something(m, v)
+    ]
     if sweep:
         jobs += [Job(f"{_SWEPT}{share}", "window", seed, changed) for share in COST_SHARES for seed in range(seeds)]
     return jobs
+
+
+def _changes_something(market: str, variant: str) -> bool:
+    """Whether a variant differs from the first on a market: most markets have no cost warm-up to leave out."""
+    own = {**{name: field.default for name, field in Config.model_fields.items()}, **SMALL, **MARKETS[market]}
+    return variant == next(iter(VARIANTS)) or any(own[key] != value for key, value in VARIANTS[variant].items())
 
 
 def make_problem(market: str, seed: int) -> Problem:
