@@ -1,8 +1,9 @@
-"""The memory plan beside reality, and what saving costs: one process per size, peak resident memory of two iterations.
+"""The memory plan beside reality, and what saving costs: one process per size, peak memory of two iterations.
 
-The plan says what an iteration adds to what the process held before it; the kernel's high-water mark says what it added.
+The plan says what an iteration adds to what the process held before it. On a CPU the kernel's high-water mark says what it
+added, on a GPU what torch reserved.
 
-    python benchmarks/bench_memory.py [--json FILE]
+    python benchmarks/bench_memory.py [--device cuda] [--json FILE]
 """
 
 import argparse
@@ -23,13 +24,21 @@ from tactician.training.setup import load_cached_market, prepare_run
 from tactician.training.state import first_train_state
 
 CONFIG = Path("configs/embedded_sp500.yaml")
-SIZES = [(64, 1, 256, 2048), (64, 1, 1024, 8192), (256, 2, 128, 8192), (256, 2, 512, 8192), (256, 2, 512, 32768)]
+CPU = [(64, 1, 256, 2048), (64, 1, 1024, 8192), (256, 2, 128, 8192), (256, 2, 512, 8192), (256, 2, 512, 32768)]
+GPU = [
+    (64, 1, 16384, 8192),
+    (256, 2, 2048, 8192),
+    (256, 2, 16384, 8192),
+    (256, 2, 16384, 65536),
+    (256, 2, 32768, 65536),
+]
 
 
-def measure(size: tuple[int, int, int, int]) -> dict:
+def measure(device: str, amp: bool, size: tuple[int, int, int, int]) -> dict:
     hidden, layers, n_envs, batch = size
     changes = {"hidden_dim": hidden, "n_gru_layers": layers, "n_envs": n_envs, "batch_size": batch, "timesteps": 10**9}
-    config = load_config(CONFIG, {**changes, "ppo_epochs": 1, "critic_epochs": 1, "device": "cpu"})
+    changes |= {"ppo_epochs": 1, "critic_epochs": 1, "device": device, "amp": amp, "max_vram_gpu0": 1000}
+    config = load_config(CONFIG, changes)
     market = load_cached_market(config, "python src/apps/build_cache.py --config " + str(CONFIG))
     begun = time.perf_counter()
     setup = prepare_run(config, market)
@@ -48,6 +57,7 @@ def measure(size: tuple[int, int, int, int]) -> dict:
         saving, file_size = time.perf_counter() - begun, path.stat().st_size
     planned = setup.memory.predicted(setup.sizes)
     return {
+        "amp": amp,
         "hidden_dim": hidden,
         "n_gru_layers": layers,
         "n_envs": n_envs,
@@ -67,12 +77,15 @@ def measure(size: tuple[int, int, int, int]) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    report = {"torch": torch.__version__, "threads": torch.get_num_threads(), "sizes": []}
-    for size in SIZES:
+    report = {"device": args.device, "torch": torch.__version__, "threads": torch.get_num_threads(), "sizes": []}
+    gpu = args.device != "cpu"
+    jobs = [(args.device, amp, size) for amp in ((False, True) if gpu else (False,)) for size in (GPU if gpu else CPU)]
+    for job in jobs:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            report["sizes"].append(pool.apply(measure, (size,)))
+            report["sizes"].append(pool.apply(measure, job))
         print(report["sizes"][-1], flush=True)
     if args.json:
         args.json.write_text(json.dumps(report, indent=2) + "\n")

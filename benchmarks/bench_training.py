@@ -5,7 +5,7 @@ and joint epochs, in turns. sb3-contrib has no critic epochs and an LSTM instead
 its options allow (encoder 64→H→H, n LSTM layers of H, heads of 128). The first iteration of each is dropped; the median of
 the others counts.
 
-    python benchmarks/bench_training.py [--n-envs 512] [--hidden-dim 256] [--iterations 3] [--no-peer] [--json FILE]
+    python benchmarks/bench_training.py [--n-envs 512] [--hidden-dim 256] [--iterations 3] [--amp] [--no-peer] [--json FILE]
 
 On a machine that others use too, `OMP_NUM_THREADS=1` and `--cpu-time` count the processor's seconds instead of the clock's.
 """
@@ -36,6 +36,7 @@ def make_setup(args: argparse.Namespace):
             "n_envs": args.n_envs,
             "batch_size": args.batch_size,
             "device": args.device,
+            "amp": args.amp,
             "timesteps": 10**9,
         },
     )
@@ -83,24 +84,24 @@ def peer_environment(setup):
         def __init__(self):
             box = gym.spaces.Box(-np.inf, np.inf, (OBS_DIM,), np.float32)
             super().__init__(n, box, gym.spaces.Discrete(env.market.regimes.n_actions))
-            self.state = first_state(env, torch.arange(len(setup.windows)))
+            self.state = first_state(env, torch.arange(len(setup.windows), device=setup.device))
 
         def reset(self):
-            return observe(env, self.state).numpy()
+            return observe(env, self.state).cpu().numpy()
 
         def step_async(self, actions):
-            self.actions = torch.from_numpy(np.asarray(actions)).long()
+            self.actions = torch.from_numpy(np.asarray(actions)).long().to(setup.device)
 
         def step_wait(self):
             self.state, outcome = step(env, self.state, self.actions)
             done = self.state.age >= length
             infos = [{} for _ in range(n)]
             if bool(done.any()):
-                terminal = observe(env, self.state).numpy()
+                terminal = observe(env, self.state).cpu().numpy()
                 infos = [{"terminal_observation": terminal[k], "TimeLimit.truncated": True} for k in range(n)]
                 self.state, _ = restart_finished(env, self.state)
-            dones = done.repeat_interleave(env.portfolios_per_window).numpy()
-            return observe(env, self.state).numpy(), outcome.reward.numpy(), dones, infos
+            dones = done.repeat_interleave(env.portfolios_per_window).cpu().numpy()
+            return observe(env, self.state).cpu().numpy(), outcome.reward.cpu().numpy(), dones, infos
 
         def close(self): ...
         def get_attr(self, name, indices=None):
@@ -153,6 +154,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8192)
     parser.add_argument("--iterations", type=int, default=3)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--amp", action="store_true", help="ours in 16 bits; the peer stays in float32")
     parser.add_argument("--no-peer", action="store_true")
     parser.add_argument("--cpu-time", action="store_true", help="seconds of this process on the CPU, not of the clock")
     parser.add_argument("--json", type=Path)
@@ -160,7 +162,8 @@ def main() -> None:
     clock = time.process_time if args.cpu_time else time.perf_counter
     setup = make_setup(args)
     report = {
-        "device": str(setup.device),
+        "device": torch.cuda.get_device_name() if setup.device.type == "cuda" else "cpu",
+        "precision": str(setup.autocast_dtype or torch.float32),
         "clock": "cpu" if args.cpu_time else "wall",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

@@ -95,11 +95,11 @@ def test_the_plan_counts_what_comes_after_the_probes_peak():
     policy = ActorCritic(64, 12, hidden_dim=32, n_gru_layers=1)
     moments = 2 * 4 * sum(p.numel() for p in policy.parameters())
     with_features, without = (
-        make_plan(Probe(200.0, 5000.0, 1e6), policy, 12, critic_epochs=epochs, budget=GB) for epochs in (1, 0)
+        make_plan(Probe(200.0, 5000.0, 128.0, 1e6), policy, 12, critic_epochs=epochs, budget=GB) for epochs in (1, 0)
     )
     assert (with_features.held_bytes_per_sample, without.held_bytes_per_sample) == (200 + 4 * 32, 200)
     allocated = 100 * 328 + 10 * 5000 + 1e6 + moments
-    assert with_features.predicted(Sizes(10, 10, 10)) == pytest.approx(plan.HEAP * allocated)
+    assert with_features.predicted(Sizes(10, 10, 10)) == pytest.approx(plan.HEAP["cpu"] * allocated)
 
 
 def test_the_plans_error_is_told(tiny, tmp_path, capsys):

@@ -137,12 +137,9 @@ class Dealer:
         n_sequences = self.n_chunks * self.all_envs
         order = permutation(n_sequences, self.seed, Stream.MINIBATCH, self.iteration, epoch, device=data.day.device)
         parts = [self._own(part) for part in minibatches(n_sequences, self.length, self.batch_size, order)]
-        if data.weight is None:
-            sizes = [float(len(part) * self.length) for part in parts]
-            counts = torch.tensor(sizes, device=data.day.device)
-        else:
-            per_sequence = data.weight.sum(0)
-            counts = torch.stack([per_sequence[part].sum() for part in parts])
+        # Sums of a tensor that is on the device already: numbers from the host would have to be waited for.
+        per_sequence = data.day.new_full((len(data),), self.length) if data.weight is None else data.weight.sum(0)
+        counts = torch.stack([per_sequence[part].sum() for part in parts]).float()
         counts = self.collective.add_up(counts).clamp(min=1)
         return (Batch(part, count) for part, count in zip(parts, counts, strict=True))
 

@@ -69,13 +69,13 @@ def build_market(
     sessions, days_to_next = exchange_sessions(bars, calendar)
     findings = validate(bars, sessions)
     adjusted = _grid(bars, "adj_close", sessions)
-    closes = torch.from_numpy(_grid(bars, "close", sessions).ffill().to_numpy())
-    priced = torch.from_numpy(adjusted.notna().to_numpy())
+    closes = _tensor(_grid(bars, "close", sessions).ffill())
+    priced = _tensor(adjusted.notna())
     marked = adjusted.ffill()
-    returns = torch.from_numpy((marked / marked.shift(1) - 1).fillna(0.0).to_numpy())
+    returns = _tensor((marked / marked.shift(1) - 1).fillna(0.0))
     cash = torch.from_numpy(cash_returns(cash_rate, sessions))
     if "volume" in bars.frame:
-        traded = torch.from_numpy(_grid(bars, "volume", sessions).to_numpy()) * closes
+        traded = _tensor(_grid(bars, "volume", sessions)) * closes
         dollar_volume = rolling_dollar_volume(torch.nan_to_num(traded))
     else:
         dollar_volume = torch.full_like(returns, torch.nan)
@@ -118,7 +118,7 @@ def exchange_sessions(bars: Bars, calendar: str) -> tuple[pd.DatetimeIndex, np.n
     following = every[every.searchsorted(inside, side="right")]
     if len(inside) == 0:
         raise UserError(f"{bars.source} has no bar on a session of {calendar}; check dates and calendar.")
-    return inside, (following - inside).days.to_numpy(dtype=np.int64)
+    return inside, (following - inside).days.to_numpy(dtype=np.int64, copy=True)
 
 
 def cash_returns(rate: float | Path, sessions: pd.DatetimeIndex) -> np.ndarray:
@@ -154,10 +154,15 @@ def cash_returns(rate: float | Path, sessions: pd.DatetimeIndex) -> np.ndarray:
         raise UserError(
             f"cash_rate: {rate} has no rate for {missing:%Y-%m-%d} or the {MAX_RATE_AGE} days before; extend it."
         )
-    return aligned.to_numpy()
+    return aligned.to_numpy(copy=True)
 
 
 def _grid(bars: Bars, column: str, sessions: pd.DatetimeIndex) -> pd.DataFrame:
     """One column as a session × symbol table, in the universe's order."""
     table = bars.frame.pivot(index="date", columns="symbol", values=column)
     return table.reindex(index=sessions, columns=list(bars.symbols))
+
+
+def _tensor(table: pd.DataFrame) -> Tensor:
+    # A copy, because from pandas 3 on the array inside a table cannot be written to, of which torch warns.
+    return torch.from_numpy(table.to_numpy(copy=True))

@@ -12,12 +12,17 @@ intermediate and adds every step's weight gradient on its own. Here the derivati
 over time keeps only what is truly sequential, and everything else is one large matrix product over many steps.
 """
 
+import warnings
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+# Weights in 16 bits, and those of a copied layer, do not lie side by side; cuDNN then copies them together at each call, which
+# costs microseconds and is nothing that a user could mend.
+warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk of memory")
 
 # Rows (steps × environments) whose gate gradients are held before they are turned into weight gradients: long enough
 # for a matrix product at full rate, short enough for the 4·H columns to stay in a laptop's last-level cache.

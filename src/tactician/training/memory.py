@@ -16,8 +16,8 @@ from tactician.training.probe import Probe
 OVERHEAD = 1.5
 """The specification's factor between the formula and what a run takes."""
 
-HEAP = 1.2
-"""Memory taken over memory allocated: allocators keep holes. Fitted to benchmarks/bench_memory.py (Linux, glibc)."""
+HEAP = {"cpu": 1.2, "cuda": 1.05}
+"""Memory taken over memory allocated: allocators keep holes. Fitted to benchmarks/bench_memory.py (glibc; torch on an H200)."""
 
 GB = 1e9
 
@@ -62,6 +62,8 @@ class MemoryPlan:
     """Measured: what does not depend on sizes, such as gradients, and both moments of Adam."""
     share: float = 1.0
     """Share of the run's environments that this process holds."""
+    heap: float = HEAP["cpu"]
+    """Memory taken over memory allocated."""
 
     def predicted(self, sizes: Sizes) -> float:
         """Bytes that this process takes at the peak of an iteration.
@@ -70,7 +72,7 @@ class MemoryPlan:
         """
         samples = self.share * sizes.samples
         batch = min(self.share * sizes.batch_size, samples) * self.batch_bytes_per_sample
-        return HEAP * (samples * self.held_bytes_per_sample + batch + self.fixed_bytes)
+        return self.heap * (samples * self.held_bytes_per_sample + batch + self.fixed_bytes)
 
     def compare(self, sizes: Sizes, taken: float) -> str:
         """The plan beside what an iteration has taken, in words."""
@@ -80,7 +82,7 @@ class MemoryPlan:
     def most_samples(self, batch_size: int) -> int:
         """Samples per iteration of all processes that fit, by the formula and by the measurement."""
         by_formula = self.budget / (self.formula_bytes_per_sample * OVERHEAD)
-        left = self.budget / HEAP - self.fixed_bytes - self.share * batch_size * self.batch_bytes_per_sample
+        left = self.budget / self.heap - self.fixed_bytes - self.share * batch_size * self.batch_bytes_per_sample
         return max(int(min(by_formula, left / self.held_bytes_per_sample) / self.share), 0)
 
     def as_dict(self, sizes: Sizes) -> dict[str, Any]:
@@ -145,10 +147,11 @@ def make_plan(
     return MemoryPlan(
         budget=budget,
         formula_bytes_per_sample=bytes_per_sample(policy.obs_dim, n_actions),
-        held_bytes_per_sample=probe.per_sample + (4 * policy.hidden_dim if critic_epochs else 0),
+        held_bytes_per_sample=probe.per_sample + (probe.features_per_sample if critic_epochs else 0),
         batch_bytes_per_sample=probe.per_batch_sample,
         fixed_bytes=probe.fixed + 2 * sum(p.numel() * p.element_size() for p in policy.parameters()),
         share=share,
+        heap=HEAP[next(policy.parameters()).device.type],
     )
 
 

@@ -27,12 +27,18 @@ to 4,096 rows, which grows no more beyond them: both probes must reach them to s
 
 @dataclass(frozen=True)
 class Probe:
-    """What the parts of an iteration allocate: bytes = per_sample · samples + per_batch_sample · minibatch + fixed."""
+    """What the parts of an iteration allocate.
+
+    bytes = (per_sample + features_per_sample) · samples + per_batch_sample · minibatch + fixed, without critic epochs
+    without the features.
+    """
 
     per_sample: float
     """The rollout, and the sequences with their targets that the update makes of it."""
     per_batch_sample: float
     """What the update of a minibatch takes at its peak, per sample of the minibatch."""
+    features_per_sample: float
+    """The critic epochs' features; half as much in 16 bits."""
     fixed: float
     """Gradients, and buffers that do not grow with the minibatch. Parameters are there before."""
 
@@ -77,7 +83,20 @@ def probe_iteration(
     added = steps * (many - few)
     per_sample = (held_many - held_few) / added
     per_batch_sample = (peak_many - peak_few) / added - per_sample
-    return Probe(per_sample, per_batch_sample, peak_few - steps * few * (per_sample + per_batch_sample))
+    return Probe(
+        per_sample=per_sample,
+        per_batch_sample=per_batch_sample,
+        features_per_sample=_feature_bytes(policy, precision),
+        fixed=peak_few - steps * few * (per_sample + per_batch_sample),
+    )
+
+
+@torch.no_grad()
+def _feature_bytes(policy: ActorCritic, precision: Precision) -> int:
+    hidden = policy.initial_state(1)
+    with precision.autocast():
+        features, _ = policy.trunk(hidden.new_zeros(1, 1, policy.obs_dim), hidden)
+    return features.nbytes
 
 
 def _iterate(

@@ -1,0 +1,215 @@
+"""On a GPU: the same market, the same noise, the same learning, and nothing asked of the device inside an iteration."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tactician.cli import main
+from tactician.config import load_config
+from tactician.environment import Environment, Stream, first_state, observe, step, uniform
+from tactician.learning import collect_rollout, make_learner, make_precision, update
+from tactician.policy import ActorCritic, settle_recurrence, use_native
+from tactician.portfolio.frictions import Frictions
+from tactician.training.checkpoint import Keeper, read_checkpoint
+from tactician.training.loop import _iterate_within_memory, iterate
+from tactician.training.probe import Taken
+from tactician.training.progress import Reporter
+from tactician.training.setup import load_cached_market, prepare_run
+from tactician.training.state import first_train_state
+from tests.learning.test_ratio_is_one import HYPER
+from tests.markets import random_market
+from tests.training.test_resume_is_bit_exact import differences, state
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+QUIET = Reporter("quiet", silent=True)
+
+
+def make_env(device: str, **changes) -> Environment:
+    market = random_market().to(torch.device(device))
+    return Environment(market, Frictions.specification(), rows=range(1, market.n_days), episode_length=32, **changes)
+
+
+def make_policy(device: str, dropout: float = 0.0) -> ActorCritic:
+    generator = torch.Generator().manual_seed(0)
+    policy = ActorCritic(64, 12, hidden_dim=64, n_gru_layers=2, dropout=dropout, generator=generator)
+    with torch.no_grad():  # a policy with opinions: a near-uniform one would hide errors
+        for parameter in policy.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return policy.to(device)
+
+
+def rollout_on(device: str, dropout: float = 0.0, n_windows: int = 16, precision=None, native: bool = True):
+    env, policy = make_env(device), make_policy(device, dropout)
+    use_native(policy, native)
+    precision = precision or make_precision(None, device)
+    begin = first_state(env, torch.arange(n_windows, device=device))
+    rollout, _, _ = collect_rollout(
+        env, policy, begin, policy.initial_state(n_windows), n_steps=32, seed=0, iteration=0, precision=precision
+    )
+    return env, policy, rollout
+
+
+@contextmanager
+def no_synchronisation() -> Iterator[None]:
+    """Any wait of the host for the device is an error."""
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_noise_is_the_same_to_the_last_bit():
+    index = torch.arange(10_000)
+    assert torch.equal(uniform(3, Stream.ACTION, 5, index), uniform(3, Stream.ACTION, 5, index.cuda()).cpu())
+
+
+def test_the_environment_goes_the_same_way():
+    envs = [make_env(device, portfolios_per_window=4) for device in ("cpu", "cuda")]
+    states = [first_state(env, torch.arange(8, device=env.market.device)) for env in envs]
+    for t in range(32):
+        seen = [observe(env, s) for env, s in zip(envs, states, strict=True)]
+        torch.testing.assert_close(seen[1].cpu(), seen[0], atol=1e-4, rtol=1e-4)
+        action = (12 * uniform(0, Stream.ACTION, t, torch.arange(32))).long()
+        moved = [step(env, s, action.to(env.market.device)) for env, s in zip(envs, states, strict=True)]
+        states = [s for s, _ in moved]
+        torch.testing.assert_close(moved[1][1].reward.cpu(), moved[0][1].reward, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(states[1].holdings.cpu(), states[0].holdings, atol=1e-5, rtol=1e-5)
+
+
+def test_an_update_moves_the_policy_as_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # its 10 bits would hide errors
+    moved = []
+    for device in ("cpu", "cuda"):
+        _, policy, rollout = rollout_on("cpu")  # one rollout for both, since a rounding can change an action
+        policy = policy.to(device)
+        there = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in vars(rollout).items()}
+        rollout = replace(rollout, **{**there, "market": rollout.market.to(torch.device(device))})
+        metrics = update(make_learner(policy, HYPER), rollout, HYPER, seed=0, iteration=0)
+        moved.append((policy.cpu().state_dict(), {k: float(v) for k, v in metrics.items()}))
+    (one, told), (other, told_too) = moved
+    assert told == pytest.approx(told_too, rel=1e-2, abs=1e-4)
+    first = make_policy("cpu").state_dict()
+    for name in one:
+        # Adam's first steps have the size of the learning rate whatever the gradient's: tiny gradients are noise.
+        assert (one[name] - other[name]).norm() <= 0.1 * (one[name] - first[name]).norm() + 1e-6, name
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("native", [True, False])
+def test_the_update_sees_the_policy_that_acted(dtype, native):
+    precision = make_precision(dtype, "cuda")
+    _, policy, rollout = rollout_on("cuda", dropout=0.1, n_windows=64, precision=precision, native=native)
+    hyper = replace(HYPER, batch_size=10_000, ppo_epochs=1, critic_epochs=0)
+    metrics = update(make_learner(policy, hyper, precision), rollout, hyper, seed=0, iteration=0)
+    # KL is about half the mean squared error of the log-probabilities: at the format's precision, and no more.
+    assert float(metrics["kl"]) < {None: 1e-6, torch.bfloat16: 1e-3, torch.float16: 1e-5}[dtype]
+    assert float(metrics["clip_fraction"]) < (1e-9 if dtype is None else 1e-3)
+    # float16's scaler begins too high on purpose, and finds its scale by dropping updates.
+    assert float(metrics["dropped_updates"]) == 0 or dtype is torch.float16
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_a_rollout_never_waits_for_the_device(dropout):
+    rollout_on("cuda", dropout)  # libraries load
+    env, policy = make_env("cuda"), make_policy("cuda", dropout)
+    begin, hidden = first_state(env, torch.arange(16, device="cuda")), policy.initial_state(16)
+    with no_synchronisation():
+        collect_rollout(env, policy, begin, hidden, n_steps=64, sequence_length=16, seed=0, iteration=0)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize("masked", [False, True])
+def test_an_update_never_waits_for_the_device(dtype, masked):
+    precision = make_precision(dtype, "cuda")
+    _, policy, rollout = rollout_on("cuda", precision=precision)
+    learner = make_learner(policy, HYPER, precision)
+    valid = torch.ones(32, 16, dtype=torch.bool, device="cuda") if masked else None
+    update(learner, rollout, HYPER, seed=0, iteration=0, valid=valid)
+    with no_synchronisation():
+        update(learner, rollout, HYPER, seed=0, iteration=1, valid=valid)
+
+
+def test_the_guard_against_what_is_not_finite_does_not_wait_either():
+    _, policy, rollout = rollout_on("cuda")
+    learner = make_learner(policy, HYPER)
+    before = {k: v.clone() for k, v in policy.state_dict().items()}
+    spoilt = replace(rollout, log_probs=torch.full_like(rollout.log_probs, math.nan))
+    hyper = replace(HYPER, critic_epochs=0)
+    update(learner, spoilt, hyper, seed=0, iteration=0)
+    with no_synchronisation():
+        metrics = update(learner, spoilt, hyper, seed=0, iteration=1)
+    assert float(metrics["dropped_updates"]) > 0
+    assert all(torch.equal(v, before[k]) for k, v in policy.state_dict().items())
+
+
+def test_the_recurrent_kernels_agree_with_their_definition_at_the_specified_size():
+    policy = ActorCritic(64, 12, hidden_dim=256, n_gru_layers=2).cuda()
+    assert settle_recurrence(policy) is None
+    assert settle_recurrence(policy, torch.bfloat16) is None
+
+
+def run(tiny: Path, folder: Path, *words: str) -> int:
+    return main(
+        ["train", "--config", str(tiny), "--checkpoint-dir", str(folder), "--quiet", "--device", "cuda", *words]
+    )
+
+
+@pytest.mark.parametrize("words", [(), ("--dropout", "0.2"), ("--amp",), ("--amp", "--amp-dtype", "fp16")])
+def test_n_and_resume_and_n_equal_2n_on_a_gpu_too(tiny, tmp_path, words):
+    words = (*words, "--n-steps", "8", "--n-gru-layers", "2", "--n-envs", "64")
+    assert run(tiny, tmp_path / "whole", *words, "--iterations", "6") == 0
+    assert run(tiny, tmp_path / "halves", *words, "--iterations", "3") == 0
+    assert run(tiny, tmp_path / "halves", *words, "--iterations", "6", "--resume") == 0
+    whole, halves = (state(tmp_path / name / "model_final.pt") for name in ("whole", "halves"))
+    for found in (whole, halves):
+        found["metrics"].pop("gpu_reserved_gb")  # what torch holds depends on what ran before
+    assert whole["progress"]["iteration"] == 6
+    assert differences(whole, halves) == []
+
+
+def test_a_run_of_a_gpu_goes_on_on_a_cpu_and_back(tiny, tmp_path):
+    assert run(tiny, tmp_path, "--iterations", "2") == 0
+    assert run(tiny, tmp_path, "--iterations", "3", "--resume", "--device", "cpu") == 0
+    assert run(tiny, tmp_path, "--iterations", "4", "--resume") == 0
+    assert read_checkpoint(tmp_path / "model_final.pt")["progress"]["iteration"] == 4
+
+
+def test_memory_that_really_runs_out_halves_the_environments(tiny, tmp_path, capsys):
+    sizes = {"n_envs": 32_768, "n_steps": 256, "batch_size": 65_536, "ppo_epochs": 1, "timesteps": 10**9}
+    config = load_config(tiny, {**sizes, "device": "cuda"})
+    setup = prepare_run(config, load_cached_market(config, ""))
+    assert setup.sizes.n_envs == 32_768
+    first = first_train_state(setup)
+    torch.cuda.empty_cache()
+    share = (torch.cuda.memory_reserved() + 0.6 * setup.memory.predicted(setup.sizes)) / torch.cuda.mem_get_info()[1]
+    torch.cuda.set_per_process_memory_fraction(share)
+    try:
+        halved, after = _iterate_within_memory(setup, first, Keeper(tmp_path, 3), Reporter())
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+        torch.cuda.empty_cache()
+    assert halved.n_envs < 32_768 and after.progress.iteration == 1
+    assert after.progress.timesteps == halved.n_envs * 256
+    assert "Memory ran out (CUDA out of memory" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("amp", [False, True])
+def test_the_memory_plan_is_near_what_is_taken(tiny, amp):
+    config = load_config(
+        tiny,
+        {"device": "cuda", "n_envs": 16_384, "n_steps": 128, "hidden_dim": 128, "batch_size": 65_536, "amp": amp}
+        | {"timesteps": 10**9},
+    )
+    setup = prepare_run(config, load_cached_market(config, ""))
+    torch.cuda.empty_cache()  # what earlier tests have left behind
+    taken = Taken(setup.device)
+    iterate(setup, first_train_state(setup), QUIET)
+    assert setup.memory.predicted(setup.sizes) == pytest.approx(taken.peak(), rel=0.25)
