@@ -88,30 +88,33 @@ def test_without_drift_the_drifting_solver_finds_what_the_other_finds():
     costs = 0.7 * (x[:, None] - x).abs()
     transition = torch.rand(4, 4, generator=generator, dtype=F64).softmax(-1)
     plain = solve(growth, costs, transition)
-    best, worth = solve_drifting(growth, x.expand(2, 4, 6), costs, torch.arange(6), transition)
+    best, worth = solve_drifting(growth, x.expand(2, 4, 6), costs.expand(2, 4, 6, 6), torch.arange(6), transition)
     assert best == pytest.approx(plain.growth, abs=1e-10)
-    assert torch.allclose(worth - worth[0, 0], plain.values - plain.values[0, 0], atol=1e-9)
+    kept = worth[..., 0]
+    assert torch.allclose(kept - kept[0, 0], plain.values - plain.values[0, 0], atol=1e-9)
+    assert torch.allclose(worth[..., 1:], kept[:, None] - costs, atol=1e-12)
 
 
 def test_the_drifting_solver_earns_what_it_says_along_a_long_path():
     """Two targets, exposures that drift half a step or not at all: its policy, lived through 200,000 sessions."""
     growth = torch.tensor([[0.0, 0.1, 0.3, 0.5, 0.2], [0.3, 0.2, 0.1, 0.0, -0.1]], dtype=F64)
     x = torch.arange(5, dtype=F64) / 4
-    after = torch.stack([x.expand(2, 5), (x + 0.25).clamp(max=1).expand(2, 5)])
+    drifted = torch.stack([x.expand(2, 5), (x + 0.25).clamp(max=1).expand(2, 5)])
     targets = torch.tensor([0, 2])
-    costs = 0.5 * (x[:, None] - x[targets]).abs()
+    costs = 0.5 * (drifted[..., None] - x[targets]).abs()
     transition = torch.tensor([[0.9, 0.1], [0.3, 0.7]], dtype=F64)
-    best, worth = solve_drifting(growth, after, costs, targets, transition)
-    actions = torch.cat([worth[..., None], worth[:, None, targets] - costs], -1).argmax(-1).tolist()
-    gains, prices, stays = growth.tolist(), costs.tolist(), transition.diag().tolist()
+    best, worth = solve_drifting(growth, drifted, costs, targets, transition)
+    actions, gains, stays = worth.argmax(-1).tolist(), growth.tolist(), transition.diag().tolist()
     s, h, earned = 0, 0, 0.0
     draws = np.random.default_rng(0).random((200_000, 2)).tolist()
     for jump, move in draws:
-        if actions[s][h]:
-            earned -= prices[h][actions[s][h] - 1]
-            h = (0, 2)[actions[s][h] - 1]
-        earned += gains[s][h]
+        action = actions[s][h]  # decided before it is known where the drift leads
         h = min(h + (move < 0.5), 4)
+        if action:
+            target = (0, 2)[action - 1]
+            earned -= 0.5 * abs(h - target) / 4
+            h = target
+        earned += gains[s][h]
         s = s if jump < stays[s] else 1 - s
     assert earned / len(draws) == pytest.approx(best, abs=0.005)
 

@@ -63,7 +63,7 @@ MARKETS: dict[str, dict[str, Any]] = {
         **_SLOW,
         "timesteps": 2_000_000,
         "anneal_steps": 2_000_000,
-        "entropy_coef": 0.05,
+        "entropy_coef": 0.15,
         "gamma": 0.95,
         "gae_lambda": 0.8,
         "actor_lr": 2e-3,

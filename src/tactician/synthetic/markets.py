@@ -143,9 +143,10 @@ EXPOSURES = tuple(k / 8 for k in range(9))
 def predictable_returns(seed: int = 0) -> Problem:
     """A signal predicts returns and decays, trading has quadratic costs, exposures lie on a grid: Gârleanu and Pedersen.
 
-    Log growth is their objective with risk aversion 1 up to third moments: x·f − ½x²σ². Two things are not in their
-    model: targets are few, and what is held drifts with its return, for free. The optimum is found by value iteration
-    over signal and exposure and knows both; their closed form is `PredictableLaw.closed_form`.
+    Log growth is their objective with risk aversion 1 up to third moments: x·f − ½x²σ². Three things are not in their
+    model: targets are few, what is held drifts with its return, for free, and a session passes between decision and trade.
+    The optimum is found by value iteration over signal and exposure and knows all three; their closed form is
+    `PredictableLaw.closed_form`.
     """
     law = PREDICTABLE
     generator = torch.Generator().manual_seed(seed)
@@ -209,12 +210,13 @@ class PredictableLaw:
         grid, transition = self.signal_chain(points)
         x = torch.arange(fine + 1, dtype=torch.float64) / fine
         # The noise is ±std, so that expectations over it are exact.
-        r = (self.mean + grid + self.std * torch.tensor([[1.0], [-1.0]], dtype=torch.float64))[..., None]
-        costs = -torch.log1p(-self.cost * self.std**2 / 2 * (x[targets] - x[:, None]).square())
-        growth, worth = solve_drifting(
-            torch.log1p(x * r).mean(0), x * (1 + r) / (1 + x * r), costs, targets, transition
-        )
-        return growth, torch.cat([worth[..., None], worth[:, None, targets] - costs], -1)
+        noise = self.std * torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+        now = (self.mean + grid + noise)[..., None]
+        # The session between decision and trade had the signal before; given this one, (1 − reversion) of it is expected.
+        past = (self.mean + (1 - self.reversion) * grid + noise)[..., None]
+        drifted = x * (1 + past) / (1 + x * past)
+        costs = -torch.log1p(-self.cost * self.std**2 / 2 * (x[targets] - drifted[..., None]).square())
+        return solve_drifting(torch.log1p(x * now).mean(0), drifted, costs, targets, transition)
 
     def optimum(self, signal: Float[Tensor, " day"]) -> tuple[float, Int8[Tensor, "day exposure"]]:
         """The best action along a path of the signal at each multiple of 1/80 that is held, and its growth per session."""

@@ -48,42 +48,42 @@ def solve(
 
 def solve_drifting(
     growth: Float[Tensor, "situation exposure"],
-    after: Float[Tensor, "outcome situation exposure"],
-    costs: Float[Tensor, "exposure target"],
+    drifted: Float[Tensor, "outcome situation exposure"],
+    costs: Float[Tensor, "outcome situation exposure target"],
     targets: Int64[Tensor, " target"],
     transition: Float[Tensor, "situation situation"],
-) -> tuple[float, Float[Tensor, "situation exposure"]]:
-    """The same where returns move the exposure between trades, which is free, and a trade leads to one of few targets.
+) -> tuple[float, Float[Tensor, "situation exposure action"]]:
+    """The same where a session passes between decision and trade: what is held drifts, for free, and a trade leads to a target.
 
     Exposures are multiples of 1/M; values between them are read off a straight line.
 
     Args:
-        growth: expected log growth of every exposure in every situation.
-        after: exposure at the next trade, by equally likely outcomes; independent of the situation that follows.
-        costs: log cost of a trade from every exposure to each target.
+        growth: expected log growth of every exposure in every situation, after the trade.
+        drifted: the exposure at the trade, by equally likely outcomes, of every exposure at the decision.
+        costs: log cost of the trade from there to each target.
         targets: where these lie among the exposures.
         transition: probability of each next situation.
 
     Returns:
-        Mean log growth per session, and the worth of every exposure once traded, up to a constant.
+        Mean log growth per session, and the worth of every action, up to a constant: HOLD, then each target.
     """
-    place = after * (growth.shape[1] - 1)
+    place = drifted * (growth.shape[1] - 1)
     low = place.long().clamp(max=growth.shape[1] - 2)
-    share = place - low
+    share, price = place - low, costs.mean(0)
 
     def worth_of(value: Tensor) -> Tensor:
-        ahead = (transition @ value).expand_as(after)
-        return growth + ((1 - share) * ahead.gather(-1, low) + share * ahead.gather(-1, low + 1)).mean(0)
+        traded = growth + transition @ value
+        held = traded.expand_as(drifted)
+        kept = ((1 - share) * held.gather(-1, low) + share * held.gather(-1, low + 1)).mean(0)
+        return torch.cat([kept[..., None], traded[:, None, targets] - price], -1)
 
-    return _iterate_values(
-        worth_of, lambda worth: torch.maximum(worth, (worth[:, None, targets] - costs).amax(-1)), growth
-    )
+    return _iterate_values(worth_of, lambda worth: worth.amax(-1), growth)
 
 
 def _iterate_values(
     worth_of: Callable[[Tensor], Tensor], best_of: Callable[[Tensor], Tensor], like: Tensor
 ) -> tuple[float, Tensor]:
-    """Worth after a trade from the value before it, and back, until all values rise alike: growth per session and worth."""
+    """Worth from the value before the trade, and back, until all values rise alike: growth per session and worth."""
     value = torch.zeros_like(like)
     while True:
         worth = worth_of(value)
