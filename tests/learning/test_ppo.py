@@ -22,9 +22,9 @@ from tactician.learning.sequences import Dealer
 from tests.learning.test_ratio_is_one import HYPER, make_run
 
 
-def critic_epochs(learner, data, hyper):
+def critic_epochs(learner, data, hyper, keep_features=True):
     dealer = Dealer(1, 0, len(data), len(data), len(data.obs), hyper.batch_size, 0, 0, ALONE)
-    _critic_epochs(learner, data, hyper, dealer, Guard(torch.device("cpu")), lambda *_: None)
+    _critic_epochs(learner, data, hyper, dealer, Guard(torch.device("cpu")), keep_features, lambda *_: None)
 
 
 def snapshot(policy):
@@ -60,16 +60,17 @@ def test_critic_epochs_change_the_value_head_alone():
         assert torch.equal(parameter, before[name]) == (id(parameter) not in owned), name
 
 
-def test_critic_epochs_on_stored_features_equal_epochs_through_the_whole_network():
+@pytest.mark.parametrize("keep_features", [True, False])
+def test_critic_epochs_on_features_equal_epochs_through_the_whole_network(keep_features):
     hyper = replace(HYPER, critic_epochs=2)
     results = []
-    for cached in (True, False):
+    for on_features in (True, False):
         env, policy, state, hidden = make_run()
         rollout, _, _ = collect_rollout(env, policy, state, hidden, n_steps=32, seed=0, iteration=0)
         data = prepare(rollout, rollout.rewards, rollout.rewards)
         learner = make_learner(policy, hyper)
-        if cached:
-            critic_epochs(learner, data, hyper)
+        if on_features:
+            critic_epochs(learner, data, hyper, keep_features)
         else:
             for epoch in (1, 2):
                 order = permutation(len(data), 0, Stream.MINIBATCH, 0, -epoch, device=torch.device("cpu"))

@@ -34,11 +34,11 @@ def rollout_of(setup, policy):
     return collect_rollout(setup.environment, policy, state, hidden, **lengths, seed=0, iteration=0)[0]
 
 
-def peak_of_update(setup, policy, rollout, **changes) -> int:
+def peak_of_update(setup, policy, rollout, keep_features=True, **changes) -> int:
     hyper = replace(setup.hyper, **changes)
     learner = make_learner(policy, hyper)
     with peak_allocated(CPU) as peak:
-        update(learner, rollout, hyper, seed=0, iteration=0)
+        update(learner, rollout, hyper, seed=0, iteration=0, keep_features=keep_features)
         return peak()
 
 
@@ -58,6 +58,16 @@ def test_the_critics_features_are_not_held_twice(setup):
     before = peak_of_update(setup, policy, rollout, ppo_epochs=0, critic_epochs=0)
     with_features = peak_of_update(setup, policy, rollout, ppo_epochs=0, critic_epochs=1, batch_size=8)
     assert samples * 64 <= with_features - before < 1.8 * samples * 4 * policy.hidden_dim
+
+
+def test_features_that_are_not_kept_take_no_memory(setup):
+    policy = setup.make_policy()
+    rollout, samples = rollout_of(setup, policy), setup.sizes.samples
+    kept, frugal = (
+        peak_of_update(setup, policy, rollout, keep, ppo_epochs=0, critic_epochs=1, batch_size=8)
+        for keep in (True, False)
+    )
+    assert kept - frugal > 0.8 * samples * 4 * policy.hidden_dim
 
 
 def test_the_probe_leaves_the_run_as_it_was_and_says_the_same_again(setup):

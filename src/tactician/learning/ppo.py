@@ -6,7 +6,7 @@ Joint epochs minimise, over minibatches of whole sequences,
 
 with ρ the probability ratio, A the normalised advantage, R = A_GAE + V_old the target and s the policy's value scale.
 The actor's optimiser owns encoder, GRU and policy head; the critic's owns the value head alone. So the critic epochs that
-follow leave the trunk as it is, and its features are computed once for all of them.
+follow leave the trunk as it is, and its features are computed once for all of them where memory allows.
 
 Several processes learn as one: a minibatch is the same set of sequences however many processes hold parts of it, each
 process computes the gradient of its part of the mean, and the sum of those is clipped and applied by all alike.
@@ -109,6 +109,7 @@ def update(
     valid: Bool[Tensor, "step env"] | None = None,
     first_env: int = 0,
     all_envs: int | None = None,
+    keep_features: bool = True,
     on_batch: OnBatch = lambda *_: None,
 ) -> dict[str, Tensor]:
     """One iteration of learning: joint PPO epochs, then critic epochs.
@@ -122,6 +123,8 @@ def update(
         valid: samples that count; None for all.
         first_env: number of the rollout's first environment, if several processes share them.
         all_envs: environments of all processes; None if the rollout has them all.
+        keep_features: hold the trunk's features for all critic epochs; else they are computed for every minibatch, which
+            takes longer and no memory.
         on_batch: told about progress.
 
     Returns:
@@ -153,7 +156,7 @@ def update(
     data = prepare(rollout, compared, advantages + rollout.values, valid, learner.collective)
     guard = Guard(advantages.device)
     metrics = _joint_epochs(learner, data, hyper, dealer, guard, on_batch)
-    metrics["critic_loss"] = _critic_epochs(learner, data, hyper, dealer, guard, on_batch)
+    metrics["critic_loss"] = _critic_epochs(learner, data, hyper, dealer, guard, keep_features, on_batch)
     metrics["explained_variance"] = explained_variance(rollout.values, advantages, valid, learner.collective)
     metrics |= {"dropped_updates": guard.dropped, "dropped_in_a_row": guard.longest}
     return metrics
@@ -240,28 +243,35 @@ def _joint_loss(
 
 
 def _critic_epochs(
-    learner: Learner, data: Sequences, hyper: Hyperparameters, dealer: Dealer, guard: Guard, on_batch: OnBatch
+    learner: Learner,
+    data: Sequences,
+    hyper: Hyperparameters,
+    dealer: Dealer,
+    guard: Guard,
+    keep_features: bool,
+    on_batch: OnBatch,
 ) -> Tensor:
     loss = torch.zeros((), device=data.day.device)
     if hyper.critic_epochs == 0:
         return loss
-    features = _trunk_features(learner, data, dealer)
+    kept = _all_features(learner, data, dealer) if keep_features else None
     for epoch in range(1, hyper.critic_epochs + 1):
         loss = torch.zeros_like(loss)
         for done, batch in enumerate(dealer.deal(data, -epoch), 1):
-            part = data.take(batch.index)
-            loss += _critic_step(learner, features[:, batch.index], part, batch.n_samples, hyper, guard)
+            part, features = data.take(batch.index), None if kept is None else kept[:, batch.index]
+            loss += _critic_step(learner, features, part, batch.n_samples, hyper, guard)
             on_batch("critic", done, dealer.count(), epoch, hyper.critic_epochs)
     return learner.collective.add_up(loss) / dealer.count()
 
 
 def _critic_step(
-    learner: Learner, features: Tensor, batch: Sequences, n_samples: Tensor, hyper: Hyperparameters, guard: Guard
+    learner: Learner, features: Tensor | None, batch: Sequences, n_samples: Tensor, hyper: Hyperparameters, guard: Guard
 ) -> Tensor:
     policy, critic, scaler = learner.policy, learner.critic_optimiser, learner.precision.critic_scaler
     critic.zero_grad(set_to_none=True)
     loss = n_samples.new_zeros(())
     if len(batch):
+        features = _features(learner, batch) if features is None else features
         with learner.precision.autocast():
             values = policy.values(features)
         losses = _value_losses(policy, values, batch)
@@ -278,13 +288,16 @@ def _critic_step(
 
 
 @torch.no_grad()
-def _trunk_features(learner: Learner, data: Sequences, dealer: Dealer) -> Float[Tensor, "step seq hidden"]:
+def _features(learner: Learner, batch: Sequences) -> Float[Tensor, "step seq hidden"]:
+    with learner.precision.autocast():
+        return learner.policy.trunk(batch.obs, batch.first_hidden, batch.masks)[0]
+
+
+def _all_features(learner: Learner, data: Sequences, dealer: Dealer) -> Float[Tensor, "step seq hidden"]:
     everything = torch.arange(len(data), device=data.day.device)
     features: Tensor | None = None
     for index in everything.split(max(1, dealer.batch_size // dealer.length)):
-        part = data.take(index)
-        with learner.precision.autocast():
-            found = learner.policy.trunk(part.obs, part.first_hidden, part.masks)[0]
+        found = _features(learner, data.take(index))
         if features is None:  # filled part by part: joining the parts at the end would hold them twice
             features = found.new_empty(len(found), len(data), found.shape[-1])
         features[:, index] = found

@@ -61,12 +61,14 @@ def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
     keeper = Keeper(folder, setup.config.keep_checkpoints)
     with Trackers(folder, state.progress.iteration, writes=setup.process.leads) as trackers:
         saved = time.perf_counter()
-        taken = Taken(setup.device)
+        taken: Taken | None = Taken(setup.device)
         while state.progress.timesteps < setup.total_timesteps:
             reporter.iteration(state.progress.iteration + 1, state.progress.timesteps, setup.total_timesteps)
+            planned, done_before = setup, state.progress.timesteps
             setup, state = _iterate_within_memory(setup, state, keeper, reporter)
-            if peak := taken.peak():
-                reporter.debug(f"Memory: {setup.memory.compare(setup.sizes, peak)}")
+            if taken is not None:  # later on, what validation and saving took would count as well
+                _compare_with_plan(planned, state.progress.timesteps - done_before, taken, reporter)
+                taken = None
             state, best = _validate_if_due(setup, state, reporter)
             trackers.log(state.progress.timesteps, state.metrics)
             reporter.figures(state.metrics)
@@ -180,6 +182,7 @@ def _learn(
             valid=valid,
             first_env=setup.windows.start * setup.config.portfolios_per_window if several else 0,
             all_envs=setup.sizes.n_envs if several else None,
+            keep_features=setup.memory.keep_features,
             on_batch=on_batch,
         )
 
@@ -206,6 +209,13 @@ def _iterate_within_memory(
             torch.cuda.empty_cache()
         env_state = narrow(setup.environment, state.env_state, n_windows)
         state = replace(state, env_state=env_state, hidden=state.hidden[:, : setup.n_envs].contiguous())
+
+
+def _compare_with_plan(planned: Setup, samples: int, taken: Taken, reporter: Reporter) -> None:
+    """Tell the memory plan's error, unless the iteration had fewer samples than planned."""
+    peak = taken.peak()
+    if peak and samples == planned.sizes.samples:
+        reporter.debug(f"Memory: {planned.memory.compare(planned.sizes, peak)}")
 
 
 @dataclass(frozen=True)

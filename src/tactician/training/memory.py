@@ -54,8 +54,10 @@ class MemoryPlan:
     budget: float
     """Bytes that this process may take: the least of cap and what is free."""
     formula_bytes_per_sample: int
-    held_bytes_per_sample: float
-    """Measured: rollout, targets and the features on which the critic epochs train."""
+    stored_bytes_per_sample: float
+    """Measured: rollout, sequences and targets."""
+    feature_bytes_per_sample: float
+    """Measured: the features on which the critic epochs train."""
     batch_bytes_per_sample: float
     """Measured: what the update of a minibatch takes, per sample of the minibatch."""
     fixed_bytes: float
@@ -64,6 +66,13 @@ class MemoryPlan:
     """Share of the run's environments that this process holds."""
     heap: float = HEAP["cpu"]
     """Memory taken over memory allocated."""
+    keep_features: bool = True
+    """Whether the features are held for all critic epochs, or computed for every minibatch."""
+
+    @property
+    def held_bytes_per_sample(self) -> float:
+        """What is held all through an update."""
+        return self.stored_bytes_per_sample + (self.feature_bytes_per_sample if self.keep_features else 0)
 
     def predicted(self, sizes: Sizes) -> float:
         """Bytes that this process takes at the peak of an iteration.
@@ -94,6 +103,7 @@ class MemoryPlan:
             "rollout_gb": round(formula / GB, 3),
             "held_bytes_per_sample": round(self.held_bytes_per_sample, 1),
             "batch_bytes_per_sample": round(self.batch_bytes_per_sample, 1),
+            "keep_features": self.keep_features,
             "predicted_gb": round(self.predicted(sizes) / GB, 3),
             "budget_gb": round(self.budget / GB, 3),
         }
@@ -147,7 +157,8 @@ def make_plan(
     return MemoryPlan(
         budget=budget,
         formula_bytes_per_sample=bytes_per_sample(policy.obs_dim, n_actions),
-        held_bytes_per_sample=probe.per_sample + (probe.features_per_sample if critic_epochs else 0),
+        stored_bytes_per_sample=probe.per_sample,
+        feature_bytes_per_sample=probe.features_per_sample if critic_epochs else 0,
         batch_bytes_per_sample=probe.per_batch_sample,
         fixed_bytes=probe.fixed + 2 * sum(p.numel() * p.element_size() for p in policy.parameters()),
         share=share,
@@ -155,20 +166,24 @@ def make_plan(
     )
 
 
-def fit_to_memory(sizes: Sizes, plan: MemoryPlan, per_window: int) -> tuple[Sizes, str | None]:
-    """As many environments as were asked for, or as fit.
+def fit_to_memory(sizes: Sizes, plan: MemoryPlan, per_window: int) -> tuple[Sizes, MemoryPlan, str | None]:
+    """As many environments as were asked for, or as fit; before there are fewer, the critic's features are given up.
 
     Returns:
-        The sizes, and a warning if they are less than was asked for.
+        The sizes, the plan for them, and a warning if something had to give way.
     """
-    samples = plan.most_samples(min(sizes.batch_size, sizes.samples))
-    limit = max(samples // sizes.n_steps // per_window, 1) * per_window
-    if sizes.n_envs <= limit:
-        return sizes, None
-    return replace(sizes, n_envs=limit), (
-        f"{sizes.n_envs:,} environments × {sizes.n_steps:,} steps would take about {plan.predicted(sizes) / GB:,.0f} GB, and "
-        f"{plan.budget / GB:,.1f} GB may be used: {limit:,} environments are taken instead."
+    batch = min(sizes.batch_size, sizes.samples)
+    asked = (
+        f"{sizes.n_envs:,} environments × {sizes.n_steps:,} steps would take about {plan.predicted(sizes) / GB:,.0f} GB"
     )
+    said = f"{asked}, and {plan.budget / GB:,.1f} GB may be used: "
+    if sizes.samples <= plan.most_samples(batch):
+        return sizes, plan, None
+    frugal = replace(plan, keep_features=False)
+    limit = max(frugal.most_samples(batch) // sizes.n_steps // per_window, 1) * per_window
+    if sizes.n_envs <= limit:
+        return sizes, frugal, f"{said}the critic's features are not kept, and its epochs take longer."
+    return replace(sizes, n_envs=limit), frugal, f"{said}{limit:,} environments are taken instead."
 
 
 def note_on_learning(sizes: Sizes, total_timesteps: int, ppo_epochs: int) -> str | None:
@@ -177,9 +192,10 @@ def note_on_learning(sizes: Sizes, total_timesteps: int, ppo_epochs: int) -> str
     if iterations >= 10 or sizes.n_envs <= 64:
         return None
     updates = max(1, round(min(sizes.samples, total_timesteps) / sizes.batch_size)) * ppo_epochs
+    renewed = "once" if iterations == 1 else f"{iterations} times"
     return (
-        f"{sizes.n_envs:,} environments leave {iterations} iterations, so the policy is renewed {iterations} times, by "
-        f"{updates:,} updates each. Fewer environments, or more timesteps, renew it more often."
+        f"With {sizes.n_envs:,} environments the policy is renewed {renewed} in the whole run, by {updates:,} updates each "
+        "time. Fewer environments, or more timesteps, renew it more often."
     )
 
 

@@ -216,7 +216,7 @@ def prepare_run(
         budget=budgets[process.collective.rank],
         share=budgets[process.collective.rank] / sum(budgets),
     )
-    sizes, warning = fit_to_memory(sizes, memory, config.portfolios_per_window)
+    sizes, memory, warning = fit_to_memory(sizes, memory, config.portfolios_per_window)
     sizes = replace(sizes, n_envs=int(min(process.gather_each(sizes.n_envs))))
     n_windows = sizes.n_envs // config.portfolios_per_window
     if n_windows < len(budgets):
