@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -14,20 +16,33 @@ import torch
 
 from tactician.cli import main
 from tactician.training.checkpoint import newest_checkpoint, read_checkpoint
-from tactician.training.processes import FRESH_STORE
+from tactician.training.processes import FRESH_STORE, _note_on_store
+
+
+@dataclass(frozen=True)
+class Host:
+    """A machine, or what looks like one from inside."""
+
+    address: str
+    interface: str
+    enter: tuple[str, ...] = ()
+    """What a command begins with to run there."""
+
 
 LONG = ("--iterations", "100000", "--save-every", "1", "--validate-every", "1000")
 
 
-def start(words: list[str], log: Path) -> subprocess.Popen:
+def torchrun(*options: str, words: list[str], log: Path, host: Host | None = None) -> subprocess.Popen:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", FRESH_STORE: "1"}
+    before: tuple[str, ...] = ()
+    if host is not None:
+        before, environment["GLOO_SOCKET_IFNAME"] = host.enter, host.interface
     return subprocess.Popen(
-        [sys.executable, "-m", *words], stdout=log.open("w"), stderr=subprocess.STDOUT, env=environment
+        [*before, sys.executable, "-m", "torch.distributed.run", *options, "-m", "tactician", *words],
+        stdout=log.open("w"),
+        stderr=subprocess.STDOUT,
+        env=environment,
     )
-
-
-def torchrun(*options: str, words: list[str], log: Path) -> subprocess.Popen:
-    return start(["torch.distributed.run", *options, "-m", "tactician", *words], log)
 
 
 def training(tiny: Path, folder: Path, *words: str) -> list[str]:
@@ -104,13 +119,45 @@ def test_ctrl_c_stops_all_processes_with_one_save(tiny, tmp_path):
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
-def test_a_process_that_is_lost_is_started_again_and_the_run_resumes_and_ends(tiny, tmp_path):
-    # Two launchers, as on two machines, that meet on loopback.
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+@pytest.fixture(params=["loopback", "namespaces"])
+def hosts(request) -> Iterator[list[Host]]:
+    """Two launchers on loopback; or two network namespaces, each with an interface of its own and a cable between them."""
+    if request.param == "loopback":
+        yield [Host("127.0.0.1", "lo")] * 2
+        return
+    names = [f"tact{os.getpid()}{side}" for side in "ab"]
+    try:
+        ip("link", "add", names[0], "type", "veth", "peer", "name", names[1])
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("making network namespaces needs Linux, iproute2 and the right to do so")
+    made = []
+    try:
+        for k, name in enumerate(names):
+            ip("netns", "add", name)
+            made.append(Host(f"10.231.77.{k + 1}", name, ("ip", "netns", "exec", name)))
+            ip("link", "set", name, "netns", name)
+            for words in (f"addr add {made[k].address}/24 dev {name}", f"link set {name} up", "link set lo up"):
+                ip("-n", name, *words.split())
+        yield made
+    finally:
+        for host in made:
+            ip("netns", "del", host.interface)  # takes the cable with it
+
+
+def test_a_process_that_is_lost_is_started_again_and_the_run_resumes_and_ends(tiny, tmp_path, hosts):
     folder, port = tmp_path / "run", free_port()
     logs = [tmp_path / f"log{k}" for k in range(2)]
-    rendezvous = f"--nnodes=2 --nproc-per-node=1 --max-restarts=3 --rdzv-backend=c10d --rdzv-endpoint=localhost:{port}"
     words = training(tiny, folder, "--iterations", "40", "--save-every", "1", "--validate-every", "1000")
-    launchers = [torchrun(*rendezvous.split(), f"--rdzv-id={port}", words=words, log=log) for log in logs]
+    launchers = []
+    for k, (host, log) in enumerate(zip(hosts, logs, strict=True)):
+        meeting = f"--rdzv-backend=c10d --rdzv-id={port} --rdzv-endpoint={hosts[0].address}:{port}"
+        meeting += f" --rdzv-conf=is_host={1 - k} --local-addr={host.address}"
+        options = f"--nnodes=2 --nproc-per-node=1 --max-restarts=3 {meeting}"
+        launchers.append(torchrun(*options.split(), words=words, log=log, host=host))
     try:
         wait_until(lambda: iteration_of(folder) >= 3, launchers[0], logs[0])
         workers(launchers[1])[0].kill()
@@ -121,6 +168,15 @@ def test_a_process_that_is_lost_is_started_again_and_the_run_resumes_and_ends(ti
     assert [p.returncode for p in launchers] == [0, 0], "\n".join(said)
     assert any("Resumed from" in text for text in said)
     assert read_checkpoint(folder / "model_final.pt")["progress"]["iteration"] == 40
+
+
+@pytest.mark.parametrize(
+    ("nodes", "shared", "told"), [("2", "True", True), ("2", "False", False), ("1", "True", False)]
+)
+def test_who_forgets_the_launchers_variable_is_told(monkeypatch, nodes, shared, told):
+    monkeypatch.setenv("GROUP_WORLD_SIZE", nodes)
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", shared)
+    assert (_note_on_store() is not None) == told
 
 
 def test_a_process_without_partners_says_so(tiny, tmp_path):

@@ -32,6 +32,8 @@ class Process:
     local_rank: int = 0
     restarts: int = 0
     """How often the run was restarted after losing a process, the same in all of them."""
+    note: str | None = None
+    """What the user should be told."""
 
     @property
     def leads(self) -> bool:
@@ -107,11 +109,21 @@ def join(device_name: str) -> Iterator[Process]:
         ) from error
     try:
         collective = Collective(torch.distributed.get_rank(), torch.distributed.get_world_size())
-        process = Process(collective, local_rank, int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)))
+        restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+        process = Process(collective, local_rank, restarts, _note_on_store())
         # Launchers count on their own, and only the one that lost a process counts it; all must do the same now.
         yield replace(process, restarts=max(process.gather_each(process.restarts)))
     finally:
         torch.distributed.destroy_process_group()
+
+
+def _note_on_store() -> str | None:
+    several_launchers = os.environ.get("GROUP_WORLD_SIZE", "1") != "1"
+    if several_launchers and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        return (
+            f"Set {FRESH_STORE}=1 for torchrun on every machine; without it a run that loses a process may not restart."
+        )
+    return None
 
 
 def launch(words: Sequence[str], n_processes: int) -> int:

@@ -239,7 +239,16 @@ def prepare_run(
         process=process,
         hold=hold,
         notes=tuple(
-            x for x in (*notes, said, wrong_kernels, warning, note_on_learning(sizes, total, config.ppo_epochs)) if x
+            x
+            for x in (
+                process.note,
+                *notes,
+                said,
+                wrong_kernels,
+                warning,
+                note_on_learning(sizes, total, config.ppo_epochs),
+            )
+            if x
         ),
     )
 
