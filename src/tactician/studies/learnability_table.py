@@ -44,29 +44,31 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """What each changes of the first: the specification's arrangement, and ablations."""
 
-_SLOW: dict[str, Any] = {"n_envs": 256, "batch_size": 4096, "critic_lr": 3e-3}
 MARKETS: dict[str, dict[str, Any]] = {
     "oracle": {"timesteps": 400_000},
     "observable": {"timesteps": 200_000},
     "hidden": {"timesteps": 400_000},
     "regimes": {
-        **_SLOW,
+        "n_envs": 256,
+        "batch_size": 4096,
         "timesteps": 1_500_000,
         "anneal_steps": 1_500_000,
         "hold_prior": 0.8,
         "cost_warmup": 300_000,
         "entropy_coef": 0.02,
         "actor_lr": 1.5e-3,
+        "critic_lr": 3e-3,
     },
     "null": {"timesteps": 200_000},
     "predictable": {
-        **_SLOW,
-        "timesteps": 2_000_000,
-        "anneal_steps": 2_000_000,
+        "n_envs": 512,
+        "batch_size": 8192,
+        "timesteps": 4_000_000,
+        "anneal_steps": 4_000_000,
         "entropy_coef": 0.15,
-        "gamma": 0.95,
-        "gae_lambda": 0.8,
+        "gamma": 0.9,
         "actor_lr": 2e-3,
+        "critic_lr": 3e-3,
     },
 }
 """The settings of each market's trainings, beside `SMALL`."""
