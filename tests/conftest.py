@@ -19,6 +19,8 @@ TINY = {
     "hidden_dim": 16,
     "n_gru_layers": 1,
     "n_envs": 8,
+    "portfolios_per_window": 1,
+    "baseline": "critic",
     "n_steps": 32,
     "episode_length": 32,
     "batch_size": 64,

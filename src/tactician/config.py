@@ -82,8 +82,8 @@ class Config(BaseModel):
     # -- environment -------------------------------------------------------------------------------------------------
     n_envs: PositiveInt | None = None
     """Simulated portfolios in parallel; default: 16384 on a GPU (65536 with high_vram, 8192 with low_vram), 512 on a CPU."""
-    portfolios_per_window: PositiveInt = 1
-    """Portfolios that live through the same days; n_envs is a multiple of it."""
+    portfolios_per_window: PositiveInt = 8
+    """Portfolios that live through the same days; n_envs is a multiple of it. With 1, baseline must be 'critic'."""
     episode_length: PositiveInt = 256
     """Sessions in an episode; its end is a truncation, not a loss."""
     first_holdings: Literal["random", "cash"] = "random"
@@ -117,7 +117,7 @@ episode_length, or is at least as long as one of them; default: the largest divi
     """Discount per session."""
     gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.95
     """Bias-variance trade-off of the advantages: 0 is TD(0), 1 is Monte Carlo."""
-    baseline: Literal["critic", "window", "hold"] = "critic"
+    baseline: Literal["critic", "window", "hold"] = "window"
     """What an advantage is compared with besides the critic: nothing more, the other portfolios of the window on the same day
 (window), or also what the portfolio would have earned had it not traded (hold)."""
     clip: PositiveFloat = 0.2

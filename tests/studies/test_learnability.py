@@ -62,6 +62,11 @@ def test_a_variant_is_left_out_where_it_changes_nothing():
     assert len(jobs) == len(MARKETS) * (len(VARIANTS) - 1) + 1
 
 
+@pytest.mark.parametrize(("market", "rate"), [("oracle", 3e-4), ("regimes", 1.5e-3)])
+def test_one_learning_rate_is_that_of_the_actor(market, rate):
+    assert Job(market, "one learning rate", 0, ()).config["critic_lr"] == rate
+
+
 def test_a_training_is_the_same_twice():
     job = Job("observable", "window", 1, (("timesteps", 16_384),))
     first, second = run_job(job), run_job(job)

@@ -49,15 +49,15 @@ def test_the_formula_is_the_specifications():
         ({}, Sizes(16_384, 256, 8_192)),
         ({"high_vram": True}, Sizes(65_536, 512, 65_536)),
         ({"low_vram": True}, Sizes(8_192, 256, 8_192)),
-        ({"high_vram": True, "n_envs": 100, "batch_size": 512}, Sizes(100, 512, 512)),
+        ({"high_vram": True, "n_envs": 96, "batch_size": 512}, Sizes(96, 512, 512)),
     ],
 )
 def test_defaults_on_a_gpu_are_the_specifications_and_the_users_sizes_win(flags, sizes):
-    assert choose_sizes(config(portfolios_per_window=1, **flags), CUDA) == (sizes, [])
+    assert choose_sizes(config(**flags), CUDA) == (sizes, [])
 
 
 def test_every_gpu_brings_as_many_environments_again():
-    sizes, _ = choose_sizes(config(portfolios_per_window=1), CUDA, n_processes=2)
+    sizes, _ = choose_sizes(config(), CUDA, n_processes=2)
     assert sizes.n_envs == 32_768
 
 

@@ -37,12 +37,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "critic": {"portfolios_per_window": 1, "baseline": "critic"},
     "no memory": {"n_gru_layers": 0},
     "no critic epochs": {"critic_epochs": 0},
-    "one learning rate": {"critic_lr": 3e-4, "actor_lr": 3e-4},
+    "one learning rate": {"critic_lr": "=actor_lr"},
     "lambda 0": {"gae_lambda": 0.0},
     "lambda 1": {"gae_lambda": 1.0},
     "no cost warm-up": {"cost_warmup": 0},
 }
-"""What each changes of the first: the specification's arrangement, and ablations."""
+"""What each changes of the first: the specification's arrangement, and ablations; '=' takes another key's value."""
+
+_DEFAULTS = {name: field.default for name, field in Config.model_fields.items()}
 
 MARKETS: dict[str, dict[str, Any]] = {
     "oracle": {"timesteps": 400_000},
@@ -94,8 +96,8 @@ class Job:
     @property
     def config(self) -> dict[str, Any]:
         """The training's configuration keys."""
-        own = MARKETS[self.market.split("@")[0]]
-        return {**SMALL, **own, **dict(self.settings), **VARIANTS[self.variant], "seed": self.seed}
+        own = {**SMALL, **MARKETS[self.market.split("@")[0]], **dict(self.settings)}
+        return {**own, **_changes(self.variant, own), "seed": self.seed}
 
     @property
     def key(self) -> str:
@@ -124,10 +126,16 @@ def plan_study(
     return jobs
 
 
+def _changes(variant: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    known = {**_DEFAULTS, **settings}
+    changes = VARIANTS[variant].items()
+    return {key: known[x[1:]] if isinstance(x, str) and x.startswith("=") else x for key, x in changes}
+
+
 def _changes_something(market: str, variant: str) -> bool:
     """Whether a variant differs from the first on a market: most markets have no cost warm-up to leave out."""
-    own = {**{name: field.default for name, field in Config.model_fields.items()}, **SMALL, **MARKETS[market]}
-    return variant == next(iter(VARIANTS)) or any(own[key] != value for key, value in VARIANTS[variant].items())
+    own = {**_DEFAULTS, **SMALL, **MARKETS[market]}
+    return variant == next(iter(VARIANTS)) or any(own[key] != value for key, value in _changes(variant, own).items())
 
 
 def make_problem(market: str, seed: int) -> Problem:
