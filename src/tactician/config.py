@@ -117,9 +117,9 @@ episode_length, or is at least as long as one of them; default: the largest divi
     """Discount per session."""
     gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.95
     """Bias-variance trade-off of the advantages: 0 is TD(0), 1 is Monte Carlo."""
-    baseline: Literal["critic", "window", "hold"] = "window"
-    """What an advantage is compared with besides the critic: nothing more, the other portfolios of the window on the same day
-(window), or also what the portfolio would have earned had it not traded (hold)."""
+    baseline: Literal["critic", "window"] = "window"
+    """What an advantage is compared with besides the critic: the other portfolios of the window on the same day (window), or
+nothing more (critic)."""
     clip: PositiveFloat = 0.2
     """PPO clips the probability ratio to 1 ± this."""
     entropy_coef: NonNegativeFloat = 0.01

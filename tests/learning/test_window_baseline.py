@@ -6,12 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tactician.environment import observe, step
+from tactician.environment import observe
 from tactician.learning import (
     collect_rollout,
     generalised_advantages,
     leave_one_out,
-    make_hold_baseline,
     make_learner,
     update,
 )
@@ -25,7 +24,7 @@ def small_market(theta, starts, combine):
     """Expectation and spread of the gradient estimator Σ ∇ln π·A over every path of a market of two days and P portfolios.
 
     A portfolio holds (1) or not (0); the day's luck ±1 is shared, a change costs. ``combine`` makes advantages from the
-    returns [step, portfolio] and what each portfolio would have earned had it kept what it held, of the same shape.
+    returns [step, portfolio], of the same shape.
     """
     n = len(starts)
     mean, square = torch.zeros_like(theta), torch.zeros(())
@@ -33,13 +32,12 @@ def small_market(theta, starts, combine):
         for actions in itertools.product((0, 1), repeat=2 * n):
             weights = torch.tensor(1 / 4, dtype=F64)
             leaves = theta.clone().requires_grad_()
-            logs, rewards, kept = [], [], []
+            logs, rewards = [], []
             held = list(starts)
             for t in range(2):
                 row = actions[t * n : (t + 1) * n]
                 log = torch.stack([torch.log_softmax(leaves[h], -1)[a] for h, a in zip(held, row, strict=True)])
                 rewards.append([luck[t] * a - COST * (a != h) for h, a in zip(held, row, strict=True)])
-                kept.append([sum(luck[t:]) * h for h in held])
                 logs.append(log)
                 held = list(row)
             weights = weights * torch.stack(logs).sum().exp().detach()
@@ -47,7 +45,7 @@ def small_market(theta, starts, combine):
             zeros = torch.zeros_like(r)
             continues = torch.tensor([[True] * n, [False] * n])
             returns = generalised_advantages(r, zeros, zeros, continues, 1.0, 1.0)
-            advantages = combine(returns, torch.tensor(kept, dtype=F64))
+            advantages = combine(returns)
             (gradient,) = torch.autograd.grad((torch.stack(logs) * advantages).sum() / n, leaves)
             mean += weights * gradient
             square = square + weights * gradient.square().sum()
@@ -77,11 +75,7 @@ def test_the_expected_gradient_is_the_exact_one_with_every_baseline(starts):
     exact = exact_gradient(THETA, starts)
     n = len(starts)
     spreads = []
-    for combine in (
-        lambda a, kept: a,
-        lambda a, kept: leave_one_out(a, n),
-        lambda a, kept: leave_one_out(a - kept, n),
-    ):
+    for combine in (lambda a: a, lambda a: leave_one_out(a, n)):
         mean, spread = small_market(THETA, starts, combine)
         assert torch.allclose(mean, exact, atol=1e-12)
         spreads.append(spread)
@@ -91,7 +85,7 @@ def test_the_expected_gradient_is_the_exact_one_with_every_baseline(starts):
 
 def test_a_mean_that_includes_the_portfolio_itself_is_biased():
     """The test above can fail: the mean of all portfolios shrinks the gradient by 1 − 1/P."""
-    mean, _ = small_market(THETA, (0, 1), lambda a, kept: a - a.mean(1, keepdim=True))
+    mean, _ = small_market(THETA, (0, 1), lambda a: a - a.mean(1, keepdim=True))
     assert torch.allclose(mean, exact_gradient(THETA, (0, 1)) / 2, atol=1e-12)
 
 
@@ -101,47 +95,16 @@ def test_leave_one_out_by_hand():
     assert torch.allclose(leave_one_out(advantages, 3), torch.tensor(expected).float())
 
 
-@pytest.mark.parametrize("per_window", [1, 2])
-def test_the_return_of_holding_agrees_with_a_slow_sum(per_window):
-    env, policy, state, hidden = make_run(n_steps=24, episode_length=8, n_windows=3, per_window=per_window)
-    hold = make_hold_baseline(env, 0.9, 0.8)
-    rollout, _, _ = collect_rollout(env, policy, state, hidden, n_steps=24, seed=0, iteration=0, hold=hold)
-    market = env.market
-    # Walk again with the same actions, and add up.
-    for t in range(8):
-        left = 8 - t
-        day = state.day.repeat_interleave(per_window)
-        drifted = state.holdings * (1 + torch.cat([market.returns[day - 1], market.cash_return[day - 1][:, None]], 1))
-        weights = drifted / drifted.sum(-1, keepdim=True)
-        slow = torch.zeros(len(day))
-        for k in range(left):
-            returns = torch.cat([market.returns[day + k], market.cash_return[day + k][:, None]], 1)
-            slow += 0.72**k * 100 * (weights * returns).sum(-1)
-        assert torch.allclose(rollout.hold_returns[t], slow, atol=2e-4)
-        state, _ = step(env, state, rollout.actions[t].long())
-
-
-def test_the_return_of_holding_never_looks_beyond_the_training_range():
-    env, *_ = make_run(per_window=2)
-    short = replace(env, rows=range(1, 200))
-    market = replace(env.market, returns=env.market.returns.clone())
-    market.returns[200:] = torch.nan
-    spoilt = make_hold_baseline(replace(short, market=market), 0.99, 0.95)
-    assert torch.equal(spoilt.discounted, make_hold_baseline(short, 0.99, 0.95).discounted)
-
-
-@pytest.mark.parametrize("baseline", ["window", "hold"])
-def test_the_update_uses_the_baseline_for_the_policy_and_not_for_the_critic(baseline):
+def test_the_update_uses_the_baseline_for_the_policy_and_not_for_the_critic():
     def learn(kind):
         env, policy, state, hidden = make_run(dropout=0.0, per_window=4, n_windows=2)
-        hold = make_hold_baseline(env, HYPER.gamma, HYPER.gae_lambda) if kind == "hold" else None
-        rollout, _, _ = collect_rollout(env, policy, state, hidden, n_steps=32, seed=0, iteration=0, hold=hold)
+        rollout, _, _ = collect_rollout(env, policy, state, hidden, n_steps=32, seed=0, iteration=0)
         hyper = replace(HYPER, baseline=kind, portfolios_per_window=4, value_coef=0.0, ppo_epochs=1, batch_size=10**6)
         figures = update(make_learner(policy, hyper), rollout, hyper, seed=0, iteration=0)
         return policy, figures
 
     plain, figures = learn("critic")
-    other, others = learn(baseline)
+    other, others = learn("window")
     assert torch.equal(figures["explained_variance"], others["explained_variance"])
     assert not torch.equal(plain.policy_head[-1].weight, other.policy_head[-1].weight)
     assert torch.equal(figures["value_loss"], others["value_loss"])  # before the first step: the same targets

@@ -2,7 +2,6 @@
 
 from tactician.learning.advantages import generalised_advantages, leave_one_out
 from tactician.learning.collective import ALONE, Collective
-from tactician.learning.hold_baseline import HoldBaseline, make_hold_baseline
 from tactician.learning.ppo import Hyperparameters, Learner, make_learner, policy_loss, update
 from tactician.learning.precision import FULL, Precision, make_precision
 from tactician.learning.rollout import Rollout, collect_rollout, dropout_masks, sample_action
@@ -12,7 +11,6 @@ __all__ = [
     "ALONE",
     "FULL",
     "Collective",
-    "HoldBaseline",
     "Hyperparameters",
     "Learner",
     "Precision",
@@ -22,7 +20,6 @@ __all__ = [
     "explained_variance",
     "generalised_advantages",
     "leave_one_out",
-    "make_hold_baseline",
     "make_learner",
     "make_precision",
     "minibatches",

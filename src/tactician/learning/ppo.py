@@ -150,9 +150,7 @@ def update(
         iteration=iteration,
         collective=learner.collective,
     )
-    compared = advantages if rollout.hold_returns is None else advantages - rollout.hold_returns
-    if hyper.baseline != "critic":
-        compared = leave_one_out(compared, hyper.portfolios_per_window)
+    compared = leave_one_out(advantages, hyper.portfolios_per_window) if hyper.baseline == "window" else advantages
     data = prepare(rollout, compared, advantages + rollout.values, valid, learner.collective)
     guard = Guard(advantages.device)
     metrics = _joint_epochs(learner, data, hyper, dealer, guard, on_batch)

@@ -20,7 +20,6 @@ from tactician.environment import (
     step,
     uniform,
 )
-from tactician.learning.hold_baseline import HoldBaseline
 from tactician.learning.precision import FULL, Precision
 from tactician.policy import ActorCritic
 
@@ -51,8 +50,6 @@ class Rollout:
     turnover: Float[Tensor, "step env"]
     trade_closed: Bool[Tensor, "step env"]
     trade_return: Float[Tensor, "step env"]
-    hold_returns: Float[Tensor, "step env"] | None = None
-    """Discounted returns of what was held before the step, had it been kept; see `HoldBaseline`."""
 
     @property
     def sequence_length(self) -> int:
@@ -78,7 +75,6 @@ def collect_rollout(
     seed: int,
     iteration: int,
     precision: Precision = FULL,
-    hold: HoldBaseline | None = None,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> tuple[Rollout, EnvState, Float[Tensor, "layer env hidden"]]:
     """Let the policy act for ``n_steps``, restarting finished episodes between sequences.
@@ -93,7 +89,6 @@ def collect_rollout(
         seed: of the action and dropout noise.
         iteration: number of this rollout in the run; names its noise.
         precision: what the forward passes compute in.
-        hold: reads what keeping the holdings would have earned; None if the advantages do without.
         on_step: called with the steps done.
 
     Returns:
@@ -118,8 +113,6 @@ def collect_rollout(
             day, portfolio, logits, value, hidden = see(state, hidden)
             noise = uniform(seed, Stream.ACTION, iteration, t, index)
             action, log_prob = sample_action(logits, noise)
-            if hold is not None:
-                store.put(t, hold_returns=hold.read(env, state, n_steps - t))
             state, outcome = step(env, state, action)
             store.put(t, day=day.int(), portfolio=portfolio, actions=action.int(), log_probs=log_prob)
             store.put(t, values=value, rewards=outcome.reward)

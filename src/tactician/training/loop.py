@@ -154,7 +154,6 @@ def _collect(setup: Setup, state: TrainState, share: Share, reporter: Reporter) 
             seed=setup.config.seed,
             iteration=state.progress.iteration,
             precision=state.learner.precision,
-            hold=setup.hold,
             on_step=lambda done: phase.advance(done, share.n_steps),
         )
 

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tactician.environment import Environment, first_state
-from tactician.learning import HoldBaseline, Hyperparameters, Precision, collect_rollout, make_learner, update
+from tactician.learning import Hyperparameters, Precision, collect_rollout, make_learner, update
 from tactician.policy import ActorCritic
 
 _SAMPLES = 6_144
@@ -51,7 +51,6 @@ def probe_iteration(
     *,
     n_steps: int,
     sequence_length: int,
-    hold: HoldBaseline | None = None,
 ) -> Probe:
     """Run two small iterations on a copy of the policy and compare them.
 
@@ -64,7 +63,6 @@ def probe_iteration(
         precision: what the forward passes compute in.
         n_steps: steps of the run's rollouts; one sequence each is stored differently from several.
         sequence_length: of the run.
-        hold: the run's baseline, if it has one.
     """
     steps = min(n_steps // sequence_length, 2) * sequence_length
     few = max(min(_SAMPLES, hyper.batch_size) * 2 // 3 // steps, 1)
@@ -74,7 +72,7 @@ def probe_iteration(
     short = replace(environment, episode_length=sequence_length, portfolios_per_window=1)
 
     def iterate(n_envs: int) -> tuple[float, float]:
-        return _iterate(short, policy, hyper, precision, hold, n_envs, steps)
+        return _iterate(short, policy, hyper, precision, n_envs, steps)
 
     if environment.market.device.type == "cuda":
         iterate(1)  # the first call leaves behind workspaces of the libraries, which would count in one probe only
@@ -104,7 +102,6 @@ def _iterate(
     policy: ActorCritic,
     hyper: Hyperparameters,
     precision: Precision,
-    hold: HoldBaseline | None,
     n_envs: int,
     n_steps: int,
 ) -> tuple[float, float]:
@@ -120,7 +117,6 @@ def _iterate(
         seed=0,
         iteration=0,
         precision=precision,
-        hold=hold,
     )
     stored = rollout.bytes_per_sample * rollout.day.numel()
     with peak_allocated(environment.market.device) as peak:

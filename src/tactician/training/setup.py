@@ -20,7 +20,7 @@ from tactician.environment import (
     normalise,
 )
 from tactician.errors import UserError
-from tactician.learning import HoldBaseline, Hyperparameters, Precision, make_hold_baseline
+from tactician.learning import Hyperparameters, Precision
 from tactician.policy import ActorCritic, settle_recurrence, use_native
 from tactician.portfolio.frictions import Frictions
 from tactician.training.duration import n_iterations, total_timesteps
@@ -63,8 +63,6 @@ class Setup:
     native_recurrence: bool = True
     """Whether a GPU's own recurrent kernels may be used: they were compared with the definition."""
     process: Process = SINGLE
-    hold: HoldBaseline | None = None
-    """Reads what a portfolio would have earned had it not traded; None if the advantages do without."""
     notes: tuple[str, ...] = ()
     """What the user should be told before the run begins."""
 
@@ -196,7 +194,6 @@ def prepare_run(
     budgets = process.gather_each(memory_budget(config, device, process.local_rank))
     policy = make_policy(config, environment, value_scale)
     wrong_kernels = settle_recurrence(policy, dtype)
-    hold = make_hold_baseline(environment, config.gamma, config.gae_lambda) if config.baseline == "hold" else None
     hyper = Hyperparameters(
         **{f.name: getattr(config, f.name) for f in fields(Hyperparameters)} | {"batch_size": sizes.batch_size}
     )
@@ -208,7 +205,6 @@ def prepare_run(
             Precision(dtype, device.type),
             n_steps=sizes.n_steps,
             sequence_length=sequence_length(config, sizes.n_steps),
-            hold=hold,
         ),
         policy,
         market.regimes.n_actions,
@@ -237,7 +233,6 @@ def prepare_run(
         autocast_dtype=dtype,
         native_recurrence=wrong_kernels is None,
         process=process,
-        hold=hold,
         notes=tuple(
             x
             for x in (
