@@ -128,6 +128,7 @@ def test_an_unwritable_output_folder(tiny, tmp_path, refused):
 
 def test_a_device_that_is_not_there(tiny, refused):
     assert "--device cuda:99 is not available" in refused("train", "--config", str(tiny), "--device", "cuda:99")
+    assert "--device meta is not available" in refused("train", "--config", str(tiny), "--device", "meta")
 
 
 def test_a_static_table_without_enough_groups(tiny, tmp_path, refused):

@@ -176,18 +176,19 @@ def _train(words: list[str]) -> int:
 def _run(arguments: TrainArguments, config: Config, reporter: "Reporter", process: "Process") -> int:
     from tactician.training.interruption import Interrupted, Interruption
     from tactician.training.loop import train
-    from tactician.training.resume import find_checkpoint, resume, saved_normaliser
+    from tactician.training.resume import find_checkpoint, resume, saved_normaliser, saved_since
     from tactician.training.setup import load_cached_market, plan, prepare_run
     from tactician.training.state import first_train_state
     from tactician.training.summary import print_summary
 
     market = load_cached_market(config, _rebuild_command(arguments.config_file, config))
     found = None
-    if arguments.resume or arguments.checkpoint or process.restarts:
-        # After a restart the newest one counts, whatever the run began with.
-        named = None if process.restarts else arguments.checkpoint
-        found = process.from_leader(lambda: find_checkpoint(config, named, reporter))
-    setup = prepare_run(config, market, normaliser=saved_normaliser(found[1]) if found else None, process=process)
+    if process.restarts:  # what the run itself has saved counts, whatever it began with
+        found = process.from_leader(lambda: saved_since(config.checkpoint_dir, process.launched))
+    if found is None and (arguments.resume or arguments.checkpoint):
+        found = process.from_leader(lambda: find_checkpoint(config, arguments.checkpoint, reporter))
+    normaliser = saved_normaliser(found[1], config, market.regimes.n_actions) if found else None
+    setup = prepare_run(config, market, normaliser=normaliser, process=process)
     for note in setup.notes:
         reporter.warn(note)
     if arguments.dry_run:

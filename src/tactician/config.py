@@ -28,10 +28,14 @@ FileOnly = tyro.conf.Suppress
 """Marks a key that is set in the YAML file only: its value has no sensible form on a command line."""
 
 
+Count = Annotated[int, Field(gt=0, le=10**12)]
+"""Beyond this a number is a slip of the hand, and products with it are no numbers any more."""
+
+
 class Config(BaseModel):
     """Everything that decides what a run learns. Frozen; unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     # -- market ------------------------------------------------------------------------------------------------------
     bars: str = "yfinance"
@@ -80,7 +84,7 @@ class Config(BaseModel):
     """Value of the portfolio in currency; matters only beside traded volumes (impact_adv)."""
 
     # -- environment -------------------------------------------------------------------------------------------------
-    n_envs: PositiveInt | None = None
+    n_envs: Count | None = None
     """Simulated portfolios in parallel; default: 16384 on a GPU (65536 with high_vram, 8192 with low_vram), 512 on a CPU."""
     portfolios_per_window: PositiveInt = 8
     """Portfolios that live through the same days; n_envs is a multiple of it. With 1, baseline must be 'critic'."""
@@ -101,10 +105,10 @@ class Config(BaseModel):
     """Probability of HOLD in the first policy, the other regimes alike; 0 for all alike."""
 
     # -- learning ----------------------------------------------------------------------------------------------------
-    n_steps: PositiveInt | None = None
+    n_steps: Count | None = None
     """Sessions that each portfolio lives through in one iteration; divides or is a multiple of episode_length; default: 256
     (512 with high_vram)."""
-    batch_size: PositiveInt | None = None
+    batch_size: Count | None = None
     """Samples in a minibatch, made of whole sequences; default: 8192 (65536 with high_vram)."""
     bptt_length: PositiveInt | None = None
     """Sessions in a training sequence: gradients flow through that many, the recurrent state through all. Divides n_steps and
@@ -139,13 +143,13 @@ nothing more (critic)."""
     """Stop the PPO epochs of an iteration once the mean KL divergence of an epoch exceeds this; default: never."""
 
     # -- training ----------------------------------------------------------------------------------------------------
-    timesteps: PositiveInt | None = None
+    timesteps: Count | None = None
     """Train for this many environment steps (goes before --episodes and --iterations)."""
-    episodes: PositiveInt | None = None
+    episodes: Count | None = None
     """Train for this many episodes: episodes × episode_length steps (goes before --iterations)."""
-    iterations: PositiveInt | None = None
+    iterations: Count | None = None
     """Train for this many iterations: iterations × n_envs × n_steps steps."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of everything random in the run."""
     device: str = "auto"
     """'cpu', 'cuda', 'cuda:1' …; auto takes a GPU where there is one."""

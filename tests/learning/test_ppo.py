@@ -11,6 +11,7 @@ from tactician.learning import (
     ALONE,
     collect_rollout,
     make_learner,
+    make_precision,
     minibatches,
     policy_loss,
     prepare,
@@ -128,3 +129,17 @@ def test_a_kl_above_the_target_ends_the_joint_epochs():
     env, policy, state, hidden = make_run()
     stopped = replace(eager, target_kl=1e-3)
     assert float(update(make_learner(policy, stopped), rollout, stopped, seed=0, iteration=0)["ppo_epochs"]) == 1
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float16])
+def test_a_gradient_that_is_not_finite_stops_actor_and_critic_alike(dtype):
+    env, policy, state, hidden = make_run(dropout=0.0)
+    precision = make_precision(dtype, "cpu")
+    rollout, _, _ = collect_rollout(env, policy, state, hidden, n_steps=32, seed=0, iteration=0, precision=precision)
+    hyper = replace(HYPER, ppo_epochs=1, critic_epochs=0)
+    before = snapshot(policy)
+    policy.policy_head[-1].bias.register_hook(lambda gradient: gradient * torch.inf)
+    metrics = update(make_learner(policy, hyper, precision), rollout, hyper, seed=0, iteration=0)
+    assert float(metrics["dropped_updates"]) == float(metrics["dropped_at_the_end"]) > 0
+    for name, parameter in policy.named_parameters():
+        assert torch.equal(parameter, before[name]), name

@@ -8,6 +8,7 @@ import torch
 
 from tactician.cli import main
 from tactician.config import make_config
+from tactician.errors import UserError
 from tactician.policy import ActorCritic
 from tactician.training import memory as plan
 from tactician.training.memory import (
@@ -93,6 +94,33 @@ def test_what_fits_is_left_alone():
     assert fit_to_memory(asked, MEASURED, 1) == (asked, MEASURED, None)
 
 
+def test_a_minibatch_that_cannot_fit_is_made_smaller_before_environments_go():
+    asked = Sizes(4_096, 256, 10_000_000)
+    sizes, frugal, warning = fit_to_memory(replace(asked, n_envs=40_960), MEASURED, 1)
+    assert sizes.n_envs == 40_960 and frugal.predicted(sizes) <= MEASURED.budget
+    assert MEASURED.budget / 3 < sizes.batch_size * MEASURED.batch_bytes_per_sample < MEASURED.budget / 2
+    assert f"minibatches have {sizes.batch_size:,} samples" in warning
+
+
+@pytest.mark.parametrize(("n_steps", "per_window"), [(320_000_000, 1), (256, 10**9)])
+def test_where_not_even_a_window_fits_the_run_is_refused(n_steps, per_window):
+    with pytest.raises(UserError, match=r"not even .* environments fit; lower --n-steps"):
+        fit_to_memory(Sizes(10**9, n_steps, 8_192), MEASURED, per_window)
+
+
+def test_a_network_that_cannot_fit_is_refused_in_a_sentence(tiny, refused, monkeypatch):
+    def scarce(*_, **__):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried")
+
+    monkeypatch.setattr("tactician.training.setup.make_policy", scarce)
+    assert "The network does not fit into memory" in refused("train", "--config", str(tiny), "--dry-run")
+
+
+def test_a_cap_for_a_gpu_that_is_not_there_is_remarked_upon():
+    _, notes = choose_sizes(config(max_vram_gpu0=10.0), CPU)
+    assert "--max-vram-gpu0 caps the memory of a GPU, and there is none here" in notes[0]
+
+
 def test_the_critics_features_are_given_up_before_environments_are():
     asked = Sizes(65_536, 512, 65_536)  # 39 GB of features alone
     sizes, frugal, warning = fit_to_memory(asked, MEASURED, 1)
@@ -170,4 +198,7 @@ def test_many_environments_for_few_steps_are_remarked_upon():
 def test_a_request_that_cannot_fit_is_capped_in_the_plan_too(tiny, capsys):
     assert main(["train", "--config", str(tiny), "--n-envs", "80000000", "--dry-run"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "80,000,000 environments × 32 steps would take about" in said and "are taken instead" in said
+    assert (
+        "80,000,000 environments × 32 steps in minibatches of 64 would take about" in said
+        and "are taken instead" in said
+    )

@@ -82,6 +82,15 @@ def test_a_periodic_checkpoint_continues_as_the_final_one_does(tiny, tmp_path):
         assert differences(ours[part], theirs[part]) == [], part
 
 
+def test_the_best_model_bears_no_trace_of_the_end_either(tiny, tmp_path):
+    assert run(tiny, tmp_path / "whole", "--iterations", "4", "--validate-every", "99") == 0
+    assert run(tiny, tmp_path / "halves", "--iterations", "2", "--validate-every", "99") == 0
+    (tmp_path / "halves" / "model_final.pt").unlink()  # killed just before it was written
+    assert run(tiny, tmp_path / "halves", "--iterations", "4", "--validate-every", "99", "--resume") == 0
+    whole, halves = (state(tmp_path / name / "model_final.pt") for name in ("whole", "halves"))
+    assert differences(whole, halves) == []
+
+
 def test_a_run_that_is_prolonged_after_a_partial_iteration_goes_on_with_all_environments(tiny, tmp_path):
     assert run(tiny, tmp_path, "--timesteps", "300") == 0  # one iteration of 256 and a part of the next
     assert len(read_checkpoint(tmp_path / "model_final.pt")["env_state"]["day"]) == 8

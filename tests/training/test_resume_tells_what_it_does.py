@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from tactician.cli import main
+from tactician.config import load_config
 from tactician.storage import save_tensors
 from tactician.training.checkpoint import read_checkpoint
-from tactician.training.resume import legacy_weights
+from tactician.training.resume import legacy_weights, saved_normaliser, saved_since
 
 
 def run(tiny: Path, folder: Path, *words: str) -> int:
@@ -123,10 +124,121 @@ def legacy_file(trained: Path, path: Path) -> dict:
 def test_the_old_format_restores_weights_and_metrics_and_says_so(tiny, trained, tmp_path, capsys):
     legacy_file(trained, tmp_path / "legacy.pt")
     assert run(tiny, tmp_path / "new", "--iterations", "2", "--checkpoint", str(tmp_path / "legacy.pt")) == 0
-    assert "old format with one optimiser" in flat(capsys.readouterr().out)
+    assert "has an old format" in flat(capsys.readouterr().out)
     saved = read_checkpoint(tmp_path / "new" / "model_final.pt")["progress"]
     assert saved["timesteps"] == 512 and saved["best_reward"] >= 0.25
     assert saved["total_trades"] > 40 and saved["winning_trades"] >= 30
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metrics": "none"},
+        {"metrics": {"total_trades": None, "win_rate": float("nan"), "best_reward": [1.0]}},
+        {"total_steps": -100},
+        {"actor_optimizer_state_dict": {}, "critic_optimizer_state_dict": {}, "optimizer_state_dict": None},
+    ],
+)
+def test_whatever_stands_in_an_old_file_beside_the_weights_the_weights_are_restored(tiny, trained, tmp_path, changes):
+    legacy_file(trained, tmp_path / "legacy.pt")
+    content = {**torch.load(tmp_path / "legacy.pt", weights_only=True), **changes}
+    torch.save({k: v for k, v in content.items() if v is not None}, tmp_path / "legacy.pt")
+    words = ("--checkpoint", str(tmp_path / "legacy.pt"), "--timesteps", "1024", "-q")
+    assert run(tiny, tmp_path / "new", *words) == 0
+    saved = read_checkpoint(tmp_path / "new" / "model_final.pt")["progress"]
+    assert saved["timesteps"] == 1024 and 0 <= saved["winning_trades"] <= saved["total_trades"]
+
+
+def test_percent_is_understood_and_weights_that_are_no_numbers_are_not_taken(tiny, trained, tmp_path, capsys):
+    legacy_file(trained, tmp_path / "legacy.pt")
+    content = torch.load(tmp_path / "legacy.pt", weights_only=True)
+    content["metrics"]["win_rate"] = 75.0
+    torch.save(content, tmp_path / "percent.pt")
+    assert run(tiny, tmp_path / "a", "--checkpoint", str(tmp_path / "percent.pt"), "--timesteps", "300") == 0
+    saved = read_checkpoint(tmp_path / "a" / "model_final.pt")["progress"]
+    assert 30 <= saved["winning_trades"] <= saved["total_trades"]
+    content["model_state_dict"] = {k: x * float("nan") for k, x in content["model_state_dict"].items()}
+    torch.save(content, tmp_path / "nan.pt")
+    assert run(tiny, tmp_path / "b", "--checkpoint", str(tmp_path / "nan.pt"), "--timesteps", "256") == 0
+    assert "not finite: training starts from the beginning" in flat(capsys.readouterr().out)
+
+
+def test_another_network_brings_no_normaliser(trained, tiny):
+    content, config = read_checkpoint(trained / "model_final.pt"), load_config(tiny)
+    n_actions = content["architecture"]["n_actions"]
+    assert saved_normaliser(content, config, n_actions) is not None
+    assert saved_normaliser(content, config.model_copy(update={"hidden_dim": 24}), n_actions) is None
+    assert saved_normaliser(content, config, n_actions + 1) is None
+
+
+def best_of(folder: Path) -> dict:
+    return read_checkpoint(folder / "model_best.pt")
+
+
+def test_another_runs_best_model_is_never_taken_for_ones_own(tiny, trained, tmp_path):
+    folder = tmp_path / "shared"
+    assert run(tiny, folder, "--iterations", "2", "-q", "--hidden-dim", "24") == 0
+    words = ("--checkpoint", str(trained / "model_final.pt"), "--iterations", "2", "-q")  # nothing is left to train
+    assert run(tiny, folder, *words) == 0
+    assert best_of(folder)["architecture"]["hidden_dim"] == 16
+
+
+@pytest.mark.parametrize("key", ["validation-until", "spread"])
+def test_a_best_figure_of_another_range_or_other_costs_is_forgotten(tiny, trained, key):
+    content = best_of(trained)
+    content["progress"]["best_validation"] = 1e9  # what no later figure could beat
+    save_tensors(content, trained / "model_best.pt")
+    final = read_checkpoint(trained / "model_final.pt")
+    final["progress"]["best_validation"] = 1e9
+    save_tensors(final, trained / "model_final.pt")
+    value = {"validation-until": "2013-05-31", "spread": "0.001"}[key]
+    assert run(tiny, trained, "--resume", "--iterations", "4", "-q", f"--{key}", value) == 0
+    assert read_checkpoint(trained / "model_final.pt")["progress"]["best_iteration"] == 4
+    assert best_of(trained)["progress"]["best_validation"] < 1e9
+
+
+def test_a_finished_run_on_other_data_is_validated_again(tiny, trained, tmp_path):
+    content = read_checkpoint(trained / "model_final.pt")
+    content["data_fingerprint"] = "0" * 64
+    save_tensors(content, trained / "model_final.pt")
+    before = (trained / "model_best.pt").stat().st_mtime_ns
+    assert run(tiny, trained, "--resume", "--iterations", "2", "-q") == 0
+    assert (trained / "model_best.pt").stat().st_mtime_ns > before
+
+
+def test_a_run_that_would_replace_another_one_says_so(tiny, trained, capsys):
+    assert run(tiny, trained, "--iterations", "1") == 0
+    assert "holds an earlier run, whose models and metrics this one replaces" in flat(capsys.readouterr().out)
+
+
+def test_after_a_restart_only_what_the_run_has_saved_itself_counts(trained):
+    newest = max(path.stat().st_mtime for path in trained.glob("model_*.pt"))
+    assert saved_since(trained, newest + 1) is None
+    found = saved_since(trained, newest - 1000)
+    assert found is not None and found[1]["progress"]["iteration"] == 2
+
+
+@pytest.mark.parametrize("junk", [b"\xff\xfe\n", b"5\n", b"{}\n"])
+def test_lines_that_are_no_metrics_are_passed_over(tiny, trained, junk):
+    path = trained / "metrics.jsonl"
+    path.write_bytes(path.read_bytes() + junk)
+    assert run(tiny, trained, "--resume", "--iterations", "3", "-q") == 0
+    assert len(path.read_text().splitlines()) == 3
+
+
+def test_what_is_no_file_is_no_checkpoint(tiny, trained):
+    (trained / "model_x.pt").symlink_to(trained / "nowhere")
+    (trained / "model_y.pt").mkdir()
+    assert run(tiny, trained, "--resume", "--iterations", "3", "-q") == 0
+
+
+def test_the_newest_checkpoint_stays_whatever_the_clock_says(tiny, tmp_path):
+    assert run(tiny, tmp_path, "--iterations", "3", "-q", "--save-every", "1") == 0
+    for path in tmp_path.glob("model_iteration_*"):
+        os.utime(path, (4e9, 4e9))
+    middle = str(tmp_path / "model_iteration_000003.pt")
+    assert run(tiny, tmp_path, "--iterations", "5", "-q", "--save-every", "1", "--checkpoint", middle) == 0
+    assert (tmp_path / "model_iteration_000005.pt").exists()
 
 
 def test_old_weights_find_their_places(trained, tmp_path):

@@ -102,6 +102,42 @@ def test_memory_that_runs_out_later_is_saved_first(tiny, tmp_path, monkeypatch, 
     assert "going on with 4 environments" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("n_envs", ["8", "1"])
+def test_memory_that_runs_out_in_mid_update_saves_the_iteration_before_as_it_was(tiny, tmp_path, monkeypatch, n_envs):
+    original, calls = loop.update, iter(range(100))
+
+    def scarce(*args, **kwargs):
+        figures = original(*args, **kwargs)  # the learner is changed by now
+        if next(calls) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return figures
+
+    monkeypatch.setattr(loop, "update", scarce)
+    code = run(
+        tiny, tmp_path, "--timesteps", "600", "-q", "--save-every", "1", "--keep-checkpoints", "99", "--n-envs", n_envs
+    )
+    assert code == (2 if n_envs == "1" else 0)  # one environment cannot be halved
+    (saved,) = tmp_path.glob("model_interrupted_*")
+    there, before = read_checkpoint(saved), read_checkpoint(tmp_path / "model_iteration_000001.pt")
+    for key in ("model_state_dict", "actor_optimizer_state_dict", "critic_optimizer_state_dict", "progress"):
+        assert checksum(there[key]) == checksum(before[key]), key
+
+
+def test_rows_of_dropped_updates_are_counted_across_iterations(tiny, tmp_path, monkeypatch, refused):
+    spoil(monkeypatch, lambda k: True)  # 8, 8 and 4, while the critic's own updates are sound
+    words = ["train", "--config", str(tiny), "--checkpoint-dir", str(tmp_path), "-q", "--max-dropped-updates", "20"]
+    assert "20 updates in a row" in refused(*words)
+
+
+def test_a_full_disk_under_the_metrics_is_said_in_a_sentence(tiny, tmp_path, monkeypatch, refused):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tactician.training.trackers.Trackers._log", full)
+    said = refused("train", "--config", str(tiny), "--checkpoint-dir", str(tmp_path), "-q", "--iterations", "1")
+    assert "Cannot write the metrics" in said and "No space left on device" in said
+
+
 def test_other_errors_are_not_taken_for_a_lack_of_memory(tiny, tmp_path, monkeypatch):
     def broken(*args, **kwargs):
         raise RuntimeError("shapes differ")

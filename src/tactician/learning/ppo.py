@@ -68,9 +68,9 @@ class Learner:
 class Guard:
     """Counts updates that were dropped because loss or gradient was not finite; all on the device."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, in_a_row: int = 0) -> None:
         self.dropped = torch.zeros((), device=device)
-        self.in_a_row = torch.zeros((), device=device)
+        self.in_a_row = torch.full((), float(in_a_row), device=device)
         self.longest = torch.zeros((), device=device)
 
     def judge(self, *figures: Tensor) -> Float[Tensor, ""]:
@@ -110,6 +110,7 @@ def update(
     first_env: int = 0,
     all_envs: int | None = None,
     keep_features: bool = True,
+    dropped_before: int = 0,
     on_batch: OnBatch = lambda *_: None,
 ) -> dict[str, Tensor]:
     """One iteration of learning: joint PPO epochs, then critic epochs.
@@ -125,12 +126,14 @@ def update(
         all_envs: environments of all processes; None if the rollout has them all.
         keep_features: hold the trunk's features for all critic epochs; else they are computed for every minibatch, which
             takes longer and no memory.
+        dropped_before: joint updates in a row that were dropped at the end of the iteration before.
         on_batch: told about progress.
 
     Returns:
         Scalar tensors on the device, none of them read here, the same in every process: policy_loss, value_loss, entropy,
         kl, clip_fraction, critic_loss (last critic epoch), explained_variance (of the values with which the policy acted),
-        actor_grad_norm, critic_grad_norm, ppo_epochs, dropped_updates, dropped_in_a_row (the longest run of them).
+        actor_grad_norm, critic_grad_norm, ppo_epochs, dropped_updates, dropped_in_a_row (the longest run of them, of joint
+        or of critic updates), dropped_at_the_end (of the joint ones).
     """
     for optimiser, rate in ((learner.actor_optimiser, hyper.actor_lr), (learner.critic_optimiser, hyper.critic_lr)):
         for group in optimiser.param_groups:
@@ -152,12 +155,14 @@ def update(
     )
     compared = leave_one_out(advantages, hyper.portfolios_per_window) if hyper.baseline == "window" else advantages
     data = prepare(rollout, compared, advantages + rollout.values, valid, learner.collective)
-    guard = Guard(advantages.device)
-    metrics = _joint_epochs(learner, data, hyper, dealer, guard, on_batch)
-    metrics["critic_loss"] = _critic_epochs(learner, data, hyper, dealer, guard, keep_features, on_batch)
+    # Apart, or the critic's updates would end every row of the actor's.
+    joint, critic = Guard(advantages.device, dropped_before), Guard(advantages.device)
+    metrics = _joint_epochs(learner, data, hyper, dealer, joint, on_batch)
+    metrics["critic_loss"] = _critic_epochs(learner, data, hyper, dealer, critic, keep_features, on_batch)
     metrics["explained_variance"] = explained_variance(rollout.values, advantages, valid, learner.collective)
-    metrics |= {"dropped_updates": guard.dropped, "dropped_in_a_row": guard.longest}
-    return metrics
+    metrics["dropped_updates"] = joint.dropped + critic.dropped
+    metrics["dropped_in_a_row"] = torch.maximum(joint.longest, critic.longest)
+    return {**metrics, "dropped_at_the_end": joint.in_a_row}
 
 
 def policy_loss(
@@ -209,8 +214,8 @@ def _joint_step(
     norms = torch.stack([clip_grad_norm_(part, hyper.max_grad_norm) for part in parameters])
     # One verdict for both: an update is the move of actor and critic together.
     bad = guard.judge(norms.sum())
-    guarded_step(actor, scaler, bad)
-    guarded_step(critic, scaler, bad)
+    guarded_step(actor, bad)
+    guarded_step(critic, bad)
     scaler.update()
     return torch.where(bad > 0, 0.0, figures), torch.where(bad > 0, 0.0, norms)
 
@@ -280,7 +285,7 @@ def _critic_step(
     if scaler.is_enabled():
         scaler.unscale_(critic)
     bad = guard.judge(clip_grad_norm_(parameters, hyper.max_grad_norm))
-    guarded_step(critic, scaler, bad)
+    guarded_step(critic, bad)
     scaler.update()
     return torch.where(bad > 0, 0.0, loss.detach())
 

@@ -46,15 +46,12 @@ def make_precision(dtype: torch.dtype | None, device_type: str) -> Precision:
     return Precision(dtype, device_type, actor, critic)
 
 
-def guarded_step(optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler, bad: Tensor) -> None:
+def guarded_step(optimiser: torch.optim.Optimizer, bad: Tensor) -> None:
     """Step unless ``bad`` (a scalar tensor) is 1; decided on the device, without a synchronisation.
 
     torch's fused optimisers leave parameters, moments and step count alone where ``found_inf`` is set, which is how its
-    GradScaler skips a step.
+    GradScaler skips a step. The scaler's own ``step`` would ask about this optimiser's gradients alone; they must be unscaled.
     """
-    if scaler.is_enabled():
-        scaler.step(optimiser)
-        return
     optimiser.found_inf = bad.to(torch.float32)  # type: ignore[attr-defined]
     try:
         optimiser.step()

@@ -59,7 +59,8 @@ class Keeper:
         path = self.folder / f"{_PERIODIC}{state.progress.iteration:06d}.pt"
         save_checkpoint(setup, state, path)
         if setup.process.leads:
-            for old in _newest_first(self.folder.glob(f"{_PERIODIC}*.pt"))[self.keep :]:
+            others = [old for old in _newest_first(self.folder.glob(f"{_PERIODIC}*.pt")) if old != path]
+            for old in others[self.keep - 1 :]:
                 old.unlink(missing_ok=True)
         return path
 
@@ -80,18 +81,30 @@ class Keeper:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files that a run left which was killed while it saved."""
-    for path in folder.glob(".model_*.tmp"):
-        path.unlink(missing_ok=True)
+    for pattern in (".model_*.tmp", ".metrics.jsonl.*.tmp", ".summary.json.*.tmp"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
-def newest_checkpoint(folder: Path) -> tuple[Path | None, dict[str, Any] | None, list[str]]:
+def holds_a_run(folder: Path) -> bool:
+    """Whether a run has saved a model in a folder."""
+    return any(folder.glob("model_*.pt"))
+
+
+def newest_checkpoint(folder: Path, since: float = 0.0) -> tuple[Path | None, dict[str, Any] | None, list[str]]:
     """The newest checkpoint of a folder, by modification time, that can be loaded.
+
+    Args:
+        folder: of a run.
+        since: files last modified before this time, in seconds of the epoch, do not count.
 
     Returns:
         Its path and content, or None twice; and a sentence for every newer file that is damaged. None of them is deleted.
     """
     complaints: list[str] = []
     for path in _newest_first(folder.glob("model_*.pt")):
+        if path.stat().st_mtime < since:
+            break
         try:
             return path, read_checkpoint(path), complaints
         except UserError as error:
@@ -127,7 +140,7 @@ def load_policy(path: Path, device: torch.device | str = "cpu") -> LoadedPolicy:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint's content on the CPU; no code in the file is run.
 
-    A file of the old format, with one optimiser, is known by its key ``optimizer_state_dict``.
+    A file of an old format is known by its lack of a key ``format`` beside weights and one optimiser or two.
 
     Raises:
         UserError: the file is missing, damaged or no checkpoint.
@@ -144,7 +157,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def is_legacy(content: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint has the old format: weights, one optimiser, metrics."""
+    """Whether a checkpoint has an old format: weights, one optimiser or two, metrics."""
     return "format" not in content
 
 
@@ -173,8 +186,10 @@ _NEEDED = (
 def _is_checkpoint(content: Mapping[str, Any]) -> bool:
     if content.get("format") == _FORMAT:
         return content.get("version") == _VERSION and all(key in content for key in _NEEDED)
-    return "optimizer_state_dict" in content and isinstance(content.get("model_state_dict"), dict)
+    optimisers = ("optimizer_state_dict", "actor_optimizer_state_dict")
+    return any(key in content for key in optimisers) and isinstance(content.get("model_state_dict"), dict)
 
 
 def _newest_first(paths: Any) -> list[Path]:
-    return sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+    files = [path for path in paths if path.is_file()]  # no folder, and no link that leads nowhere
+    return sorted(files, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)

@@ -1,5 +1,6 @@
 """One run: iterations of rollout and update, validation, checkpoints, and the last judgement."""
 
+import math
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from tactician.errors import UserError
 from tactician.evaluation import Evaluation, evaluate
 from tactician.learning import Rollout, collect_rollout, update
 from tactician.policy import use_native
-from tactician.training.checkpoint import BEST, Keeper, load_policy, remove_leftovers
+from tactician.training.checkpoint import BEST, FINAL, Keeper, holds_a_run, load_policy, remove_leftovers
 from tactician.training.duration import Share, next_share
 from tactician.training.interruption import Interrupted, Interruption
 from tactician.training.memory import is_out_of_memory, reserved_gb
@@ -22,7 +23,7 @@ from tactician.training.progress import Phase, Reporter
 from tactician.training.schedules import annealed, training_environment
 from tactician.training.score import model_score
 from tactician.training.setup import Setup
-from tactician.training.state import Progress, TrainState, put_back
+from tactician.training.state import Progress, TrainState, put_back, snapshot
 from tactician.training.summary import Summary, summarise
 from tactician.training.trackers import Trackers
 
@@ -58,6 +59,11 @@ def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
         )
     if setup.process.leads:
         remove_leftovers(folder)
+        if state.progress.iteration == 0 and holds_a_run(folder):
+            reporter.warn(
+                f"{folder} holds an earlier run, whose models and metrics this one replaces; --resume would go on with it, and "
+                "--checkpoint-dir takes another folder."
+            )
     keeper = Keeper(folder, setup.config.keep_checkpoints)
     with Trackers(folder, state.progress.iteration, writes=setup.process.leads) as trackers:
         saved = time.perf_counter()
@@ -83,6 +89,8 @@ def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
                 saved = time.perf_counter()
         closing = _judge_last_iteration(setup, state, keeper, reporter)
         keeper.save_final(setup, state)
+    if setup.process.collective.any(stop.signal_number is not None, setup.device):
+        raise Interrupted(stop.signal_number or 15, folder / FINAL)
     with reporter.phase("⚖️  Judging the best model on the validation and test ranges"):
         best_policy = load_policy(folder / BEST, setup.device).policy
         use_native(best_policy, setup.native_recurrence)
@@ -107,7 +115,11 @@ def iterate(setup: Setup, state: TrainState, reporter: Reporter) -> TrainState:
     figures |= _learn(setup, state, rollout, valid, reporter)
     metrics = read_once(figures)
     learnt = time.perf_counter()
-    trades, wins = int(metrics["trades"]), int(metrics.pop("winning_trades"))
+    trades, wins, in_a_row = (
+        int(metrics["trades"]),
+        int(metrics.pop("winning_trades")),
+        metrics.pop("dropped_at_the_end"),
+    )
     metrics |= {
         "iteration": progress.iteration + 1,
         "score": model_score(metrics, len(names)).total,
@@ -125,6 +137,7 @@ def iterate(setup: Setup, state: TrainState, reporter: Reporter) -> TrainState:
         winning_trades=progress.winning_trades + wins,
         best_reward=max(progress.best_reward, metrics["reward"]),
         dropped_updates=progress.dropped_updates + int(metrics["dropped_updates"]),
+        dropped_in_a_row=int(in_a_row),
         seconds=progress.seconds + learnt - begun,
     )
     reporter.debug(f"rollout {rollout.day.shape[0]} × {rollout.day.shape[1]}, {share.samples:,} samples counted")
@@ -182,6 +195,7 @@ def _learn(
             first_env=setup.windows.start * setup.config.portfolios_per_window if several else 0,
             all_envs=setup.sizes.n_envs if several else None,
             keep_features=setup.memory.keep_features,
+            dropped_before=state.progress.dropped_in_a_row,
             on_batch=on_batch,
         )
 
@@ -189,7 +203,11 @@ def _learn(
 def _iterate_within_memory(
     setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter
 ) -> tuple[Setup, TrainState]:
-    """One iteration; if memory runs out, save (unless nothing was learnt yet), halve the environments and go on."""
+    """One iteration; if memory runs out, save (unless nothing was learnt yet), halve the environments and go on.
+
+    Several processes cannot save together once one of them has stopped answering: what was saved before remains.
+    """
+    put_learner_back = snapshot(state.learner)
     while True:
         try:
             return setup, iterate(setup, state, reporter)
@@ -197,11 +215,12 @@ def _iterate_within_memory(
             if not is_out_of_memory(error):
                 raise
             reason = str(error).splitlines()[0][:100]
-        n_windows = len(setup.windows) // 2
-        if setup.process.collective.size > 1 or n_windows == 0:
-            raise UserError(f"Memory ran out ({reason}); lower --n-envs, --batch-size or the --max-vram caps.")
-        if state.progress.iteration:
+        n_windows, several = len(setup.windows) // 2, setup.process.collective.size > 1
+        put_learner_back()  # part of the iteration's updates may have been made
+        if state.progress.iteration and not several:
             reporter.warn(f"Saved {keeper.save_interrupted(setup, state)}.")
+        if several or n_windows == 0:
+            raise UserError(f"Memory ran out ({reason}); lower --n-envs, --batch-size or the --max-vram caps.")
         setup = setup.with_sizes(replace(setup.sizes, n_envs=n_windows * setup.config.portfolios_per_window))
         reporter.warn(f"Memory ran out ({reason}): going on with {setup.n_envs:,} environments.")
         if setup.device.type == "cuda":
@@ -237,13 +256,13 @@ def _judge_last_iteration(setup: Setup, state: TrainState, keeper: Keeper, repor
 
     The state that is saved as final bears no trace of it: a run that is prolonged must not know that it had an end.
     """
-    there = (keeper.folder / BEST).exists()
+    there = (keeper.folder / BEST).exists() and state.progress.best_validation > -math.inf
     if state.progress.iteration % setup.config.validate_every == 0 and there:
         return state
-    state, best = _record(state, _validate(setup, state, reporter), reporter)
+    judged, best = _record(state, _validate(setup, state, reporter), reporter)
     if best or not there:
-        keeper.save_best(setup, state)
-    return state
+        keeper.save_best(setup, state)  # without the trace: a run may be resumed from this file too
+    return judged
 
 
 def _validate(setup: Setup, state: TrainState, reporter: Reporter) -> _Verdict:

@@ -1,7 +1,8 @@
 """How many environments fit: the specification's formula, what is really held, and the memory that is really there."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import psutil
 import torch
 
 from tactician.config import Config
+from tactician.errors import UserError
 from tactician.policy import ActorCritic
 from tactician.training.probe import Probe
 
@@ -94,6 +96,11 @@ class MemoryPlan:
         left = self.budget / self.heap - self.fixed_bytes - self.share * batch_size * self.batch_bytes_per_sample
         return max(int(min(by_formula, left / self.held_bytes_per_sample) / self.share), 0)
 
+    def most_batch(self) -> int:
+        """Samples of a minibatch that takes half of what may be used."""
+        free = max(self.budget / self.heap / 2 - self.fixed_bytes, 0.0)
+        return max(int(free / (self.share * self.batch_bytes_per_sample)), 1)
+
     def as_dict(self, sizes: Sizes) -> dict[str, Any]:
         """For the plan that --dry-run shows; GB are of this process."""
         formula = self.formula_bytes_per_sample * sizes.samples * self.share * OVERHEAD
@@ -130,6 +137,10 @@ def choose_sizes(config: Config, device: torch.device, n_processes: int = 1) -> 
             if getattr(config, flag):
                 name = "--" + flag.replace("_", "-")
                 notes.append(f"{name} sizes a run for a GPU, and there is none here: the CPU's sizes are used instead.")
+        for cap in ("max_vram_gpu0", "max_vram_gpu1"):
+            if getattr(config, cap) != Config.model_fields[cap].default:
+                name = "--" + cap.replace("_", "-")
+                notes.append(f"{name} caps the memory of a GPU, and there is none here: free main memory is the limit.")
     per_window = config.portfolios_per_window
     return Sizes(
         n_envs=config.n_envs or max(default.n_envs // per_window, 1) * per_window,
@@ -167,23 +178,41 @@ def make_plan(
 
 
 def fit_to_memory(sizes: Sizes, plan: MemoryPlan, per_window: int) -> tuple[Sizes, MemoryPlan, str | None]:
-    """As many environments as were asked for, or as fit; before there are fewer, the critic's features are given up.
+    """As many environments as were asked for, or as fit.
+
+    First the critic's features are given up, then minibatches that take more than half of the memory are made smaller, then
+    there are fewer environments.
 
     Returns:
         The sizes, the plan for them, and a warning if something had to give way.
+
+    Raises:
+        UserError: not even one window of portfolios fits.
     """
-    batch = min(sizes.batch_size, sizes.samples)
-    asked = (
-        f"{sizes.n_envs:,} environments × {sizes.n_steps:,} steps would take about {plan.predicted(sizes) / GB:,.0f} GB"
-    )
-    said = f"{asked}, and {plan.budget / GB:,.1f} GB may be used: "
-    if sizes.samples <= plan.most_samples(batch):
+    if sizes.samples <= plan.most_samples(min(sizes.batch_size, sizes.samples)):
         return sizes, plan, None
+    asked = f"{sizes.n_envs:,} environments × {sizes.n_steps:,} steps in minibatches of {sizes.batch_size:,}"
+    said = (
+        f"{asked} would take about {plan.predicted(sizes) / GB:,.1f} GB, and {plan.budget / GB:,.1f} GB may be used: "
+    )
     frugal = replace(plan, keep_features=False)
-    limit = max(frugal.most_samples(batch) // sizes.n_steps // per_window, 1) * per_window
-    if sizes.n_envs <= limit:
-        return sizes, frugal, f"{said}the critic's features are not kept, and its epochs take longer."
-    return replace(sizes, n_envs=limit), frugal, f"{said}{limit:,} environments are taken instead."
+    given_up = ["the critic's features are not kept, and its epochs take longer"]
+
+    def limit(batch_size: int) -> int:
+        samples = frugal.most_samples(min(batch_size, sizes.samples))
+        return samples // sizes.n_steps // per_window * per_window
+
+    if sizes.n_envs > limit(sizes.batch_size) and (batch := frugal.most_batch()) < sizes.batch_size:
+        given_up.append(f"minibatches have {batch:,} samples")
+        sizes = replace(sizes, batch_size=batch)
+    if sizes.n_envs > (fitting := limit(sizes.batch_size)):
+        if fitting < per_window:
+            raise UserError(
+                f"{said}not even {per_window:,} environments fit; lower --n-steps, --portfolios-per-window or --hidden-dim."
+            )
+        given_up = [*given_up[1:], f"{fitting:,} environments are taken instead"]
+        sizes = replace(sizes, n_envs=fitting)
+    return sizes, frugal, f"{said}{', '.join(given_up)}."
 
 
 def note_on_learning(sizes: Sizes, total_timesteps: int, ppo_epochs: int) -> str | None:
@@ -233,6 +262,24 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Say in a sentence that memory ran out while a run was prepared.
+
+    Raises:
+        UserError: it did.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).splitlines()[0][:100]
+        raise UserError(
+            f"The network does not fit into memory ({reason}); lower --hidden-dim or --n-gru-layers."
+        ) from None
 
 
 def reserved_gb(device: torch.device) -> float | None:

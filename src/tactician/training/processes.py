@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -32,6 +33,8 @@ class Process:
     local_rank: int = 0
     restarts: int = 0
     """How often the run was restarted after losing a process, the same in all of them."""
+    launched: float = 0.0
+    """When the launcher was started, in seconds of the epoch: what was saved before is another run's."""
     note: str | None = None
     """What the user should be told."""
 
@@ -110,7 +113,8 @@ def join(device_name: str) -> Iterator[Process]:
     try:
         collective = Collective(torch.distributed.get_rank(), torch.distributed.get_world_size())
         restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
-        process = Process(collective, local_rank, restarts, _note_on_store())
+        launched = psutil.Process(os.getppid()).create_time()
+        process = Process(collective, local_rank, restarts, launched, _note_on_store())
         # Launchers count on their own, and only the one that lost a process counts it; all must do the same now.
         yield replace(process, restarts=max(process.gather_each(process.restarts)))
     finally:
@@ -134,7 +138,6 @@ def launch(words: Sequence[str], n_processes: int) -> int:
     Returns:
         Exit code.
     """
-    import psutil
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch

@@ -1,5 +1,6 @@
 """Going on from a checkpoint: what is restored, what begins anew, and what the user is told about it."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,10 @@ import torch
 from torch import Tensor
 
 from tactician.config import Config
-from tactician.training.checkpoint import is_legacy, newest_checkpoint, read_checkpoint
+from tactician.errors import UserError
+from tactician.training.checkpoint import BEST, is_legacy, newest_checkpoint, read_checkpoint
 from tactician.training.progress import Reporter
-from tactician.training.setup import Setup
+from tactician.training.setup import Setup, architecture
 from tactician.training.state import Progress, TrainState, first_train_state, fresh_environments, restored_environments
 
 _HARMLESS = frozenset(
@@ -58,6 +60,32 @@ _OF_ENVIRONMENTS = frozenset(
 """Keys with whose change the simulated portfolios cannot simply live on: they begin new episodes."""
 
 
+_OF_VALIDATION = frozenset(
+    {
+        "best_by",
+        "train_until",
+        "validation_until",
+        "regimes",
+        "universe",
+        "expanded_universe",
+        "expanded",
+        "start",
+        "end",
+        "calendar",
+        "listing_warmup",
+        "cash_rate",
+        "spread",
+        "slippage_max",
+        "impact",
+        "commission",
+        "impact_adv",
+        "impact_linear",
+        "portfolio_value",
+    }
+)
+"""Keys with whose change figures on the validation range cannot be compared with earlier ones."""
+
+
 def find_checkpoint(config: Config, checkpoint: Path | None, reporter: Reporter) -> tuple[Path, dict[str, Any]] | None:
     """The checkpoint to go on from: the one named, or the newest loadable one of the run's folder.
 
@@ -73,16 +101,23 @@ def find_checkpoint(config: Config, checkpoint: Path | None, reporter: Reporter)
     for complaint in complaints:
         reporter.warn(complaint)
     if path is None or content is None:
-        reporter.note(
-            f"  {config.checkpoint_dir} has no checkpoint to resume from: training starts from the beginning."
-        )
+        reporter.warn(f"{config.checkpoint_dir} has no checkpoint to resume from: training starts from the beginning.")
         return None
     return path, content
 
 
-def saved_normaliser(content: Mapping[str, Any]) -> tuple[Tensor, Tensor] | None:
-    """Mean and deviation with which the policy was trained; None in the old format, which had none."""
-    if is_legacy(content):
+def saved_since(folder: Path, since: float) -> tuple[Path, dict[str, Any]] | None:
+    """The newest loadable checkpoint that was saved after a time, if there is one."""
+    path, content, _ = newest_checkpoint(folder, since)
+    return None if path is None or content is None else (path, content)
+
+
+def saved_normaliser(content: Mapping[str, Any], config: Config, n_actions: int) -> tuple[Tensor, Tensor] | None:
+    """Mean and deviation with which a checkpoint's policy was trained.
+
+    None if the run begins anew with another network, and in the old formats, which had none.
+    """
+    if is_legacy(content) or _mismatch(content["architecture"], architecture(config, n_actions)):
         return None
     return content["normaliser"]["mean"], content["normaliser"]["std"]
 
@@ -97,8 +132,7 @@ def resume(setup: Setup, path: Path, content: dict[str, Any], reporter: Reporter
     if is_legacy(content):
         return _from_legacy(setup, fresh, path, content, reporter)
     ours, theirs = fresh.learner.policy.architecture, content["architecture"]
-    shapes = [key for key in ("obs_dim", "n_actions", "hidden_dim", "n_gru_layers") if ours[key] != theirs[key]]
-    if shapes:
+    if _mismatch(theirs, ours):
         _warn_mismatch(path, _shape(theirs), _shape(ours), reporter)
         return fresh
     changed = changed_keys(content["config"], setup.config)
@@ -118,8 +152,11 @@ def resume(setup: Setup, path: Path, content: dict[str, Any], reporter: Reporter
     _load_optimiser(learner.critic_optimiser, content["critic_optimizer_state_dict"])
     learner.precision.load_state_dict(content["precision"])
     progress = dict(content["progress"])
-    best = setup.config.checkpoint_dir / "model_best.pt"
-    if foreign or not best.exists() or "best_by" in changed:
+    if foreign or _OF_VALIDATION & changed.keys() or not _owns_best(progress, setup.config.checkpoint_dir / BEST):
+        if not foreign and progress["best_iteration"]:
+            reporter.note(
+                "  The best figure on the validation range is forgotten: it cannot be compared or its model is gone."
+            )
         progress |= {"best_validation": float("-inf"), "best_iteration": 0}
     if foreign or _OF_ENVIRONMENTS & changed.keys():
         if not foreign:
@@ -133,6 +170,19 @@ def resume(setup: Setup, path: Path, content: dict[str, Any], reporter: Reporter
         f"{setup.total_timesteps:,} steps done."
     )
     return state
+
+
+def _mismatch(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    return any(ours[key] != theirs[key] for key in ("obs_dim", "n_actions", "hidden_dim", "n_gru_layers"))
+
+
+def _owns_best(progress: Mapping[str, Any], best: Path) -> bool:
+    """Whether the folder's best model is the one that a run's progress remembers, and no other run's."""
+    try:
+        theirs = read_checkpoint(best).get("progress", {})
+    except UserError:
+        return False
+    return all(theirs.get(key) == progress[key] for key in ("best_validation", "best_iteration"))
 
 
 def changed_keys(before: Mapping[str, Any], config: Config) -> dict[str, tuple[Any, Any]]:
@@ -158,28 +208,42 @@ def _load_optimiser(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> 
 def _from_legacy(
     setup: Setup, fresh: TrainState, path: Path, content: dict[str, Any], reporter: Reporter
 ) -> TrainState:
-    """Weights and metrics of the old format; the two optimisers start fresh."""
+    """Weights and metrics of an old format; the two optimisers start fresh."""
     policy = fresh.learner.policy
     renamed = legacy_weights(policy.state_dict(), content["model_state_dict"])
+    if renamed is not None and not all(bool(x.isfinite().all()) for x in renamed.values()):
+        reporter.warn(f"{path} holds weights that are not finite: training starts from the beginning.")
+        return fresh
     if renamed is None:
         theirs = sum(x.numel() for x in content["model_state_dict"].values() if isinstance(x, Tensor))
         _warn_mismatch(path, f"{theirs:,} parameters", _shape(policy.architecture), reporter)
         return fresh
     policy.load_state_dict(renamed)
-    flat = {**content, **(content.get("metrics") or {})}
-    trades = int(flat.get("total_trades", 0))
+    nested = content.get("metrics")
+    flat = {**content, **(nested if isinstance(nested, Mapping) else {})}
+    trades = int(_number(flat, "total_trades"))
+    win_rate = _number(flat, "win_rate")
     progress = Progress(
-        timesteps=int(flat.get("total_steps", flat.get("timesteps", 0))),
-        iteration=int(flat.get("iteration", 0)),
+        timesteps=int(_number(flat, "total_steps", _number(flat, "timesteps"))),
+        iteration=int(_number(flat, "iteration")),
         total_trades=trades,
-        winning_trades=round(trades * float(flat.get("win_rate", 0.0))),
-        best_reward=float(flat.get("best_reward", float("-inf"))),
+        winning_trades=round(trades * min(win_rate / 100 if win_rate > 1 else win_rate, 1.0)),  # some wrote percent
+        best_reward=_number(flat, "best_reward", -math.inf, least=-math.inf),
     )
     reporter.warn(
-        f"{path} has the old format with one optimiser: weights and metrics are restored, the optimisers of actor and "
-        "critic start fresh from them, and portfolios begin new episodes."
+        f"{path} has an old format: weights and metrics are restored, the optimisers of actor and critic start fresh from "
+        "them, and portfolios begin new episodes."
     )
     return TrainState(fresh.learner, fresh.env_state, fresh.hidden, progress)
+
+
+def _number(values: Mapping[str, Any], key: str, default: float = 0.0, least: float = 0.0) -> float:
+    """A metric of an old file, where anything may stand."""
+    try:
+        found = float(values[key])
+    except (KeyError, TypeError, ValueError, RuntimeError):
+        return default
+    return max(found, least) if math.isfinite(found) else default
 
 
 def legacy_weights(ours: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> dict[str, Tensor] | None:
@@ -188,7 +252,7 @@ def legacy_weights(ours: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> dic
     The parts are encoder, GRU, policy head and value head. Prefixes that wrappers leave (``module.``, ``_orig_mod.``) are
     passed over.
     """
-    clean = {name.replace("module.", "").replace("_orig_mod.", ""): x for name, x in theirs.items()}
+    clean = {str(name).replace("module.", "").replace("_orig_mod.", ""): x for name, x in theirs.items()}
     result = {name: x for name, x in ours.items() if name == "value_scale"}
     for part, names in {
         "encoder": ("encoder",),

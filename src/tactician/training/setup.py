@@ -21,13 +21,14 @@ from tactician.environment import (
 )
 from tactician.errors import UserError
 from tactician.learning import Hyperparameters, Precision
-from tactician.policy import ActorCritic, settle_recurrence, use_native
+from tactician.policy import ActorCritic, Architecture, settle_recurrence, use_native
 from tactician.portfolio.frictions import Frictions
 from tactician.training.duration import n_iterations, total_timesteps
 from tactician.training.memory import (
     MemoryPlan,
     Sizes,
     choose_sizes,
+    enough_memory,
     fit_to_memory,
     make_plan,
     memory_budget,
@@ -101,17 +102,24 @@ class Setup:
 def make_policy(config: Config, environment: Environment, value_scale: float) -> ActorCritic:
     """A policy for an environment, with initial weights that follow from the seed alone."""
     policy = ActorCritic(
-        OBS_DIM,
-        environment.market.regimes.n_actions,
-        hidden_dim=config.hidden_dim,
-        n_gru_layers=config.n_gru_layers,
-        dropout=config.dropout,
+        **architecture(config, environment.market.regimes.n_actions),
         value_scale=value_scale,
         generator=torch.Generator().manual_seed(config.seed),
     )
     if config.hold_prior:
         policy.lean_towards(HOLD, config.hold_prior)
     return policy.to(environment.market.device)
+
+
+def architecture(config: Config, n_actions: int) -> Architecture:
+    """What fixes the network of a configuration."""
+    return Architecture(
+        obs_dim=OBS_DIM,
+        n_actions=n_actions,
+        hidden_dim=config.hidden_dim,
+        n_gru_layers=config.n_gru_layers,
+        dropout=config.dropout,
+    )
 
 
 def sequence_length(config: Config, n_steps: int) -> int:
@@ -192,26 +200,28 @@ def prepare_run(
     dtype, said = pick_autocast(config, device)
     value_scale = _value_scale(market, splits["train"], config.gamma)
     budgets = process.gather_each(memory_budget(config, device, process.local_rank))
-    policy = make_policy(config, environment, value_scale)
+    with enough_memory():
+        policy = make_policy(config, environment, value_scale)
     wrong_kernels = settle_recurrence(policy, dtype)
     hyper = Hyperparameters(
         **{f.name: getattr(config, f.name) for f in fields(Hyperparameters)} | {"batch_size": sizes.batch_size}
     )
-    memory = make_plan(
-        probe_iteration(
-            environment,
+    with enough_memory():
+        memory = make_plan(
+            probe_iteration(
+                environment,
+                policy,
+                hyper,
+                Precision(dtype, device.type),
+                n_steps=sizes.n_steps,
+                sequence_length=sequence_length(config, sizes.n_steps),
+            ),
             policy,
-            hyper,
-            Precision(dtype, device.type),
-            n_steps=sizes.n_steps,
-            sequence_length=sequence_length(config, sizes.n_steps),
-        ),
-        policy,
-        market.regimes.n_actions,
-        critic_epochs=config.critic_epochs,
-        budget=budgets[process.collective.rank],
-        share=budgets[process.collective.rank] / sum(budgets),
-    )
+            market.regimes.n_actions,
+            critic_epochs=config.critic_epochs,
+            budget=budgets[process.collective.rank],
+            share=budgets[process.collective.rank] / sum(budgets),
+        )
     sizes, memory, warning = fit_to_memory(sizes, memory, config.portfolios_per_window)
     sizes = replace(sizes, n_envs=int(min(process.gather_each(sizes.n_envs))))
     n_windows = sizes.n_envs // config.portfolios_per_window
@@ -288,6 +298,8 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
         return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda"):
+            raise NotImplementedError(f"nothing here is tested on {device.type}")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(f"--device {name} is not available on this machine; use auto or cpu.") from error

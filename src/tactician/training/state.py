@@ -1,5 +1,7 @@
 """TrainState: all that changes during a run. A checkpoint is this object on disk."""
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -32,6 +34,8 @@ class Progress:
     best_iteration: int = 0
     dropped_updates: int = 0
     """Minibatches whose loss or gradient was not finite."""
+    dropped_in_a_row: int = 0
+    """Joint updates dropped at the end of the last iteration, one after another."""
     seconds: float = 0.0
     """Spent in rollouts and updates."""
 
@@ -68,6 +72,18 @@ class TrainState:
             "progress": vars(self.progress).copy(),
             "metrics": dict(self.metrics),
         }
+
+
+def snapshot(learner: Learner) -> Callable[[], None]:
+    """Remember a learner, which updates change in place; what is returned puts it back."""
+    parts: tuple[Any, ...] = (learner.policy, learner.actor_optimiser, learner.critic_optimiser, learner.precision)
+    before = [copy.deepcopy(part.state_dict()) for part in parts]
+
+    def put_it_back() -> None:
+        for part, saved in zip(parts, before, strict=True):
+            part.load_state_dict(saved)
+
+    return put_it_back
 
 
 def first_train_state(setup: Setup) -> TrainState:

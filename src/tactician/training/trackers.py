@@ -27,7 +27,7 @@ class Trackers:
         Raises:
             UserError: the folder cannot be written.
         """
-        self._writes = writes
+        self._writes, self._folder = writes, folder
         if not writes:
             return
         from torch.utils.tensorboard import SummaryWriter  # a second to import, needed only once training starts
@@ -38,7 +38,7 @@ class Trackers:
             kept = _lines_until(path, iteration)
             save_text("".join(kept), path)
             self._lines: TextIO = path.open("a", encoding="utf-8")
-            steps = json.loads(kept[-1])["timesteps"] if kept else 0
+            steps = json.loads(kept[-1]).get("timesteps", 0) if kept else 0
             if iteration == 0:
                 for old in (folder / "tensorboard").glob("events.*"):
                     old.unlink()  # of an earlier run in this folder
@@ -49,9 +49,19 @@ class Trackers:
             ) from error
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
-        """Record one iteration's metrics at an environment step."""
+        """Record one iteration's metrics at an environment step.
+
+        Raises:
+            UserError: the disk is full.
+        """
         if not self._writes:
             return
+        try:
+            self._log(step, metrics)
+        except OSError as error:
+            raise self._no_room(error) from error
+
+    def _log(self, step: int, metrics: dict[str, float]) -> None:
         # NaN is no JSON; null says "not measured" to every reader.
         plain = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         self._lines.write(json.dumps({"timesteps": step, **plain}) + "\n")
@@ -65,9 +75,19 @@ class Trackers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._writes:
+        if not self._writes:
+            return
+        try:
             self._lines.close()
             self._board.close()
+        except OSError as problem:
+            if error is None:
+                raise self._no_room(problem) from problem
+
+    def _no_room(self, error: OSError) -> UserError:
+        return UserError(
+            f"Cannot write the metrics to {self._folder}: {error.strerror}; free some space, then --resume."
+        )
 
 
 def _lines_until(path: Path, iteration: int) -> list[str]:
@@ -75,11 +95,11 @@ def _lines_until(path: Path, iteration: int) -> list[str]:
     kept: list[str] = []
     if iteration == 0 or not path.exists():
         return kept
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             if json.loads(line)["iteration"] <= iteration:
                 kept.append(line + "\n")
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             continue
     return kept
 
