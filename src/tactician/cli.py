@@ -94,9 +94,10 @@ class LearnabilityArguments:
     """Train on markets whose best policy is known, and say how much of it was found."""
 
     markets: tuple[str, ...] = ()
-    """Markets to train on; default: all six."""
+    """Markets to train on: oracle, observable, hidden, regimes, null, predictable; default: all six."""
     variants: tuple[str, ...] = ("window", "critic")
-    """Arrangements and ablations to compare (docs/learning.md); 'all' for every one."""
+    """To compare: window, critic, 'no memory', 'no critic epochs', 'one learning rate', 'lambda 0', 'lambda 1',
+    'no cost warm-up'; 'all' for every one (docs/learning.md)."""
     seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 5
     """Trainings of each market and variant."""
     sweep: bool = False

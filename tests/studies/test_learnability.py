@@ -1,14 +1,28 @@
 """A small share of the study in every test run: what the trainer must find in a minute, and what the study keeps and says."""
 
+import functools
 import json
 import math
+import os
+import signal
+from pathlib import Path
 
 import pytest
 import torch
 
 from tactician.cli import main
+from tactician.errors import UserError
 from tactician.studies.learnability import measure, problem_setup, train_on
-from tactician.studies.learnability_table import MARKETS, SMALL, VARIANTS, Job, plan_study, run_job, summarise_runs
+from tactician.studies.learnability_table import (
+    MARKETS,
+    SMALL,
+    VARIANTS,
+    Job,
+    plan_study,
+    run_job,
+    run_study,
+    summarise_runs,
+)
 from tactician.synthetic import PROBLEMS, Played
 
 
@@ -83,6 +97,7 @@ def run(share_at, seed):
         "market": "oracle",
         "variant": "window",
         "seed": seed,
+        "settings": {"timesteps": share_at[-1][0], "seed": seed},
         "points": points,
         "optimum": {"turnover": 0.2},
         "never_trades": False,
@@ -101,6 +116,22 @@ def test_a_row_holds_medians_and_ranges_by_hand():
     assert row.steps_to == {"0.90": 100, "0.95": 200} and row.seconds_to["0.90"] == 10
     never = summarise_runs([run([(100, 0.5)], 0)])[0]
     assert never.steps_to == {"0.90": None, "0.95": None}
+
+
+def test_a_share_counts_from_where_it_is_kept():
+    row = summarise_runs([run([(100, 0.96), (200, 0.94), (300, 0.97), (400, 0.96)], 0)])[0]
+    assert row.steps_to == {"0.90": 100, "0.95": 300}
+
+
+def test_where_nothing_is_to_gain_there_is_no_share_in_whatever_order():
+    runs = [{**run([(100, share)], k), "never_trades": True} for k, share in enumerate((1.0, None, -2.0, 0.6))]
+    for order in (runs, runs[::-1]):
+        assert math.isnan(summarise_runs(order)[0].share)
+
+
+def test_trainings_with_other_settings_have_a_row_of_their_own():
+    rows = summarise_runs([run([(100, 0.9)], 0), run([(100, 0.8)], 1), run([(200, 0.1)], 0)])
+    assert [(row.seeds, row.settings["timesteps"]) for row in rows] == [(2, 100), (1, 200)]
 
 
 def test_the_study_is_kept_goes_on_where_it_stopped_and_draws_the_sweep(tmp_path, capsys, monkeypatch):
@@ -134,9 +165,35 @@ def test_a_mistake_is_told_in_one_sentence(refused, words, named):
 
 def test_a_file_of_another_kind_is_refused_and_left_alone(refused, tmp_path):
     path = tmp_path / "notes.json"
-    path.write_text('{"hello": 1}')
-    assert "--out" in refused("learnability", "--markets", "null", "--out", str(path))
-    assert path.read_text() == '{"hello": 1}'
+    for text in ('{"hello": 1}', '{"runs": []}', '{"versions": {}, "table": [], "runs": [{"key": "x"}]}'):
+        path.write_text(text)
+        assert "--out" in refused("learnability", "--markets", "null", "--out", str(path))
+        assert path.read_text() == text
+
+
+def test_an_out_that_cannot_be_written_is_found_out_before_training(refused, tmp_path, monkeypatch):
+    monkeypatch.setattr("tactician.studies.learnability_table.run_job", None)  # it would fail otherwise
+    (tmp_path / "folder.json").mkdir()
+    for out in (tmp_path / "folder.json", tmp_path / "x.png", Path("/proc/nowhere/x.json")):
+        assert str(out.parent) in refused("learnability", "--markets", "null", "--seeds", "1", "--out", str(out))
+
+
+def test_a_variant_that_changes_nothing_is_said(refused):
+    assert "changes nothing on oracle" in refused(
+        "learnability", "--markets", "oracle", "--variants", "no cost warm-up"
+    )
+
+
+def test_a_training_whose_process_is_killed_ends_the_study_with_a_sentence(tmp_path, monkeypatch):
+    pid = os.getpid()
+    monkeypatch.setattr("tactician.studies.learnability_table.run_job", functools.partial(_die, pid))
+    with pytest.raises(UserError, match="process was killed"):
+        list(run_study([Job("null", "window", 0, ())], tmp_path / "x.json", 1))
+
+
+def _die(parent, job):
+    assert os.getpid() != parent
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_those_that_matter_most_come_first():

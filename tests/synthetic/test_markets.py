@@ -10,7 +10,7 @@ import tactician.synthetic.markets as markets
 from tactician.environment import HOLD
 from tactician.synthetic import PREDICTABLE, PROBLEMS, best_constant, constant, observable_regime, play, threshold_cost
 from tactician.synthetic.markets import N_TRAIN
-from tactician.synthetic.problem import CASH
+from tactician.synthetic.problem import CASH, switching_costs
 
 
 @cache
@@ -27,7 +27,6 @@ def test_the_optimum_earns_in_the_environment_what_the_solver_says(problem):
     played = play(problem, problem.optimum)
     # A tenth of what is to be gained: luck of the path, and for some the drift that the solver leaves out.
     assert played.growth == pytest.approx(problem.growth, abs=max(0.12 * abs(problem.growth), 2e-5))
-    assert played.agreement == 1
 
 
 @pytest.mark.parametrize("name", ["oracle", "observable", "predictable"])
@@ -69,8 +68,10 @@ def test_only_the_oracle_sees_a_return_before_it_is_earned():
             assert same_day == pytest.approx(1, abs=1e-6)
         elif name in ("hidden", "regimes", "null"):
             assert torch.equal(market.features[2:, 0], market.returns[:-2, 0])
+        elif name == "observable":  # the day's own state would be seen at 0.45
+            assert abs(same_day) < 0.4 and earned.std() > 0
         else:
-            assert abs(same_day) < 0.75 and earned.std() > 0
+            assert abs(same_day) < 0.2 and earned.std() > 0
 
 
 def test_trading_stops_at_the_threshold_of_the_closed_form():
@@ -103,8 +104,11 @@ def test_the_regimes_market_needs_several_of_the_twelve_and_pays_their_real_cost
     problem = made("regimes")
     wanted = problem.best_actions[N_TRAIN:].unique()
     assert len(wanted) >= 4  # HOLD and one for each hidden state
-    moves = play(problem, constant(11)).turnover
-    assert moves > 0
+    # From cash into ten assets alike: 4.5 basis points, and an impact of 0.01·x^1.5 on each tenth.
+    costs = switching_costs(problem.market.regime_weights[0, 1:], problem.frictions)
+    assert float(costs[0, problem.market.regimes.names.index("EQUAL_WEIGHT") - 1]) == pytest.approx(
+        0.00045 + 10 * 0.01 * 0.1**1.5, rel=0.01
+    )
 
 
 def test_every_regime_of_the_null_market_grows_alike():

@@ -30,9 +30,9 @@ class Yardstick:
     naive_regime: str
 
     def share(self, played: Played) -> float:
-        """(J − J_naive) / (J_opt − J_naive): 0 is the best constant regime, 1 the optimum; NaN if they are the same."""
+        """(J − J_naive) / (J_opt − J_naive): 0 is the best constant regime, 1 the optimum; NaN if nothing is to gain."""
         gap = self.optimum.growth - self.naive.growth
-        return (played.growth - self.naive.growth) / gap if abs(gap) > 1e-9 else float("nan")
+        return (played.growth - self.naive.growth) / gap if gap > 1e-9 else float("nan")
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
 """The whole study: markets × variants × seeds, side by side, kept in one file that an interrupted study goes on from."""
 
+import hashlib
 import json
 import math
 import multiprocessing
 import os
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +47,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """What each changes of the first: the specification's arrangement, and ablations; '=' takes another key's value."""
 
+_LAWS = 1
+"""Raised when a market's law changes: trainings on the former one do not count any more."""
+
 _DEFAULTS = {name: field.default for name, field in Config.model_fields.items()}
 
 MARKETS: dict[str, dict[str, Any]] = {
@@ -75,8 +81,11 @@ MARKETS: dict[str, dict[str, Any]] = {
 }
 """The settings of each market's trainings, beside `SMALL`."""
 
-COST_SHARES = (0.25, 0.5, 0.75, 0.9, 1.1, 1.5)
+COST_SHARES = (0.5, 0.75, 0.9, 1.1, 1.5)
 """One-way costs of the sweep, as shares of the cost at which trading must stop."""
+
+_SWEEP: dict[str, Any] = {"timesteps": 400_000, "hold_prior": 0.8, "cost_warmup": 150_000}
+"""Settings of the sweep: a policy that begins at random stops trading before it has found out what trading earns."""
 
 _SWEPT = "observable@"
 _LEVELS = (0.90, 0.95)
@@ -96,13 +105,15 @@ class Job:
     @property
     def config(self) -> dict[str, Any]:
         """The training's configuration keys."""
-        own = {**SMALL, **MARKETS[self.market.split("@")[0]], **dict(self.settings)}
+        name, _, swept = self.market.partition("@")
+        own = {**SMALL, **MARKETS[name], **(_SWEEP if swept else {}), **dict(self.settings)}
         return {**own, **_changes(self.variant, own), "seed": self.seed}
 
     @property
     def key(self) -> str:
-        """Tells the training from every other one."""
-        return json.dumps([self.market, self.config], sort_keys=True)
+        """Tells the training from every other one: by every setting, those at their default too, and the market's law."""
+        whole = json.dumps([_LAWS, self.market, {**_DEFAULTS, **self.config}], sort_keys=True, default=str)
+        return f"{self.market} {self.seed} {hashlib.sha256(whole.encode()).hexdigest()[:16]}"
 
 
 def plan_study(
@@ -117,12 +128,20 @@ def plan_study(
         for name in names:
             if name not in known:
                 raise UserError(f"There is no {kind} '{name}'; choose among: {', '.join(known)}.")
-    changed = tuple(sorted(settings.items()))
+    changed, markets = tuple(sorted(settings.items())), tuple(dict.fromkeys(markets))
     jobs = [
-        Job(m, v, seed, changed) for v in variants for seed in range(seeds) for m in markets if _changes_something(m, v)
+        Job(m, v, seed, changed)
+        for v in dict.fromkeys(variants)
+        for seed in range(seeds)
+        for m in markets
+        if _changes_something(m, v)
     ]
     if sweep:
         jobs += [Job(f"{_SWEPT}{share}", "window", seed, changed) for share in COST_SHARES for seed in range(seeds)]
+    if not jobs:
+        raise UserError(
+            f"{', '.join(variants)} changes nothing on {', '.join(markets)}; name other markets or variants."
+        )
     return jobs
 
 
@@ -182,11 +201,20 @@ def run_study(jobs: Sequence[Job], path: Path, n_processes: int) -> Iterator[tup
     if not todo:
         return
     others = [run for key, run in found.items() if key not in {job.key for job in jobs}]
-    with multiprocessing.get_context("spawn").Pool(n_processes) as pool:
-        for k, run in enumerate(pool.imap_unordered(run_job, todo), 1):
-            done.append(run)
+    _write(path, others + done)  # before hours of training, not after
+    pool = ProcessPoolExecutor(n_processes, multiprocessing.get_context("spawn"))
+    try:
+        for k, future in enumerate(as_completed([pool.submit(run_job, job) for job in todo]), 1):
+            done.append(future.result())
             _write(path, others + done)
-            yield run, len(todo) - k
+            yield done[-1], len(todo) - k
+    except BrokenProcessPool as error:
+        raise UserError(
+            "A training's process was killed, perhaps for lack of memory. What is finished is kept: run the same command "
+            "again, with fewer --processes."
+        ) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def default_processes() -> int:
@@ -207,26 +235,41 @@ class Row:
     turnover: float
     turnover_of_optimum: float
     steps_to: dict[str, float | None]
-    """Environment steps until the share was reached and kept in the median seed; None if it was not."""
+    """Environment steps from which on the share was kept, in the median seed; None if it was not."""
     seconds_to: dict[str, float | None]
     seconds: float
     never_trades: bool
+    settings: dict[str, Any]
+    """Of its trainings, but for the seed."""
 
 
 def summarise_runs(runs: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """One row per market and variant, in the order in which they first come."""
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    """One row per market, variant and settings; the first variant's markets first."""
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for run in runs:
-        groups.setdefault((run["market"], run["variant"]), []).append(run)
-    order = {name: k for k, name in enumerate(MARKETS)}
-    keys = sorted(groups, key=lambda k: (list(VARIANTS).index(k[1]), order[k[0].split("@")[0]], k[0]))
-    return [_row(market, variant, groups[market, variant]) for market, variant in keys]
+        settings = json.dumps({k: v for k, v in run["settings"].items() if k != "seed"}, sort_keys=True)
+        groups.setdefault((run["market"], run["variant"], settings), []).append(run)
+    variants, markets = list(VARIANTS), list(MARKETS)
+
+    def place(key: tuple[str, str, str]) -> tuple[Any, ...]:
+        market, variant, settings = key
+        first = market.split("@")[0]
+        return (
+            variants.index(variant) if variant in variants else len(variants),
+            markets.index(first) if first in markets else len(markets),
+            market,
+            settings,
+        )
+
+    return [_row(*key[:2], groups[key]) for key in sorted(groups, key=place)]
 
 
 def _row(market: str, variant: str, runs: Sequence[Mapping[str, Any]]) -> Row:
     last = [run["points"][-1] for run in runs]
-    shares = [math.nan if p["share"] is None else p["share"] for p in last]
-    reached = {f"{level:.2f}": [_first(run["points"], level) for run in runs] for level in _LEVELS}
+    shares = [p["share"] for p in last if p["share"] is not None and not math.isnan(p["share"])]
+    if runs[0]["never_trades"] or not shares:  # the gap to the best constant regime is luck
+        shares = [math.nan]
+    reached = {f"{level:.2f}": [_kept(run["points"], level) for run in runs] for level in _LEVELS}
     return Row(
         market=market,
         variant=variant,
@@ -240,12 +283,18 @@ def _row(market: str, variant: str, runs: Sequence[Mapping[str, Any]]) -> Row:
         seconds_to={level: _median(points, "seconds") for level, points in reached.items()},
         seconds=statistics.median(p["seconds"] for p in last),
         never_trades=runs[0]["never_trades"],
+        settings={k: v for k, v in runs[0]["settings"].items() if k != "seed"},
     )
 
 
-def _first(points: Sequence[Mapping[str, Any]], level: float) -> Mapping[str, Any] | None:
-    """The first point at which the share is reached."""
-    return next((p for p in points if p["share"] is not None and p["share"] >= level), None)
+def _kept(points: Sequence[Mapping[str, Any]], level: float) -> Mapping[str, Any] | None:
+    """The first point from which on the share is never lower again."""
+    found = None
+    for point in reversed(points):
+        if point["share"] is None or not point["share"] >= level:
+            break
+        found = point
+    return found
 
 
 def _median(points: Sequence[Mapping[str, Any] | None], name: str) -> float | None:
@@ -275,7 +324,7 @@ def plot_turnover(rows: Sequence[Row], path: Path) -> bool:
     axes.set(
         xlabel="cost of a trade, as a share of the cost at which following the signal earns nothing",
         ylabel="turnover, % of the portfolio a session",
-        title="Observable regime: the agent stops trading where it should",
+        title="Observable regime: how much is traded at which cost",
         ylim=(-0.5, None),
     )
     axes.legend()
@@ -285,11 +334,17 @@ def plot_turnover(rows: Sequence[Row], path: Path) -> bool:
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
+    if path.suffix != ".json":
+        raise UserError(f"--out {path} does not end in .json; the picture goes beside it under the same name.")
     if not path.exists():
         return {}
     try:
-        return {run["key"]: run for run in json.loads(path.read_text(encoding="utf-8"))["runs"]}
-    except (ValueError, KeyError, TypeError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not {"versions", "table"} <= content.keys():
+            raise KeyError("table")
+        summarise_runs(content["runs"])  # a run that lacks something would be found out after hours
+        return {run["key"]: run for run in content["runs"]}
+    except (ValueError, KeyError, TypeError, AttributeError, LookupError, OSError) as error:
         raise UserError(f"{path} is no file of this study; name another with --out.") from error
 
 
