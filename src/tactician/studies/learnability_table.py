@@ -317,7 +317,13 @@ def plot_turnover(rows: Sequence[Row], path: Path) -> bool:
     costs = [share for share, _ in swept]
     axes.axvline(1, color="0.6", linestyle="--", linewidth=1)
     axes.annotate(
-        "trading must stop", (1, 0.5), xycoords=("data", "axes fraction"), rotation=90, ha="right", color="0.4"
+        "trading must stop",
+        (1, 0.97),
+        xycoords=("data", "axes fraction"),
+        rotation=90,
+        ha="right",
+        va="top",
+        color="0.4",
     )
     axes.plot(costs, [100 * r.turnover_of_optimum for _, r in swept], "o-", color="0.5", label="optimum")
     axes.plot(costs, [100 * r.turnover for _, r in swept], "s--", color="C0", label="learned (median of seeds)")
