@@ -40,16 +40,24 @@ def _table(rows: Sequence[Row]) -> Table:
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    for heading in ("Market", "Variant"):
-        table.add_column(heading)
-    for heading in ("Share", "Range", "Turn-\nover", "Opti-\nmum's", "Steps to\n90 %", "Steps to\n95 %", "s to\n95 %"):
+    for heading, width in (("Market", 11), ("Variant", 8)):
+        table.add_column(heading, min_width=width, overflow="fold")  # whole words, however narrow the screen
+    for heading in (
+        "Share",
+        "Range\n%",
+        "Turn-\nover",
+        "Opti-\nmum's",
+        "Steps to\n90 %",
+        "Steps to\n95 %",
+        "s to\n95 %",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             row.market,
             row.variant,
             _share(row.share),
-            "–" if math.isnan(row.share_low) else f"{100 * row.share_low:.0f}–{100 * row.share_high:.0f} %",
+            "–" if math.isnan(row.share_low) else f"{100 * row.share_low:.0f}–{100 * row.share_high:.0f}",
             f"{100 * row.turnover:.2f} %",
             f"{100 * row.turnover_of_optimum:.2f} %",
             *(_steps(row.steps_to[level]) for level in ("0.90", "0.95")),
