@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tactician.cli import main
-from tactician.config import make_config
+from tactician.config import load_config, make_config
 from tactician.errors import UserError
 from tactician.policy import ActorCritic
 from tactician.training import memory as plan
@@ -22,6 +22,7 @@ from tactician.training.memory import (
     split_windows,
 )
 from tactician.training.probe import Probe
+from tactician.training.setup import load_cached_market, prepare_run
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 RANGES = {"train_until": "2015-01-01", "validation_until": "2016-01-01", "checkpoint_dir": "x", "cache_path": "x.pt"}
@@ -114,6 +115,13 @@ def test_a_network_that_cannot_fit_is_refused_in_a_sentence(tiny, refused, monke
 
     monkeypatch.setattr("tactician.training.setup.make_policy", scarce)
     assert "The network does not fit into memory" in refused("train", "--config", str(tiny), "--dry-run")
+
+
+def test_a_smaller_minibatch_is_what_the_run_learns_with(tiny, monkeypatch):
+    monkeypatch.setattr("tactician.training.setup.memory_budget", lambda *_: 3e6)
+    config = load_config(tiny, {"n_envs": 64, "batch_size": 2048})
+    setup = prepare_run(config, load_cached_market(config, ""))
+    assert setup.hyper.batch_size == setup.sizes.batch_size == setup.config.batch_size < 2048
 
 
 def test_a_cap_for_a_gpu_that_is_not_there_is_remarked_upon():

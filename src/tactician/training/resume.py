@@ -37,15 +37,9 @@ _HARMLESS = frozenset(
 )
 """Keys whose change leaves what is learnt as it is (durations: the run only gets longer or shorter)."""
 
-_OF_ENVIRONMENTS = frozenset(
+_OF_DATA = frozenset(
     {
-        "n_envs",
-        "n_steps",
-        "episode_length",
-        "portfolios_per_window",
-        "first_holdings",
         "train_until",
-        "seed",
         "regimes",
         "universe",
         "expanded_universe",
@@ -57,32 +51,28 @@ _OF_ENVIRONMENTS = frozenset(
         "cash_rate",
     }
 )
+
+_OF_ENVIRONMENTS = _OF_DATA | {
+    "n_envs",
+    "n_steps",
+    "episode_length",
+    "portfolios_per_window",
+    "first_holdings",
+    "seed",
+}
 """Keys with whose change the simulated portfolios cannot simply live on: they begin new episodes."""
 
-
-_OF_VALIDATION = frozenset(
-    {
-        "best_by",
-        "train_until",
-        "validation_until",
-        "regimes",
-        "universe",
-        "expanded_universe",
-        "expanded",
-        "start",
-        "end",
-        "calendar",
-        "listing_warmup",
-        "cash_rate",
-        "spread",
-        "slippage_max",
-        "impact",
-        "commission",
-        "impact_adv",
-        "impact_linear",
-        "portfolio_value",
-    }
-)
+_OF_VALIDATION = _OF_DATA | {
+    "best_by",
+    "validation_until",
+    "spread",
+    "slippage_max",
+    "impact",
+    "commission",
+    "impact_adv",
+    "impact_linear",
+    "portfolio_value",
+}
 """Keys with whose change figures on the validation range cannot be compared with earlier ones."""
 
 

@@ -223,7 +223,8 @@ def prepare_run(
             share=budgets[process.collective.rank] / sum(budgets),
         )
     sizes, memory, warning = fit_to_memory(sizes, memory, config.portfolios_per_window)
-    sizes = replace(sizes, n_envs=int(min(process.gather_each(sizes.n_envs))))
+    n_envs, batch_size = zip(*process.gather_each((sizes.n_envs, sizes.batch_size)), strict=True)
+    sizes = replace(sizes, n_envs=min(n_envs), batch_size=min(batch_size))
     n_windows = sizes.n_envs // config.portfolios_per_window
     if n_windows < len(budgets):
         raise UserError(f"n_envs ({sizes.n_envs}) gives {len(budgets)} processes fewer than one window each; raise it.")
@@ -233,7 +234,7 @@ def prepare_run(
         environment=environment,
         normaliser=(mean, std),
         splits=splits,
-        hyper=hyper,
+        hyper=replace(hyper, batch_size=sizes.batch_size),
         sizes=sizes,
         memory=memory,
         total_timesteps=total,
