@@ -37,6 +37,8 @@ def random_market(
         features=normal(n_days, len(FEATURE_NAMES)),
         regime_weights=table.weights(ranks, tradable),
         tradable=tradable,
+        fillable=torch.ones_like(tradable),
+        delisted=torch.zeros_like(tradable),
         factor_ranks=ranks,
         vol_daily=torch.full((n_days, n_assets), vol),
         dollar_volume=torch.full((n_days, n_assets), 1e7),

@@ -336,7 +336,17 @@ def _config_path(words: list[str]) -> Path:
 def _rebuild_command(config_file: Path, config: Config) -> str:
     words = f"python src/apps/build_cache.py --config {config_file}{_expanded_flags(config)}"
     in_file = load_config(config_file)
-    for name in ("bars", "start", "end", "cash_rate", "calendar", "listing_warmup"):
+    for name in (
+        "bars",
+        "start",
+        "end",
+        "cash_rate",
+        "calendar",
+        "listing_warmup",
+        "on_findings",
+        "closes",
+        "delisting_return",
+    ):
         if getattr(config, name) != getattr(in_file, name):
             words += f" --{name.replace('_', '-')} {getattr(config, name)}"
     return words + (" (or with --bars FILE)" if config.bars == "yfinance" else "")

@@ -60,6 +60,13 @@ class Config(BaseModel):
     """Exchange calendar that the bars must follow."""
     listing_warmup: Annotated[int, Field(ge=60)] = 60
     """Sessions of own history that an asset needs before it can be held."""
+    on_findings: Literal["repair", "strict"] = "repair"
+    """What to do about faults of the bars: repair those that can be without inventing a price, and tell; or stop (strict)."""
+    closes: Literal["adjusted", "as_traded"] = "adjusted"
+    """What the closes of a file are. Only closes as they were traded give a size score and a traded value; closes that were
+adjusted know later splits. Yahoo's are made as traded, the embedded ones are adjusted."""
+    delisting_return: Annotated[float, Field(gt=-1, le=1)] = 0.0
+    """Simple return from an asset's last close to the cash that its holding becomes (-0.3: 30 % are lost)."""
     cache_path: Path
     """The market cache that build-cache writes and train reads."""
     expanded_cache_path: Annotated[Path | None, FileOnly] = None

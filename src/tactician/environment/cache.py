@@ -33,6 +33,7 @@ def save_market(market: MarketTensors, groups: Mapping[str, tuple[str, ...]], pa
         "fingerprint": market.fingerprint,
         "built_from": dict(market.built_from),
         "findings": list(market.findings),
+        "sessions_per_year": market.sessions_per_year,
         "tensors": tensors,
     }
     save_tensors(content, path)
@@ -73,4 +74,5 @@ def load_market(path: Path, expected: Mapping[str, str], rebuild: str) -> Market
         fingerprint=content["fingerprint"],
         built_from=content["built_from"],
         findings=tuple(content["findings"]),
+        sessions_per_year=content["sessions_per_year"],
     )

@@ -16,7 +16,7 @@ from torch import Tensor
 from tactician.market import FACTORS, Market
 from tactician.portfolio.regimes import tilt_weights
 
-FEATURE_VERSION = 1
+FEATURE_VERSION = 2
 """Raised whenever a formula below changes, so that a cache with the old ones is refused."""
 
 _RETURN_DAYS = (1, 2, 5, 10, 20, 60, 120, 252)

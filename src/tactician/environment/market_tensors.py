@@ -23,6 +23,7 @@ class MarketTensors:
     """D decision sessions of A risky assets; row t belongs to the decision at the close of session t.
 
     What is *seen* at t (features, ranks, regime targets, tradable, volatility, volume) is computed from sessions ≤ t − 1.
+    What can be *filled* at t (fillable, delisted) is of session t, and only the ledger knows it.
     What is *earned* for it (`returns`, `cash_return`) runs from the close of t to the close of t + 1.
     """
 
@@ -40,19 +41,26 @@ class MarketTensors:
     regime_weights: Float[Tensor, "day regime asset+1"]
     """Target weights of every regime, cash last; the HOLD row is zero."""
     tradable: Bool[Tensor, "day asset"]
+    """Whether a rule may hold the asset."""
+    fillable: Bool[Tensor, "day asset"]
+    """Whether an order at this row's close can be filled. Of the session itself: the ledger's knowledge, never the agent's."""
+    delisted: Bool[Tensor, "day asset"]
+    """The asset's last bar lies before this row's session; what was held of it is cash. The ledger's knowledge, too."""
     factor_ranks: Float[Tensor, "day asset factor"]
     """Cross-sectional ranks of the factor scores in [−1, 1]."""
     vol_daily: Float[Tensor, "day asset"]
     """Daily volatility over 20 sessions."""
     dollar_volume: Float[Tensor, "day asset"]
-    """Mean daily traded value over 20 sessions, in currency; NaN where the source has no volumes."""
+    """Mean daily traded value over 20 sessions, in currency; NaN where the source has no volumes or no price as traded."""
     regimes: RegimeTable
     fingerprint: str
     """sha256 of the market's bars, cash rates and rules, and of the features' version."""
     built_from: Mapping[str, str]
     """The settings that shaped it, by configuration key, and the source's name."""
     findings: tuple[str, ...] = ()
-    """Warnings of the market's validation."""
+    """What was noticed about the bars."""
+    sessions_per_year: int = 252
+    """By which figures are annualised."""
 
     @property
     def n_days(self) -> int:
@@ -142,6 +150,8 @@ def build_market_tensors(
         features=_finite(features[known], market).float(),
         regime_weights=table.weights(ranks.float(), market.tradable[known]),
         tradable=market.tradable[known],
+        fillable=market.fillable[now],
+        delisted=market.delisted[now],
         factor_ranks=ranks.float(),
         vol_daily=torch.nan_to_num(market.volatility[known]).float(),
         dollar_volume=market.dollar_volume[known].float(),
@@ -149,6 +159,7 @@ def build_market_tensors(
         fingerprint=version,
         built_from=dict(built_from),
         findings=tuple(f"{f.name}: {f.message}" for f in market.findings),
+        sessions_per_year=market.sessions_per_year,
     )
 
 

@@ -4,8 +4,9 @@ from tactician.market.bars import Bars, make_bars
 from tactician.market.embedded import embedded_bars
 from tactician.market.factors import FACTORS
 from tactician.market.files import read_bars
+from tactician.market.findings import Finding
 from tactician.market.market import Market, build_market
-from tactician.market.validation import Finding, validate
+from tactician.market.validation import check_bars
 from tactician.market.yahoo import yahoo_bars
 
 __all__ = [
@@ -14,9 +15,9 @@ __all__ = [
     "Finding",
     "Market",
     "build_market",
+    "check_bars",
     "embedded_bars",
     "make_bars",
     "read_bars",
-    "validate",
     "yahoo_bars",
 ]

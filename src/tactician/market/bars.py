@@ -8,6 +8,7 @@ from functools import cached_property
 import pandas as pd
 
 from tactician.errors import UserError
+from tactician.market.findings import Finding
 
 COLUMNS = ("open", "high", "low", "close", "adj_close", "volume")
 
@@ -23,8 +24,11 @@ class Bars:
     """In the order in which the universe names them."""
     source: str
     """Name for messages: a file, 'embedded', 'yfinance'."""
-    notes: tuple[tuple[str, str], ...] = ()
-    """Findings of the reader: (name, sentence)."""
+    notes: tuple[Finding, ...] = ()
+    """Findings of the reader."""
+    as_traded: bool = False
+    """Whether ``close`` is the price that was traded on the day. A close that is adjusted for splits or dividends knows later
+    ones, so it is no price level: there is no size score and no traded value then."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -46,7 +50,8 @@ def make_bars(
     symbols: tuple[str, ...] | None = None,
     start: date | None = None,
     end: date | None = None,
-    notes: tuple[tuple[str, str], ...] = (),
+    notes: tuple[Finding, ...] = (),
+    as_traded: bool = False,
 ) -> Bars:
     """Choose symbols and dates, and sort.
 
@@ -57,6 +62,7 @@ def make_bars(
         start: first date; None for the earliest.
         end: last date; None for the latest.
         notes: the reader's findings.
+        as_traded: whether ``close`` is the price that was traded, adjusted for nothing that came later.
 
     Raises:
         UserError: a symbol is missing, or nothing is left.
@@ -76,4 +82,4 @@ def make_bars(
         raise UserError(f"{source} has no bars between {start} and {end}; choose other dates.")
     columns = ["date", "symbol", *(c for c in COLUMNS if c in chosen)]
     ordered = chosen[columns].sort_values(["date", "symbol"], kind="stable").reset_index(drop=True)
-    return Bars(ordered, wanted, source, notes)
+    return Bars(ordered, wanted, source, notes, as_traded)

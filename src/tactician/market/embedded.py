@@ -13,7 +13,7 @@ _FIRST = date(2000, 1, 3)
 def embedded_bars(symbols: tuple[str, ...] | None = None, start: date | None = None, end: date | None = None) -> Bars:
     """Adjusted closes of skfolio's ``load_sp500_dataset``, 1990 to 2022, from 2000-01-03 on.
 
-    The 20 stocks were chosen with hindsight. Closes are adjusted, so "size" (inverse of price) is only a proxy here.
+    The 20 stocks were chosen with hindsight. Closes are adjusted, so there is no price level and no size score.
 
     Raises:
         UserError: a symbol is not among the 20, or no session lies between the dates.
@@ -26,5 +26,4 @@ def embedded_bars(symbols: tuple[str, ...] | None = None, start: date | None = N
     tidy["date"] = pd.to_datetime(tidy["date"]).astype("datetime64[ns]")
     tidy["symbol"] = tidy["symbol"].astype(str)
     tidy["adj_close"] = tidy["close"]
-    notes = (("adjusted_level", "embedded closes are adjusted for splits and dividends, so 'size' is only a proxy."),)
-    return make_bars(tidy, "embedded", symbols, max(start or _FIRST, _FIRST), end, notes)
+    return make_bars(tidy, "embedded", symbols, max(start or _FIRST, _FIRST), end)

@@ -12,31 +12,39 @@ FACTORS = ("momentum", "low_vol", "quality", "size")
 WINDOW = 20
 """Sessions that the scores look back, as the specification has it."""
 
+MAX_GAP = 5
+"""Missing sessions in a row through which an asset stays tradable."""
+
 _FLOOR = 1e-8
 """Lowest daily volatility: an asset that never moves gets a large, finite score."""
 
 
 def factor_scores(
-    returns: Float[Tensor, "session asset"], closes: Float[Tensor, "session asset"]
+    returns: Float[Tensor, "session asset"],
+    listed: Bool[Tensor, "session asset"],
+    closes: Float[Tensor, "session asset"],
+    sessions_per_year: int = 252,
 ) -> Float[Tensor, "session asset factor"]:
     """The four scores of the specification, as known after each session's close.
 
     momentum = P_s / P_{s−20} − 1 on total-return prices; low_vol = 1/σ of the last 20 daily returns (ddof 1);
-    quality = their mean/σ·√252 (zero risk-free rate); size = 1/close.
+    quality = their mean/σ·√(sessions per year) (zero risk-free rate); size = 1/close, on closes as traded.
 
     Args:
         returns: simple total returns, s − 1 → s.
-        closes: price level; NaN where the asset is not listed.
+        listed: the asset has had a bar.
+        closes: price as traded; NaN where it is not known.
+        sessions_per_year: 252 on XNYS.
 
     Returns:
-        Scores in the order of `FACTORS`; NaN in the first 20 sessions and where there is no close.
+        Scores in the order of `FACTORS`; NaN in the first 20 sessions and where the asset is not listed.
     """
     momentum = torch.expm1(_rolling(torch.log1p(returns)).sum(-1))
     window = _rolling(returns)
     sigma = window.std(-1).clamp(min=_FLOOR)
-    quality = window.mean(-1) / sigma * math.sqrt(252)
+    quality = window.mean(-1) / sigma * math.sqrt(sessions_per_year)
     scores = torch.stack([momentum, 1 / sigma, quality, 1 / closes], dim=-1)
-    return torch.where(closes.isnan()[..., None], torch.nan, scores)
+    return torch.where(listed[..., None], scores, torch.nan)
 
 
 def rolling_volatility(returns: Float[Tensor, "session asset"]) -> Float[Tensor, "session asset"]:
@@ -50,13 +58,24 @@ def rolling_dollar_volume(traded: Float[Tensor, "session asset"]) -> Float[Tenso
 
 
 def tradable_mask(priced: Bool[Tensor, "session asset"], warmup: int) -> Bool[Tensor, "session asset"]:
-    """Whether an asset can be held: it has a bar in this session and ``warmup`` bars before it.
+    """Whether a rule may hold an asset, as known after each session's close.
+
+    It needs ``warmup`` bars before its latest one. A missing bar changes nothing (a fill is another matter), since nobody
+    can know whether it is a halt of a day; beyond `MAX_GAP` missing sessions in a row the asset is not tradable, until
+    the `WINDOW` sessions that the scores look back over have bars again.
 
     Args:
         priced: there is a bar.
-        warmup: bars that must lie before the session's own.
+        warmup: bars that must lie before the latest one.
     """
-    return priced & (priced.to(torch.int64).cumsum(0) > warmup)
+    bars = priced.to(torch.int64).cumsum(0)
+    session = torch.arange(len(priced))[:, None]
+    last_bar = torch.where(priced, session, -1).cummax(0).values
+    missing = session - last_bar
+    # Bars counted when an asset was last amid a long gap; warm-up takes care of those before the listing.
+    amid = (missing > MAX_GAP) & (last_bar >= 0)
+    before_gap = torch.where(amid, bars, -WINDOW).cummax(0).values
+    return (bars > warmup) & ~amid & (bars - before_gap >= WINDOW)
 
 
 def _rolling(x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from tactician.errors import UserError
 from tactician.market.bars import COLUMNS, Bars, make_bars
+from tactician.market.findings import Finding
 
 _SUFFIXES = (".csv", ".parquet")
 _DATE_NAMES = ("date", "datetime", "timestamp", "time", "index", "unnamed:_0")
@@ -14,7 +15,12 @@ _SYMBOL_NAMES = ("symbol", "ticker")
 
 
 def read_bars(
-    path: Path, symbols: tuple[str, ...] | None = None, start: date | None = None, end: date | None = None
+    path: Path,
+    symbols: tuple[str, ...] | None = None,
+    start: date | None = None,
+    end: date | None = None,
+    *,
+    calendar: str = "XNYS",
 ) -> Bars:
     """Read bars from a file or a folder.
 
@@ -27,6 +33,7 @@ def read_bars(
         symbols: those wanted, in order; None for all.
         start: first date wanted.
         end: last date wanted.
+        calendar: exchange calendar, in whose zone a bar that is stamped with a time has its date.
 
     Raises:
         UserError: names the file, and the row or column, that cannot be read, and the remedy.
@@ -39,9 +46,10 @@ def read_bars(
         files = [path]
     tables = [_tidy(_read(file), file, alone=path.is_dir()) for file in files]
     frame = pd.concat(tables, ignore_index=True)
-    notes: tuple[tuple[str, str], ...] = ()
+    notes: tuple[Finding, ...] = ()
     if "adj_close" not in frame:
-        notes = (("no_adjusted_close", f"{path} has no adj_close; closes are used, so dividends are missing."),)
+        text = f"{path} has no adj_close; closes are used, so dividends are missing."
+        notes = (Finding("no_adjusted_close", "warning", text),)
         frame["adj_close"] = frame["close"]
     return make_bars(frame, str(path), symbols, start, end, notes)
 

@@ -4,19 +4,16 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from tactician.errors import UserError
 from tactician.market.bars import Bars
 from tactician.market.factors import factor_scores, rolling_dollar_volume, rolling_volatility, tradable_mask
-from tactician.market.validation import Finding, validate
-
-MAX_RATE_AGE = 10
-"""Sessions that a cash rate may be carried forward."""
+from tactician.market.findings import Finding
+from tactician.market.rates import cash_returns
+from tactician.market.validation import check_bars
 
 
 @dataclass(frozen=True)
@@ -28,17 +25,25 @@ class Market:
     returns: Float[Tensor, "session asset"]
     """Simple total return s − 1 → s; 0 where an asset has no price at both. A missing bar is marked at the last price."""
     closes: Float[Tensor, "session asset"]
-    """Price level; NaN before the listing; the last known inside a gap and after the end."""
+    """Price as traded; NaN before the listing, and everywhere if the source has none; the last known inside a gap and after
+    the end."""
     cash_returns: Float[Tensor, " session"]
     """What cash earns from close s to close s + 1, at the rate quoted at s."""
     tradable: Bool[Tensor, "session asset"]
+    """Whether a rule may hold the asset: listed, warmed up, and not amid a long gap. A bar may be missing."""
+    fillable: Bool[Tensor, "session asset"]
+    """Whether an order of this session can be filled: there is a bar, and nothing is wrong with it."""
+    delisted: Bool[Tensor, "session asset"]
+    """After the asset's last bar; its holding is cash from here on."""
     scores: Float[Tensor, "session asset factor"]
     volatility: Float[Tensor, "session asset"]
     """Daily, over 20 sessions."""
     dollar_volume: Float[Tensor, "session asset"]
-    """Mean over 20 sessions, in currency; NaN where the source has no volumes."""
+    """Mean over 20 sessions, in currency; NaN where the source has no volumes or no price as traded."""
     days_to_next: Int64[Tensor, " session"]
     """Calendar days to the exchange's next session."""
+    sessions_per_year: int
+    """By which figures are annualised: 252 on XNYS, 365 on 24/7."""
     findings: tuple[Finding, ...]
     fingerprint: str
     """sha256 of bars, cash rates and rules."""
@@ -53,108 +58,80 @@ class Market:
 
 
 def build_market(
-    bars: Bars, *, cash_rate: float | Path = 0.0, calendar: str = "XNYS", listing_warmup: int = 60
+    bars: Bars,
+    *,
+    cash_rate: float | Path = 0.0,
+    calendar: str = "XNYS",
+    listing_warmup: int = 60,
+    on_findings: str = "repair",
+    delisting_return: float = 0.0,
 ) -> Market:
-    """Validate bars and compute what follows from them.
+    """Check bars and compute what follows from them.
 
     Args:
         bars: what was read.
         cash_rate: a constant annual rate, or a CSV/Parquet file of daily rates (see docs/data.md).
-        calendar: exchange calendar by its ISO 10383 code.
+        calendar: exchange calendar by its ISO 10383 code; 'bars' takes the sessions from the bars.
         listing_warmup: bars that an asset needs before it is tradable.
+        on_findings: 'repair' what can be repaired, or be 'strict' and stop.
+        delisting_return: simple return from an asset's last close to the cash that is paid for it.
 
     Raises:
-        UserError: the bars do not pass validation, or the calendar or the rates cannot be read.
+        UserError: the bars cannot be repaired, or the calendar or the rates cannot be read.
     """
-    sessions, days_to_next = exchange_sessions(bars, calendar)
-    findings = validate(bars, sessions)
-    adjusted = _grid(bars, "adj_close", sessions)
-    closes = _tensor(_grid(bars, "close", sessions).ffill())
+    checked = check_bars(bars, calendar, on_findings)
+    bars, sessions = checked.bars, checked.sessions
+    dates = sessions.dates
+    adjusted = _grid(bars, "adj_close", dates)
     priced = _tensor(adjusted.notna())
+    delisted = ~priced.flip(0).cumsum(0).flip(0).bool()
     marked = adjusted.ffill()
     returns = _tensor((marked / marked.shift(1) - 1).fillna(0.0))
-    cash = torch.from_numpy(cash_returns(cash_rate, sessions))
-    if "volume" in bars.frame:
-        traded = _tensor(_grid(bars, "volume", sessions)) * closes
+    first_after = delisted & ~torch.cat([torch.zeros_like(delisted[:1]), delisted[:-1]])
+    returns = torch.where(first_after, delisting_return, returns)
+    closes = _tensor(_grid(bars, "close", dates).ffill()) if bars.as_traded else torch.full_like(returns, torch.nan)
+    blocked = bars.frame[["date", "symbol"]].assign(blocked=checked.blocked.to_numpy())
+    blocked = _tensor(
+        blocked.pivot(index="date", columns="symbol", values="blocked").reindex(dates, columns=bars.symbols).eq(True)
+    )
+    cash = torch.from_numpy(cash_returns(cash_rate, dates, sessions.per_year))
+    if "volume" in bars.frame and bars.as_traded:
+        traded = _tensor(_grid(bars, "volume", dates)) * closes
         dollar_volume = rolling_dollar_volume(torch.nan_to_num(traded))
     else:
         dollar_volume = torch.full_like(returns, torch.nan)
-    digest = hashlib.sha256(f"{bars.fingerprint} {calendar} {listing_warmup} {bars.symbols}".encode())
+    rules = f"{calendar} {listing_warmup} {delisting_return} {bars.as_traded} {bars.symbols}"
+    digest = hashlib.sha256(f"{bars.fingerprint} {rules}".encode())
     digest.update(cash.numpy().tobytes())
     return Market(
-        sessions=sessions,
+        sessions=dates,
         symbols=bars.symbols,
         returns=returns,
         closes=closes,
         cash_returns=cash,
         tradable=tradable_mask(priced, listing_warmup),
-        scores=factor_scores(returns, closes),
+        fillable=priced & ~blocked,
+        delisted=delisted,
+        scores=factor_scores(returns, priced.cumsum(0) > 0, closes, sessions.per_year),
         volatility=rolling_volatility(returns),
         dollar_volume=dollar_volume,
-        days_to_next=torch.from_numpy(days_to_next),
-        findings=findings,
+        days_to_next=torch.from_numpy(sessions.days_to_next),
+        sessions_per_year=sessions.per_year,
+        findings=checked.findings + level_findings(bars),
         fingerprint=digest.hexdigest(),
         source=bars.source,
     )
 
 
-def exchange_sessions(bars: Bars, calendar: str) -> tuple[pd.DatetimeIndex, np.ndarray]:
-    """The exchange's sessions from the first bar to the last, and the calendar days from each to the next one.
-
-    Raises:
-        UserError: no such calendar.
-    """
-    import exchange_calendars  # a second to import
-
-    first, last = bars.frame["date"].iloc[0], bars.frame["date"].iloc[-1]
-    try:
-        exchange = exchange_calendars.get_calendar(
-            calendar, start=first - pd.Timedelta(days=10), end=last + pd.Timedelta(days=15)
-        )
-    except (exchange_calendars.errors.InvalidCalendarName, ValueError) as error:
-        raise UserError(f"calendar: there is no usable exchange calendar '{calendar}' ({error}); use XNYS.") from error
-    every = exchange.sessions.astype("datetime64[ns]")
-    inside = every[(every >= first) & (every <= last)]
-    following = every[every.searchsorted(inside, side="right")]
-    if len(inside) == 0:
-        raise UserError(f"{bars.source} has no bar on a session of {calendar}; check dates and calendar.")
-    return inside, (following - inside).days.to_numpy(dtype=np.int64, copy=True)
-
-
-def cash_returns(rate: float | Path, sessions: pd.DatetimeIndex) -> np.ndarray:
-    """What cash earns from each session to the next, at the rate quoted in the session.
-
-    Args:
-        rate: annual constant, compounded over 252 sessions; or a file with a column ``date`` and ``rf_daily`` (simple
-            daily rate) or ``rate_annual``. A missing day takes the last rate, up to 10 sessions old.
-        sessions: whose rates are wanted.
-
-    Raises:
-        UserError: the file cannot be read, or has no recent enough rate for a session.
-    """
-    if not isinstance(rate, Path):
-        return np.full(len(sessions), (1 + rate) ** (1 / 252) - 1)
-    try:
-        table = pd.read_parquet(rate) if rate.suffix == ".parquet" else pd.read_csv(rate)
-        dates = pd.to_datetime(table["date"]).astype("datetime64[ns]")
-    except Exception as error:  # readers raise many kinds; all mean that the file is not readable
-        raise UserError(
-            f"cash_rate: cannot read {rate} ({error}); give a file with columns date and rf_daily."
-        ) from error
-    if "rf_daily" in table:
-        daily = table["rf_daily"].astype("float64")
-    elif "rate_annual" in table:
-        daily = (1 + table["rate_annual"].astype("float64")) ** (1 / 252) - 1
-    else:
-        raise UserError(f"cash_rate: {rate} has neither a column rf_daily nor rate_annual; name one so.")
-    series = pd.Series(daily.to_numpy(), index=pd.DatetimeIndex(dates)).sort_index()
-    aligned = series.reindex(sessions.union(series.index)).ffill(limit=MAX_RATE_AGE).reindex(sessions)
-    if aligned.isna().any():
-        missing = sessions[aligned.isna().to_numpy().argmax()]
-        raise UserError(
-            f"cash_rate: {rate} has no rate for {missing:%Y-%m-%d} or the {MAX_RATE_AGE} days before; extend it."
-        )
-    return aligned.to_numpy(copy=True)
+def level_findings(bars: Bars) -> tuple[Finding, ...]:
+    """Says where a score must be left out because it would leak."""
+    if bars.as_traded:
+        return ()
+    text = (
+        "closes may be adjusted for later splits and dividends; as a price level they would be a leak, so there is no size "
+        "score: SIZE_SMALL holds equal weight, and what is observed of size is 0"
+    )
+    return (Finding("adjusted_level_leak", "warning", f"{bars.source}: {text}."),)
 
 
 def _grid(bars: Bars, column: str, sessions: pd.DatetimeIndex) -> pd.DataFrame:

@@ -2,34 +2,47 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from tactician.errors import UserError
 from tactician.market.bars import Bars
+from tactician.market.calendar import Sessions, exchange_sessions
+from tactician.market.factors import MAX_GAP
+from tactician.market.findings import Finding, Severity
 
-Severity = Literal["error", "warning"]
-
-MAX_GAP = 5
-"""Missing sessions in a row that are still only a warning."""
 STALE_RUN = 5
 """Sessions in a row with the same close that are worth a warning."""
 _SPLIT_RATIOS = (2, 3, 4, 5, 10, 20)
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Something noticed about bars."""
+class CheckedBars:
+    """Bars that a market can be made of."""
 
-    name: str
-    severity: Severity
-    message: str
-    """One sentence that names symbol and date."""
-    symbol: str | None = None
-    date: str | None = None
-    count: int = 1
+    bars: Bars
+    """Repaired: one row a symbol and session, finite positive prices."""
+    blocked: pd.Series
+    """For each row of the bars: its price is known, but no fill may use it."""
+    sessions: Sessions
+    findings: tuple[Finding, ...]
+
+
+def check_bars(bars: Bars, calendar: str, on_findings: str = "repair") -> CheckedBars:
+    """Find the sessions, check the bars against them and against one another, and repair what can be.
+
+    Args:
+        bars: what was read.
+        calendar: exchange calendar by its ISO 10383 code.
+        on_findings: 'repair', or 'strict' to stop instead.
+
+    Raises:
+        UserError: an error, or with 'strict' anything that would be repaired.
+    """
+    sessions = exchange_sessions(bars, calendar)
+    findings = validate(bars, sessions.dates)
+    return CheckedBars(bars, pd.Series(False, index=bars.frame.index), sessions, findings)
 
 
 def validate(bars: Bars, sessions: pd.DatetimeIndex) -> tuple[Finding, ...]:
@@ -45,7 +58,7 @@ def validate(bars: Bars, sessions: pd.DatetimeIndex) -> tuple[Finding, ...]:
     Raises:
         UserError: for the first error, naming source, symbol, date, finding and remedy; more of them are counted.
     """
-    findings = [Finding(name, "warning", message) for name, message in bars.notes]
+    findings = list(bars.notes)
     for check in _CHECKS:
         findings += check(bars, sessions)
     errors = [f for f in findings if f.severity == "error"]

@@ -163,6 +163,8 @@ def make_market(
         features=features,
         regime_weights=regimes.weights(all_ranks, tradable),
         tradable=tradable,
+        fillable=tradable,
+        delisted=torch.zeros_like(tradable),
         factor_ranks=all_ranks,
         vol_daily=returns.std(0).float().expand(days, assets).contiguous(),
         dollar_volume=torch.full((days, assets), torch.nan),

@@ -1,5 +1,6 @@
 """From a configuration to a market cache: read bars, validate, compute, write."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from tactician.config import Config
@@ -27,7 +28,12 @@ def build_cache(config: Config, reporter: Reporter) -> MarketTensors:
         bars = read_source(config)
     with reporter.phase("🧾 Validating and computing factor scores"):
         market = build_market(
-            bars, cash_rate=config.cash_rate, calendar=config.calendar, listing_warmup=config.listing_warmup
+            bars,
+            cash_rate=config.cash_rate,
+            calendar=config.calendar,
+            listing_warmup=config.listing_warmup,
+            on_findings=config.on_findings,
+            delisting_return=config.delisting_return,
         )
     _show_findings(market, reporter)
     with reporter.phase("🧮 Computing features and regime weights"):
@@ -53,7 +59,8 @@ def read_source(config: Config) -> Bars:
         raise UserError(
             f"There are no bars at {path}; give --bars embedded, yfinance, or a CSV/Parquet file or folder."
         )
-    return read_bars(path, config.symbols, config.start, config.end)
+    bars = read_bars(path, config.symbols, config.start, config.end, calendar=config.calendar)
+    return replace(bars, as_traded=config.closes == "as_traded")
 
 
 def _show_findings(market: Market, reporter: Reporter) -> None:

@@ -49,6 +49,9 @@ _OF_DATA = frozenset(
         "calendar",
         "listing_warmup",
         "cash_rate",
+        "on_findings",
+        "closes",
+        "delisting_return",
     }
 )
 

@@ -156,6 +156,9 @@ def cache_key(config: Config) -> dict[str, str]:
         "cash_rate": str(config.cash_rate),
         "calendar": config.calendar,
         "listing_warmup": str(config.listing_warmup),
+        "on_findings": config.on_findings,
+        "closes": config.closes,
+        "delisting_return": str(config.delisting_return),
     }
 
 
