@@ -104,7 +104,7 @@ def test_returns_that_are_no_numbers_are_not_judged(broken):
     returns = env.market.returns.clone()
     returns[350] = broken
     bad = replace(env, market=replace(env.market, returns=returns))
-    with pytest.raises(NotFinite, match="the growth of .* is not a finite number on 19"):
+    with pytest.raises(NotFinite, match=r"the growth of .* is not a finite number on 19"):
         evaluate(bad, Always(3), range(300, 390))
     assert evaluate(bad, Always(3), range(300, 340)).verdict
 

@@ -12,6 +12,7 @@ from tactician.errors import UserError
 from tactician.evaluation.backtest import Path, action_targets, backtest, baseline_targets
 from tactician.evaluation.statistics import Performance, difference, performance, return_difference
 from tactician.policy import ActorCritic
+from tactician.storage import plain
 
 MATTERS = 0.001
 """Difference in annual return below which two strategies are the same to an investor: 0.1 % per year."""
@@ -55,8 +56,8 @@ class Evaluation:
         return f"{said}; {self.caveat}" if self.caveat else said
 
     def as_dict(self) -> dict[str, object]:
-        """Plain values by name; NaN where a figure is not available."""
-        return {
+        """Ready for JSON: None where a figure is not available."""
+        figures = {
             "first_session": self.first,
             "last_session": self.last,
             **{name: figures.as_dict() for name, figures in self.performances.items()},
@@ -70,6 +71,7 @@ class Evaluation:
             "trade_return": self.trade_return,
             "win_rate": self.win_rate,
         }
+        return {name: plain(value) for name, value in figures.items()}
 
 
 def _verdict(gap: float | None, error: float | None) -> str:

@@ -46,7 +46,7 @@ def performance(path: Path, strategy: int) -> Performance:
     """Summarise one strategy of a path; every figure is NaN if a growth is not finite."""
     growth, per_year = path.growth[:, strategy], path.sessions_per_year
     n = len(growth)
-    figures = dict.fromkeys((f.name for f in fields(Performance)), math.nan)
+    figures = dict.fromkeys((f.name for f in fields(Performance) if f.name != "sessions"), math.nan)
     if n and bool(growth.isfinite().all()):
         simple, years = torch.expm1(growth), n / per_year
         sharpe = _sharpe(simple - torch.expm1(path.cash_growth), per_year)
@@ -61,8 +61,7 @@ def performance(path: Path, strategy: int) -> Performance:
             "annual_turnover": float(path.turnover[:, strategy].sum()) / years,
             "annual_cost": float(path.costs[:, strategy].sum()) / years,
         }
-    available = {name: x if math.isfinite(x) else math.nan for name, x in figures.items()}
-    return Performance(**{**available, "sessions": n})
+    return Performance(n, **{name: x if math.isfinite(x) else math.nan for name, x in figures.items()})
 
 
 def difference(path: Path, strategy: int, other: int) -> tuple[float, float]:
