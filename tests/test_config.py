@@ -75,7 +75,7 @@ def test_a_missing_key_is_named(tmp_path):
         ({"slippage_max": 0.11}, "'slippage_max' cannot be 0.11"),
         ({"commission": 0.11}, "'commission' cannot be 0.11"),
         ({"impact": 50}, "'impact' cannot be 50"),
-        ({"impact_linear": 0.2}, "'impact_linear' cannot be 0.2"),
+        ({"impact_linear": 0.21}, "'impact_linear' cannot be 0.21"),
         ({"impact_adv": 11}, "'impact_adv' cannot be 11"),
         ({"portfolio_value": 2e15}, r"'portfolio_value' cannot be 2000000000000000.0"),
     ],

@@ -93,7 +93,7 @@ adjusted know later splits. Yahoo's are made as traded, the embedded ones are ad
     """Commission as a fraction of the traded value."""
     impact_adv: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Market impact b in b·σ·x·√(x/ADV), with daily volatility σ and average daily volume ADV; needs volumes."""
-    impact_linear: CostShare = 0.0
+    impact_linear: Annotated[float, Field(ge=0, le=0.2)] = 0.0
     """Market impact k in k·(x/V)·x: costs quadratic in the trade."""
     portfolio_value: Annotated[float, Field(gt=0, le=1e15)] = 1_000_000.0
     """Value of the portfolio in currency; matters only beside traded volumes (impact_adv)."""

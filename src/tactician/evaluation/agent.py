@@ -89,7 +89,9 @@ def _verdict(gap: float | None, error: float | None) -> str:
     return f"{side} equal weight by more than two standard errors ({measured}); one path proves little"
 
 
-@torch.no_grad()
+_POLICY_NOT_FINITE = "outputs of the policy are not finite numbers"
+
+
 def act(env: Environment, policy: ActorCritic, rows: range) -> Int64[Tensor, " step"]:
     """The regimes that the deterministic policy (most probable action, no dropout) chooses in one pass from cash.
 
@@ -98,6 +100,15 @@ def act(env: Environment, policy: ActorCritic, rows: range) -> Int64[Tensor, " s
     Raises:
         NotFinite: an output of the policy is not a finite number.
     """
+    actions, finite = _choose(env, policy, rows)
+    if not finite:
+        raise NotFinite(_POLICY_NOT_FINITE)
+    return actions
+
+
+@torch.no_grad()
+def _choose(env: Environment, policy: ActorCritic, rows: range) -> tuple[Int64[Tensor, " step"], bool]:
+    """The regimes, and whether all that they were chosen by was finite."""
     single = replace(
         env, rows=rows, episode_length=len(rows), portfolios_per_window=1, first_holdings="cash", random_slippage=False
     )
@@ -109,9 +120,7 @@ def act(env: Environment, policy: ActorCritic, rows: range) -> Int64[Tensor, " s
         actions.append(logits[0].argmax(-1))
         finite.append(logits.isfinite().all())
         state, _ = step(single, state, actions[-1])
-    if not bool(torch.stack(finite).all()):
-        raise NotFinite("outputs of the policy are not finite numbers")
-    return torch.cat(actions)
+    return torch.cat(actions), bool(torch.stack(finite).all())
 
 
 def evaluate(env: Environment, policy: ActorCritic, rows: range) -> Evaluation:
@@ -126,7 +135,7 @@ def evaluate(env: Environment, policy: ActorCritic, rows: range) -> Evaluation:
         NotFinite: a growth of the agent or of a baseline, or an output of the policy, is not a finite number.
     """
     market = env.market
-    actions = act(env, policy, rows)
+    actions, finite = _choose(env, policy, rows)
     agent, hold = action_targets(market, rows, actions)
     names, targets, baseline_hold = baseline_targets(market, rows)
     path = backtest(
@@ -140,6 +149,8 @@ def evaluate(env: Environment, policy: ActorCritic, rows: range) -> Evaluation:
     strategies = ("agent", *names)
     if not path.is_finite:
         raise NotFinite(_what_is_not_finite(market, rows, path, strategies))
+    if not finite:  # told second: a policy that sees what is no number puts out the like
+        raise NotFinite(_POLICY_NOT_FINITE)
     growth, growth_error = difference(path, 0, 1)
     gap, error = return_difference(path, 0, 1)
     trades = closed_trades(actions, path.growth[:, 0])

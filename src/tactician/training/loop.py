@@ -37,10 +37,6 @@ class Diverged(UserError):
     """What a run computes is not finite any more; its last good state is saved."""
 
 
-class _RewardsNotFinite(Exception):
-    """Of a rollout: nothing can be learnt from it."""
-
-
 def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruption) -> Summary:
     """Train to the requested number of steps, keep the best and the final model, judge the best on the test range.
 
@@ -138,7 +134,7 @@ def iterate(setup: Setup, state: TrainState, reporter: Reporter) -> TrainState:
     figures |= _learn(setup, state, rollout, valid, reporter)
     metrics = read_once(figures)
     if not math.isfinite(metrics["reward"]):
-        raise _RewardsNotFinite
+        raise NotFinite(f"Rewards of iteration {progress.iteration + 1} are not finite numbers")
     learnt = time.perf_counter()
     trades, wins, in_a_row = (
         int(metrics["trades"]),
@@ -236,13 +232,12 @@ def _iterate_within_memory(
     while True:
         try:
             return setup, iterate(setup, state, reporter)
-        except _RewardsNotFinite:
+        except NotFinite as error:
             put_learner_back()  # it has learnt from them
             raise Diverged(
-                f"Rewards of iteration {state.progress.iteration + 1} are not finite numbers; saved "
-                f"{keeper.save_interrupted(setup, state)} as it was before. Lower the costs (--spread, --impact …), or "
-                "build the market cache again and look at its findings."
-            ) from None
+                f"{error}; saved {keeper.save_interrupted(setup, state)} as it was before. Lower the costs (--spread, --impact …), "
+                "or build the market cache again and look at its findings."
+            ) from error
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
