@@ -235,7 +235,7 @@ def _iterate_within_memory(
         except NotFinite as error:
             put_learner_back()  # it has learnt from them
             raise Diverged(
-                f"{error}; saved {keeper.save_interrupted(setup, state)} as it was before. Lower the costs (--spread, --impact …), "
+                f"{error}; saved {keeper.save_interrupted(setup, state)} as it was before. Lower the costs (--spread, --impact) "
                 "or build the market cache again and look at its findings."
             ) from error
         except (RuntimeError, MemoryError) as error:
