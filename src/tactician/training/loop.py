@@ -234,8 +234,9 @@ def _iterate_within_memory(
             return setup, iterate(setup, state, reporter)
         except NotFinite as error:
             put_learner_back()  # it has learnt from them
+            path = keeper.save_interrupted(setup, state)
             raise Diverged(
-                f"{error}; saved {keeper.save_interrupted(setup, state)} as it was before. Lower the costs (--spread, --impact) "
+                f"{error}; saved {path} as it was before. Lower the costs (--spread, --impact) "
                 "or build the market cache again and look at its findings."
             ) from error
         except (RuntimeError, MemoryError) as error:
