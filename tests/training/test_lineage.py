@@ -199,7 +199,7 @@ def test_what_two_have_seen_together():
 
 def test_hindsight_is_said_where_it_is_known_and_is_harmless_for_resume(tiny, tmp_path, capsys):
     assert run(tiny, tmp_path / "run", "--iterations", "1") == 0
-    assert "hindsight" not in capsys.readouterr().out and summary_of(tmp_path / "run")["hindsight"] is False
+    assert "picked with hindsight" not in capsys.readouterr().out and summary_of(tmp_path / "run")["hindsight"] is False
     (tmp_path / "c.yaml").write_text(tiny.read_text() + "hindsight: true\n")
     words = ["train", "--config", str(tmp_path / "c.yaml"), "--checkpoint-dir", str(tmp_path / "run"), "--resume"]
     assert main([*words, "--iterations", "2"]) == 0
