@@ -34,7 +34,7 @@ COMPONENTS = ("spread", "slippage", "impact", "commission")
 _ADV_FLOOR = 1e-8
 """Currency added to ADV, as cvxportfolio does, so that a session without volume divides by no zero."""
 
-_MAX_RATE = 0.3
+_MAX_RATE = 0.5
 """Of a trade's last unit of currency, the part that costs may take, impact on volume apart: the ledger's equation has one
 solution, and a portfolio can always pay for what it sells."""
 
