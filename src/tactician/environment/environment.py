@@ -61,9 +61,10 @@ class Environment:
         volumes = self.market.dollar_volume
         if self.frictions.impact_adv > 0 and bool((volumes.isnan() & self.market.tradable).any()):
             raise UserError(
-                "impact_adv needs traded volumes, and the market cache has none for some assets; build it from bars with "
-                "a volume column, or set impact_adv to 0."
+                "impact_adv needs traded values, and the market cache has none; build it from bars with a volume column "
+                "whose closes are as traded (closes: as_traded), or set impact_adv to 0."
             )
+        _ = self.market.always_fillable  # asked here, because it waits for the device, which a step must not
 
 
 @dataclass(frozen=True)

@@ -160,11 +160,13 @@ def _affordable(
     wanted, earned = buys.sum(-1), sells.sum(-1) - rates.total(sells)
     value = holdings.sum(-1)
     short = value - rates.total(trade.abs()) - risky.sum(-1) < 0
+    if short.device.type == "cpu" and not bool(short.any()):  # a GPU would have to be waited for
+        return risky
     noise = _noise(value, before.shape[-1])
     spendable = (cash + earned - 2 * noise).clamp_min(0.0)
     tiny = torch.finfo(risky.dtype).tiny
     factor = torch.ones_like(wanted)
-    for _ in range(2 * iterations - 1):
+    for _ in range(max(1, 2 * iterations - 3)):
         cost = rates.total(factor.unsqueeze(-1) * buys) / factor.clamp_min(tiny)
         factor = (spendable / (wanted + cost).clamp_min(tiny)).clamp_max(1.0)
     shrunk = before + trade.clamp_max(0.0) + factor.unsqueeze(-1) * buys
