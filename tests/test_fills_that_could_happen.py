@@ -129,6 +129,8 @@ def test_after_the_last_bar_a_holding_becomes_cash_at_the_last_price_times_what_
 def test_the_environment_lives_through_gaps_and_ends_as_the_backtest_and_the_scalar_ledger_do():
     gaps = [*range(MISSING, MISSING + 2), MISSING + 5, *range(MISSING + 9, len(DAYS))]
     market = tensors(missing=gaps, noise=0.02, delisting_return=-0.3)
+    # Cash that earns something, so that it tells whether a holding has become cash.
+    market = replace(market, cash_return=torch.full_like(market.cash_return, 0.002))
     row = row_of(market, MISSING - 2)
     names = [EW, "MOMENTUM", "FULL_CASH", "RISK_ON", EW, EW, "LOW_VOL", "HOLD", EW, EW, "HOLD", "MOMENTUM", EW, EW, EW]
     rows, actions = range(row, row + len(names)), torch.tensor([market.regimes.names.index(n) for n in names])
