@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tactician.errors import UserError
-from tactician.market.tables import Table
+from tactician.market.tables import Table, shown
 
 _NO_VALUE = pa.array(["", "-", "--", "–", "—", ".", "null", "none", "nil", "nan", "na", "n/a", "#n/a", "<na>", "nat"])
 _SPACES = "[   '’]"
@@ -97,7 +97,7 @@ def _decimal_mark(table: Table, columns: list[pa.Array]) -> str:
 
 def _example(columns: list[pa.Array], group: str, mark: str) -> str | None:
     """A cell in which only `mark` can be the decimal mark and `group` that of thousands; None if there is none."""
-    end = r"(e\d+)?$"
+    end = r"(e[+-]?\d+)?$"
     alone = rf"^[^.,]*{mark}(\d{{1,2}}|\d{{4,}}){end}|^[+-]?(0*|\d{{4,}}){mark}\d+{end}"
     return _first(columns, rf"{group}.*{mark}|{group}\d+{group}|{alone}")
 
@@ -126,7 +126,7 @@ def _grouped(table: Table, column: int, written: pa.Array, bare: pa.Array, mark:
 
 
 def _no_number(table: Table, column: int, row: int, cell: str) -> UserError:
-    where, name = table.where(row), table.name(column)
+    where, name, cell = table.where(row), table.name(column), shown(cell)
     if cell.endswith("%"):
         return UserError(f"{where}: '{cell}' in column {name} is a percentage, not a price; give prices.")
     return UserError(f"{where}: '{cell}' in column {name} is no number; write it as 1234.56.")

@@ -179,10 +179,11 @@ def _refuse_other_periods(table: Table) -> None:
 
 
 def _wide(table: Table, date: int, columns: Sequence[int]) -> Layout:
-    repeated = [name for name, count in Counter(table.name(k) for k in columns).items() if count > 1]
+    symbols = [table.headings[k][0] for k in columns]
+    repeated = [symbol for symbol, count in Counter(symbols).items() if count > 1]
     if repeated:
         raise UserError(f"{table.file} has two columns '{repeated[0]}'; remove or rename one.")
-    return Layout(date, tuple(Block(table.name(k), {"close": k}) for k in columns), kind="wide")
+    return Layout(date, tuple(Block(s, {"close": k}) for s, k in zip(symbols, columns, strict=True)), kind="wide")
 
 
 def _two_level(table: Table) -> Layout:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from tactician.errors import UserError
-from tactician.market.tables import Table
+from tactician.market.tables import Table, shown
 
 _REMEDY = "write dates as 2020-03-16"
 _TIME = (
@@ -25,6 +25,7 @@ _EPOCH = r"-?\d+(?:\.0*)?"
 _EPOCH_UNITS = (1, 10**3, 10**6, 10**9)  # of a second: from seconds to nanoseconds
 _EPOCH_RANGE = (-631152000, 4102444800)  # 1950 to 2100 in seconds
 _EPOCH_LEAST = 10**8  # Seconds below it are 1970 to 1973; counters and serial numbers look alike.
+_DIGITS_WITH_HOUR = r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])[0-3]\d[0-2]\d(?:[0-5]\d){0,2}"
 _EXCEL = r"[2-5]\d{4}(?:\.\d+)?"
 
 
@@ -55,8 +56,8 @@ def read_dates(table: Table, column: int, needed: np.ndarray, calendar: str) -> 
         wall, offset = _stamps(distinct, wanted[:-1])
     except _UnreadableError as problem:
         row = _first_row(codes, needed, problem.code)
-        cell = table.cells[column].iloc[row]
-        text = problem.text.replace("{cell}", f"'{cell}'") if str(cell).strip() else "the date is missing"
+        cell = shown(str(table.cells[column].iloc[row]))
+        text = problem.text.replace("{cell}", f"'{cell}'") if cell else "the date is missing"
         raise UserError(f"{table.where(row)}: {text}; {_REMEDY}.") from problem
     session = _sessions(wall, offset, wanted[:-1], calendar)
     missing = [np.datetime64("NaT", "ns")]
@@ -171,7 +172,7 @@ def _from_epoch(text: pd.Series, wanted: np.ndarray) -> tuple[np.ndarray, np.nda
     whole = text.str.fullmatch(_EPOCH).to_numpy(dtype=bool)
     if text[wanted].str.fullmatch(_EXCEL).all():
         raise _UnreadableError(code, "{cell} looks like a serial number of Excel")
-    if not whole[wanted].any():
+    if not whole[wanted].any() or text[wanted].str.fullmatch(_DIGITS_WITH_HOUR).all():
         raise _UnreadableError(code, "{cell} is no date")
     if not whole[wanted].all():
         raise _UnreadableError(int((wanted & ~whole).argmax()), "{cell} is no date")

@@ -17,6 +17,7 @@ SUFFIXES = (".csv", ".txt", ".tsv", ".csv.gz", ".txt.gz", ".tsv.gz", ".parquet",
 PARQUET_SUFFIXES = (".parquet", ".pq")
 _SEPARATORS = (",", ";", "\t", "|")
 _SAMPLE_LINES = 50
+_SHOWN_LENGTH = 40
 _DATE_CORNERS = ("date", "datetime", "timestamp")
 _CORNERS = ("", "price", "ticker", "tickers", "symbol", "symbols", "attributes", *_DATE_CORNERS)
 FIELD_NAMES = frozenset(
@@ -51,7 +52,7 @@ class Table:
 
     def name(self, position: int) -> str:
         """A column's heading for messages."""
-        return " ".join(level for level in self.headings[position] if level)
+        return shown(" ".join(level for level in self.headings[position] if level))
 
     def row_name(self, row: int) -> str:
         """Where a row stands, for messages, such as 'line 7'."""
@@ -60,6 +61,12 @@ class Table:
     def where(self, row: int) -> str:
         """File and row for messages."""
         return f"{self.file}, {self.row_name(row)}"
+
+
+def shown(text: str) -> str:
+    """What stands in a cell, fit for a message of one line."""
+    text = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
+    return text if len(text) <= _SHOWN_LENGTH else text[:_SHOWN_LENGTH] + "…"
 
 
 def plain(heading: str) -> str:
