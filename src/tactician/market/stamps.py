@@ -1,5 +1,7 @@
 """Dates as vendors write them: one format for a column, and the exchange's local date of a stamp with a zone."""
 
+import re
+
 import numpy as np
 import pandas as pd
 
@@ -96,7 +98,7 @@ def _from_text(text: pd.Series, wanted: np.ndarray) -> tuple[np.ndarray, np.ndar
         return np.full(len(text), np.datetime64("NaT", "ns")), np.full(len(text), np.timedelta64("NaT", "ns"))
     sample = text[wanted]
     first = sample.iloc[0]
-    pattern = next((f + _TIME for f in _FORMATS if pd.Series([first]).str.fullmatch(f + _TIME).iloc[0]), None)
+    pattern = next((f + _TIME for f in _FORMATS if re.fullmatch(f + _TIME, first)), None)
     if pattern is None:
         return _from_epoch(text, wanted)
     other = ~sample.str.fullmatch(pattern).astype(bool)
@@ -114,7 +116,7 @@ def _from_text(text: pd.Series, wanted: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def _written_otherwise(sample: pd.Series, position: int, first: str) -> _UnreadableError:
     code, cell = int(sample.index[position]), sample.iloc[position]
-    known = any(pd.Series([cell]).str.fullmatch(f + _TIME).iloc[0] for f in _FORMATS)
+    known = any(re.fullmatch(f + _TIME, cell) for f in _FORMATS)
     # Some programs turn the days and months of those dates that they take for their own.
     return _UnreadableError(code, f"{{cell}} is written otherwise than '{first}'" if known else "{cell} is no date")
 
