@@ -156,8 +156,8 @@ def _time_of_day(parts: pd.DataFrame) -> np.ndarray:
 
 
 def _offsets(zone: pd.Series) -> np.ndarray:
-    minutes = {written: _minutes(written) for written in zone.dropna().unique()}
-    return pd.to_timedelta(zone.map(minutes).astype("float64"), unit="min").to_numpy("timedelta64[ns]")
+    minutes = {written: np.timedelta64(_minutes(written), "m") for written in zone.dropna().unique()}
+    return zone.map(minutes).to_numpy("timedelta64[ns]")
 
 
 def _minutes(zone: str) -> int:
