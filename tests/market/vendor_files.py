@@ -377,7 +377,7 @@ REFUSED = [
     refuses("no symbol in a row", f"date,symbol,close\n{D4},AAA,1\n{D5},,1\n", "line 3: the symbol is missing"),
     refuses("a line after blank ones", f"date,symbol,close\n{D4},AAA,1\n\n\n{D5},AAA,x\n", "line 5: 'x'"),
     refuses("no symbol at all", f"date,close\n{D4},1\n", "no column 'symbol'", "folder"),
-    refuses("no heading over prices", f"date,AAA,\n{D4},1,2\n", "no heading over column 3"),
+    refuses("no heading over prices", f"date,AAA,\n{D4},1,2\n", "line 2 has a cell in column 3, which has no heading"),
     refuses("no price at all", f"date,symbol,close\n{D4},AAA,\n", "no row with a price"),
     refuses("a calendar that there is not", dated("2021-01-04T20:00:00Z"), "no usable exchange calendar 'XXXX'",
             calendar="XXXX"),

@@ -98,8 +98,8 @@ def recognise(table: Table, stem: str | None) -> Layout:
 
 
 def _shown(table: Table) -> str:
-    names = [f"'{table.name(k)}'" for k in range(min(len(table.headings), 6))]
-    return ", ".join(names) + (" …" if len(table.headings) > 6 else "")
+    names = [f"'{name}'" for k in range(len(table.headings)) if (name := table.name(k))]
+    return ", ".join(names[:6]) + (" …" if len(names) > 6 else "")
 
 
 def _find(
@@ -127,8 +127,12 @@ def _is_blank(table: Table, position: int) -> bool:
     if name and not name.startswith("unnamed"):
         return False
     cells = table.cells[position]
-    if position > 0 and not (cells.isna() | (cells == "")).all():
-        raise UserError(f"{table.file} has no heading over column {position + 1}; name the column.")
+    filled = ~(cells.isna() | (cells == "")).to_numpy()
+    if position > 0 and filled.any():
+        raise UserError(
+            f"{table.where(int(filled.argmax()))} has a cell in column {position + 1}, which has no heading; name the column, "
+            "or write numbers as 1234.56."
+        )
     return True
 
 

@@ -101,12 +101,8 @@ def read_table(file: Path) -> Table:
         text = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"Cannot read bars from {file}: {text}; check the file.") from error
     if table.cells.empty:
-        raise _empty(file)
+        raise NotBarsError(f"{file} has no rows below its headings; give a file with a row per symbol and date.")
     return table
-
-
-def _empty(file: Path) -> NotBarsError:
-    return NotBarsError(f"{file} is empty; give a file with a row per symbol and date.")
 
 
 def _read_text(file: Path, kind: str) -> Table:
@@ -114,7 +110,7 @@ def _read_text(file: Path, kind: str) -> Table:
     text = _decode(gzip.decompress(content) if kind.endswith(".gz") else content)
     sample = list(itertools.islice(io.StringIO(text, newline=""), _SAMPLE_LINES))
     if not text.strip():
-        raise _empty(file)
+        raise NotBarsError(f"{file} is empty; give a file with a row per symbol and date.")
     separator = _separator(next(line for line in sample if line.strip()))
     width = max(len(row) for row in csv.reader(sample, delimiter=separator))
     cells = _parse(file, text, separator, width)
@@ -138,7 +134,6 @@ def _parse(file: Path, text: str, separator: str, width: int) -> pd.DataFrame:
             dtype=object,
             na_filter=False,
             skip_blank_lines=False,
-            low_memory=False,
         )
     except pd.errors.ParserError as error:
         wider = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
