@@ -98,7 +98,7 @@ def text_file(tmp_path, text, name="bars.csv"):
     ("text", "words"),
     [
         ("", "is empty"),
-        ("date,symbol,close\n", "has no rows below its headings"),
+        ("date,symbol,close\n", "is empty below its headings"),
         ("when,symbol,close\n2010-01-04,A,1\n", "has no date column among 'when', 'symbol', 'close'; name one 'date'"),
         ("date,symbol,nav\n2010-01-04,A,1\n", "has no column 'close' among 'date', 'symbol', 'nav'"),
         ("date,close\n2010-01-04,1\n", "has no column 'symbol'"),

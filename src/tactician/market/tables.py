@@ -101,7 +101,7 @@ def read_table(file: Path) -> Table:
         text = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"Cannot read bars from {file}: {text}; check the file.") from error
     if table.cells.empty:
-        raise NotBarsError(f"{file} has no rows below its headings; give a file with a row per symbol and date.")
+        raise NotBarsError(f"{file} is empty below its headings; give a file with a row per symbol and date.")
     return table
 
 
