@@ -47,11 +47,15 @@ class Fault:
     """Whose values are told, and cleared if that is the effect."""
     action: str = ""
     """Told instead of the effect."""
+    growth: np.ndarray | None = None
+    """Price divided by the one before, one per row of the frame, where that is what is told."""
 
     def finding(self, frame: pd.DataFrame) -> Finding:
         """As it is told."""
-        hits = frame.loc[self.rows, ["date", "symbol", *self.columns]].sort_values(["date", "symbol"], kind="stable")
-        rows = rows_of(hits, self.columns)
+        hits, columns = frame.loc[self.rows, ["date", "symbol", *self.columns]], self.columns
+        if self.growth is not None:
+            hits, columns = hits.assign(times=self.growth[self.rows]), (*columns, "times")
+        rows = rows_of(hits.sort_values(["date", "symbol"], kind="stable"), columns)
         return finding_of(self.name, self.severity, rows, self.what, self.action or _DONE[self.effect])
 
 

@@ -20,8 +20,8 @@ _EXTREME = np.log(4.0)
 _ALSO_MOVED = 0.05
 """The stock's own move on the day of a split, at least this far or `_FIT` usual moves from the ratio."""
 _FIT = 3.0
-_JUMP_SEEN, _JUMP_UNSEEN = 5.0, 12.0
-"""Usual moves that a jump must have, with and without volumes."""
+_JUMP_SEEN, _JUMP_UNSEEN, _JUMP_SMALL = 6.0, 10.0, 15.0
+"""Usual moves that a jump must have: with volumes; without; and without for a ratio below 2."""
 _QUIET_VALUE = 2.0
 """Traded value beside its median of 20 bars: beyond, the move was traded for."""
 _BEFORE, _AFTER, _FEWEST = 60, 20, 10
@@ -45,9 +45,8 @@ def split_jumps(f: pd.DataFrame) -> Iterator[Fault]:
     for part in np.array_split(candidates, len(candidates) // 10_000 + 1):
         rows[part] = _like_split(f, move, part, (start, end))
     rows |= np.abs(step) > _EXTREME
-    f = f.assign(growth=np.exp(step))
-    fault = Fault("split_like_jump", "warning", rows, "moves like a split that was not adjusted for", "tell", ("growth",))
-    yield fault
+    what = "moves like a split that was not adjusted for"
+    yield Fault("split_like_jump", "warning", rows, what, "tell", growth=np.exp(step))
 
 
 def _like_split(f: pd.DataFrame, move: np.ndarray, rows: np.ndarray, lives: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
@@ -62,8 +61,18 @@ def _like_split(f: pd.DataFrame, move: np.ndarray, rows: np.ndarray, lives: tupl
     value = _relative_value(f, rows, lives)
     seen = np.isfinite(value)
     quiet = seen & (value <= _QUIET_VALUE) & (jump >= _JUMP_SEEN * sigma)
-    unseen = ~seen & (jump >= _JUMP_UNSEEN * sigma) & (RATIOS[nearest] >= _SMALLEST_UNSEEN)
-    return known & fits & (quiet | unseen)
+    needed = np.where(RATIOS[nearest] < 2, _JUMP_SMALL, _JUMP_UNSEEN)
+    unseen = ~seen & (jump >= needed * sigma) & (RATIOS[nearest] >= _SMALLEST_UNSEEN)
+    return known & fits & (quiet | unseen) & _overnight(f, rows, sigma)
+
+
+def _overnight(f: pd.DataFrame, rows: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """The jump was there at the open: the way from open to close is usual; also where no open is known."""
+    if "open" not in f:
+        return np.ones(len(rows), dtype=bool)
+    first, last = f["open"].to_numpy(dtype=np.float64)[rows], f["close"].to_numpy(dtype=np.float64)[rows]
+    day = np.abs(np.log(np.where(first > 0, first, np.nan) / last))
+    return ~(day > np.fmax(_ALSO_MOVED, _FIT * sigma))
 
 
 def _relative_value(f: pd.DataFrame, rows: np.ndarray, lives: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
