@@ -24,7 +24,6 @@ from pydantic import (
     PositiveInt,
     ValidationError,
 )
-
 from pydantic_core import PydanticCustomError
 
 from tactician.errors import UserError

@@ -16,7 +16,16 @@ from tactician.market.exchanges import (
     sessions_per_year,
 )
 
-__all__ = ["Agreement", "Attendance", "Sessions", "agree", "attendance", "better_calendar", "exchange_sessions", "exchange_zone"]
+__all__ = [
+    "Agreement",
+    "Attendance",
+    "Sessions",
+    "agree",
+    "attendance",
+    "better_calendar",
+    "exchange_sessions",
+    "exchange_zone",
+]
 
 _SEVEN_DAYS = 0.25
 """Share of Saturdays and Sundays among the sessions beyond which a market is open every day (2/7; Sunday to Thursday: 1/5)."""

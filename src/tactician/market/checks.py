@@ -3,7 +3,7 @@
 A check reads a frame sorted by symbol, then date, and yields faults; it changes nothing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,7 +65,9 @@ def rows_of(hits: pd.DataFrame, columns: tuple[str, ...] = ()) -> list[Row]:
     details = [""] * len(hits)
     if columns:
         values = (hits[c].to_numpy() for c in columns)
-        details = [", ".join(f"{c} {x:g}" for c, x in zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
+        details = [
+            ", ".join(f"{c} {x:g}" for c, x in zip(columns, row, strict=True)) for row in zip(*values, strict=True)
+        ]
     return list(zip(hits["symbol"].astype(str), days, details, strict=True))
 
 
@@ -100,9 +102,13 @@ def spacing(f: pd.DataFrame) -> Iterator[Fault]:
     gaps = days.groupby(level="symbol", observed=True).diff().dt.days
     median = f["symbol"].map(gaps.groupby(level="symbol", observed=True).median()).to_numpy()
     enough = f["symbol"].map(by_day.groupby(level="symbol", observed=True).size()).to_numpy() >= 4
-    for name, low, high in (("weekly", 4, 14), ("monthly", 14, 45), ("quarterly", 45, np.inf)):
+    for name, low, high in (
+        ("weekly_bars", 4, 14),
+        ("monthly_bars", 14, 45),
+        ("quarterly_bars", 45, np.inf),
+    ):
         rows = first & enough & (median >= low) & (median < high)
-        yield Fault(f"{name}_bars", "error", rows, f"and later: these are {name} bars", "tell", action=remedy)
+        yield Fault(name, "error", rows, f"and later: {name.replace('_', ' ')}", "tell", action=remedy)
 
 
 def duplicates(f: pd.DataFrame) -> Iterator[Fault]:
@@ -113,7 +119,9 @@ def duplicates(f: pd.DataFrame) -> Iterator[Fault]:
     same = f.duplicated(keep="first").to_numpy()
     twice = pd.Series(again & ~same).groupby([f["symbol"].to_numpy(), f["date"].to_numpy()]).transform("sum") > 1
     conflicting = again & twice.to_numpy()
-    yield Fault("duplicate_rows", "repair", same & ~conflicting, "has the same row twice", "drop", action="one row kept")
+    yield Fault(
+        "duplicate_rows", "repair", same & ~conflicting, "has the same row twice", "drop", action="one row kept"
+    )
     what = "has rows with different prices on one day"
     yield Fault("conflicting_rows", "repair", conflicting, what, "drop", ("close",), action="all of the day dropped")
 
@@ -188,7 +196,8 @@ def _disorder(close: np.ndarray, cells: dict[str, np.ndarray]) -> np.ndarray:
 
 def stale_runs(f: pd.DataFrame) -> Iterator[Fault]:
     """The same close, and adjusted close, again and again."""
-    same = np.logical_and.reduce([f[c].groupby(f["symbol"], observed=True).diff().to_numpy() == 0 for c in ("close", "adj_close")])
+    steps = f.groupby("symbol", observed=True)[["close", "adj_close"]].diff().to_numpy()
+    same = (steps == 0).all(1)
     run = pd.Series(same).groupby(np.cumsum(~same)).cumsum().to_numpy() + 1
     life = f.groupby("symbol", observed=True)["close"].transform("size").to_numpy()
     changes = pd.Series(~same).groupby(f["symbol"].to_numpy()).transform("sum").to_numpy()
@@ -197,7 +206,7 @@ def stale_runs(f: pd.DataFrame) -> Iterator[Fault]:
     yield Fault("stale_run", "warning", (run == STALE_RUN) & ~constant, what, "tell", ("close",))
     symbols = f["symbol"].nunique() - f.loc[constant, "symbol"].nunique()
     severity: Severity = "repair" if symbols >= 2 else "error"
-    action = "never fillable" if symbols >= 2 else "remove the symbol from the universe"
+    action = "never fillable" if symbols >= 2 else "name another symbol in the universe"
     what = "and later: the price never changes"
     yield Fault("constant_price", severity, constant, what, "block", ("close",), action)
 
@@ -208,6 +217,3 @@ def _first_bars(f: pd.DataFrame, length: int | None = None) -> np.ndarray:
     rows = np.arange(len(f)) if length is None else f.index.to_numpy()
     mask[rows[~f["symbol"].duplicated().to_numpy()]] = True
     return mask
-
-
-Check = Callable[[pd.DataFrame], Iterator[Fault]]

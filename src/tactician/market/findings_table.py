@@ -62,7 +62,7 @@ def _n_symbols(kind: Sequence[Finding]) -> int:
 def _action(finding: Finding) -> str:
     if finding.severity == "error":
         return "stops the build"
-    return finding.action or "told"
+    return finding.action or ("repaired" if finding.severity == "repair" else "told")
 
 
 def _place(symbol: str, day: str) -> str:

@@ -11,12 +11,34 @@ from tactician.errors import UserError
 
 MAX_RATE_AGE = 10
 """Sessions that a rate may be carried forward."""
-IN_PERCENT = frozenset(
-    "dtb3 dtb4wk dtb6 dtb1yr dgs1mo dgs3mo dgs6mo dgs1 dff effr sofr obfr iorb ioer ecbdfr ecbestrvolwgttrmdmnrt iuds "
-    "iudsoia tb3ms tb4wk tb6ms gs1m gs3m fedfunds".split()
+IN_PERCENT = (
+    *(
+        "dtb3",
+        "dtb4wk",
+        "dtb6",
+        "dtb1yr",
+        "dgs1mo",
+        "dgs3mo",
+        "dgs6mo",
+        "dgs1",
+        "dff",
+        "effr",
+        "sofr",
+        "obfr",
+        "iorb",
+        "ioer",
+    ),
+    *("ecbdfr", "ecbestrvolwgttrmdmnrt", "iudsoia", "tb3ms", "tb4wk", "tb6ms", "gs1m", "gs3m", "fedfunds"),
 )
 """FRED's names of short rates; all of them are in percent per year."""
-_DAILY_INSTEAD = {"tb3ms": "DTB3", "tb4wk": "DTB4WK", "tb6ms": "DTB6", "fedfunds": "DFF", "gs1m": "DGS1MO", "gs3m": "DGS3MO"}
+_DAILY_INSTEAD = {
+    "tb3ms": "DTB3",
+    "tb4wk": "DTB4WK",
+    "tb6ms": "DTB6",
+    "fedfunds": "DFF",
+    "gs1m": "DGS1MO",
+    "gs3m": "DGS3MO",
+}
 _DATE_NAMES = ("date", "observation_date")
 _DATE = re.compile(r"(\d{4})(-?)(\d{2})\2(\d{2})(?:[T ].*)?")
 _UNPUBLISHED = ("", ".", "nan", "na", "n/a", "none", "null", "<na>", "nat")
@@ -88,7 +110,14 @@ def _rates(file: Path, per_year: int) -> pd.Series:
         return _in_bounds(rates, column, file, _LOWEST_DAILY, _HIGHEST_DAILY, "an annual rate or percent")
     if column in IN_PERCENT:
         rates = rates / 100
-    _in_bounds(rates, column, file, -0.05, 0.3, "percent where 0.02 is 2 %" if column not in IN_PERCENT else "no percent")
+    _in_bounds(
+        rates,
+        column,
+        file,
+        -0.05,
+        0.3,
+        "percent where 0.02 is 2 %" if column not in IN_PERCENT else "no rate in percent",
+    )
     return (1 + rates) ** (1 / per_year) - 1
 
 
@@ -97,8 +126,8 @@ def _in_bounds(rates: pd.Series, column: str, file: Path, low: float, high: floa
     if beyond.any():
         k = int(beyond.argmax())
         raise UserError(
-            f"cash_rate: {file} has {rates.iloc[k]:g} in column {column} on {rates.index[k]:%Y-%m-%d}, which looks like {looks}; "
-            f"write rates between {low:g} and {high:g}."
+            f"cash_rate: {file} has {rates.iloc[k]:g} in column {column} on {rates.index[k]:%Y-%m-%d}, which looks like "
+            f"{looks}; write rates between {low:g} and {high:g}."
         )
     return rates
 
@@ -110,7 +139,11 @@ def _table(file: Path) -> pd.DataFrame:
     try:
         parquet = file.suffix.lower() == ".parquet"
         # Read as text, so that what is no number can be named, and '.' told from it.
-        table = pd.read_parquet(file) if parquet else pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table = (
+            pd.read_parquet(file)
+            if parquet
+            else pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        )
     except Exception as error:  # readers raise many kinds; all mean that the file is not readable
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
@@ -120,7 +153,9 @@ def _table(file: Path) -> pd.DataFrame:
         table = table.rename_axis(table.index.name or "date").reset_index()
     table.columns = [str(c).strip().lower().replace(" ", "_") for c in table.columns]
     if len(table.columns) == 1 and ";" in str(table.columns[0]):
-        raise UserError(f"cash_rate: cannot read {file} (its columns are separated by semicolons); separate them by commas.")
+        raise UserError(
+            f"cash_rate: cannot read {file} (its columns are separated by semicolons); separate them by commas."
+        )
     return table
 
 
@@ -143,7 +178,9 @@ def _numbers(column: pd.Series, name: str, file: Path) -> np.ndarray:
     wrong = np.isnan(numbers) & ~text.str.lower().isin(_UNPUBLISHED).to_numpy()
     if wrong.any():
         k = int(wrong.argmax())
-        raise UserError(f"cash_rate: {file}, row {k + 1}: '{text.iloc[k]}' in column {name} is no rate; write it as 0.0525.")
+        raise UserError(
+            f"cash_rate: {file}, row {k + 1}: '{text.iloc[k]}' in column {name} is no rate; write it as 0.0525."
+        )
     return numbers
 
 

@@ -11,7 +11,21 @@ import pandas as pd
 
 from tactician.market.checks import Fault
 
-RATIOS = np.array([6 / 5, 5 / 4, 4 / 3, 3 / 2, 5 / 3, 7 / 4, 2, 5 / 2, 3, 7 / 2, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100])
+RATIOS = np.array(
+    [
+        6 / 5,
+        5 / 4,
+        4 / 3,
+        3 / 2,
+        5 / 3,
+        7 / 4,
+        2,
+        5 / 2,
+        3,
+        7 / 2,
+        *(4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100),
+    ]
+)
 """New shares for an old one (or the inverse). Smaller ones, 11:10 and 21:20, are moves that occur on any day."""
 _SMALLEST_UNSEEN = 3 / 2
 """The smallest ratio that is told where no volume speaks: drops by a quarter after results are as frequent as splits."""
@@ -49,7 +63,9 @@ def split_jumps(f: pd.DataFrame) -> Iterator[Fault]:
     yield Fault("split_like_jump", "warning", rows, what, "tell", growth=np.exp(step))
 
 
-def _like_split(f: pd.DataFrame, move: np.ndarray, rows: np.ndarray, lives: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+def _like_split(
+    f: pd.DataFrame, move: np.ndarray, rows: np.ndarray, lives: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
     jump = np.abs(move[rows])
     before = _typical(_window(move, rows, range(-_BEFORE, 0), lives))
     after = _typical(_window(move, rows, range(1, _AFTER + 1), lives))

@@ -216,8 +216,8 @@ def _gaps(f: pd.DataFrame, sessions: Sessions) -> list[Finding]:
     gap = (position.groupby(f["symbol"].to_numpy()).diff() - 1).fillna(0).astype(int)
     found = []
     for name, rows, what, action in (
-        ("long_gap", gap > MAX_GAP, f"follows more than {MAX_GAP} missing sessions", "not held in the gap"),
-        ("missing_sessions", (gap > 0) & (gap <= MAX_GAP), f"follows up to {MAX_GAP} missing sessions", "marked, not filled"),
+        ("long_gap", gap > MAX_GAP, f"follows more than {MAX_GAP} missing sessions", "not held in gap"),
+        ("missing_sessions", gap.between(1, MAX_GAP), f"follows up to {MAX_GAP} missing sessions", "no fills there"),
     ):
         hits = f.assign(missing=gap)[rows.to_numpy()].sort_values(["date", "symbol"], kind="stable")
         if len(hits):

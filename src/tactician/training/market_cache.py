@@ -1,6 +1,7 @@
 """From a configuration to a market cache: read bars, validate, compute, write; and tell what was found."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,7 +43,10 @@ def build_cache(config: Config, reporter: Reporter) -> MarketTensors:
                 delisting_return=config.delisting_return,
             )
     except BadBars as bad:
-        _tell(bad.findings, config, reporter)
+        try:
+            _tell(bad.findings, config, reporter)
+        except UserError:  # a folder that cannot be written is the smaller trouble
+            raise bad from None
         raise bad.with_list(findings_path(config)) from bad
     _tell(market.findings, config, reporter)
     with reporter.phase("🧮 Computing features and regime weights"):
@@ -81,7 +85,8 @@ def _tell(findings: Sequence[Finding], config: Config, reporter: Reporter) -> No
     """Print a table of one screen, and write the whole list; an old list does not survive."""
     path = findings_path(config)
     if not findings:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # the cache that is written next says what is wrong with the folder
+            path.unlink()
         return
     save_text(findings_csv(findings), path)
     reporter.say("  What was found in the bars:", "yellow")
