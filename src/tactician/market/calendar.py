@@ -96,7 +96,7 @@ def exchange_sessions(bars: Bars, calendar: str) -> Sessions:
 def attendance(frame: pd.DataFrame) -> Attendance:
     """Count bars by day; ``frame`` has one row per symbol and date, in any order."""
     f = frame.sort_values(["symbol", "date"], kind="stable")
-    moved = f["close"].to_numpy() != f.groupby("symbol", observed=True)["close"].shift().to_numpy()
+    moved = np.abs(f.groupby("symbol", observed=True)["close"].diff().to_numpy()) > 0  # a first bar shows nothing
     traded = moved | (f["volume"].to_numpy() > 0) if "volume" in f else moved
     by_day = pd.DataFrame({"present": 1, "traded": traded.astype(int)}).groupby(f["date"].to_numpy()).sum()
     dates = pd.DatetimeIndex(by_day.index)
