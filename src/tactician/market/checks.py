@@ -47,6 +47,7 @@ class Fault:
     """Whose values are told, and cleared if that is the effect."""
     action: str = ""
     """Told instead of the effect."""
+    unit: str = "such rows"
     growth: np.ndarray | None = None
     """Price divided by the one before, one per row of the frame, where that is what is told."""
 
@@ -56,7 +57,7 @@ class Fault:
         if self.growth is not None:
             hits, columns = hits.assign(times=self.growth[self.rows]), (*columns, "times")
         rows = rows_of(hits.sort_values(["date", "symbol"], kind="stable"), columns)
-        return finding_of(self.name, self.severity, rows, self.what, self.action or _DONE[self.effect])
+        return finding_of(self.name, self.severity, rows, self.what, self.action or _DONE[self.effect], unit=self.unit)
 
 
 def rows_of(hits: pd.DataFrame, columns: tuple[str, ...] = ()) -> list[Row]:
@@ -93,11 +94,11 @@ def spacing(f: pd.DataFrame) -> Iterator[Fault]:
     """Bars that are not daily: several a day with different prices on most days, or one a week, month or quarter."""
     by_day = f.groupby(["symbol", "date"], observed=True, sort=False)["close"].agg(["size", "nunique"])
     several = (by_day["nunique"] > 1).groupby(level="symbol", observed=True).mean() > 0.5
-    remedy = "download daily bars"
+    remedy, assets = "download daily bars", "such assets"
     first = _first_bars(f)
     hourly = f["symbol"].map(several).to_numpy(dtype=bool) & first
     what = "has several bars a day with different prices on most days: intraday bars"
-    yield Fault("intraday_bars", "error", hourly, what, "tell", action=remedy)
+    yield Fault("intraday_bars", "error", hourly, what, "tell", action=remedy, unit=assets)
     days = by_day.index.get_level_values("date").to_series(index=by_day.index)
     gaps = days.groupby(level="symbol", observed=True).diff().dt.days
     median = f["symbol"].map(gaps.groupby(level="symbol", observed=True).median()).to_numpy()
@@ -108,7 +109,7 @@ def spacing(f: pd.DataFrame) -> Iterator[Fault]:
         ("quarterly_bars", 45, np.inf),
     ):
         rows = first & enough & (median >= low) & (median < high)
-        yield Fault(name, "error", rows, f"and later: {name.replace('_', ' ')}", "tell", action=remedy)
+        yield Fault(name, "error", rows, f"and later: {name.replace('_', ' ')}", "tell", action=remedy, unit=assets)
 
 
 def duplicates(f: pd.DataFrame) -> Iterator[Fault]:
@@ -154,7 +155,7 @@ def volumes(f: pd.DataFrame) -> Iterator[Fault]:
     yield Fault("broken_volume", "repair", broken, what, "clear", ("volume",), "volume ignored")
     never = ~pd.Series(volume > 0).groupby(f["symbol"].to_numpy()).transform("any").to_numpy() & (volume == 0)
     first_never = never & _first_bars(f[never], len(f))
-    yield Fault("no_volume", "warning", first_never, "and later: the volume is always 0", "tell")
+    yield Fault("no_volume", "warning", first_never, "and later: the volume is always 0", "tell", unit="such assets")
     unchanged = f["close"].groupby(f["symbol"], observed=True).diff().to_numpy() == 0
     quiet = (volume == 0) & unchanged & ~never
     yield Fault("no_trade", "repair", quiet, "has no volume and the close before: nobody traded", "block")
@@ -175,7 +176,7 @@ def ohlc(f: pd.DataFrame) -> Iterator[Fault]:
     wrong = pd.Series(off > _OHLC_TOLERANCE)
     other_basis = wrong.groupby(f["symbol"].to_numpy()).transform("mean").to_numpy() > _OHLC_SHARE
     what = "and often later: a high below or a low above the close, as if of another adjustment"
-    yield Fault("ohlc_basis", "warning", other_basis & _first_bars(f), what, "tell", action="open, high, low unused")
+    yield Fault("ohlc_basis", "warning", other_basis & _first_bars(f), what, "tell", action="open, high, low unused", unit="such assets")
     shown = (*used, "close")
     what = "has a high below, or a low above, its other prices"
     yield Fault("ohlc_order", "repair", wrong.to_numpy() & ~other_basis, what, "block", shown)

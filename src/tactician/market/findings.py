@@ -76,7 +76,7 @@ def finding_of(
     where = " ".join(word for word in (symbol, day) if word)
     symbols = len({s for s, _, _ in rows if s})
     more = f", the first of {len(rows):,} {unit}" if len(rows) > 1 else ""
-    more += f" of {symbols} symbols" if symbols > 1 else ""
+    more += f" of {symbols} symbols" if symbols > 1 and unit == "such rows" else ""
     shown = f" ({detail})" if detail else ""
     message = f"{where} {what}{shown}{more}".strip()
     return Finding(name, severity, message, symbol or None, day or None, len(rows), action, tuple(rows))
