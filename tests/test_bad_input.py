@@ -140,3 +140,27 @@ def test_a_static_table_without_enough_groups(tiny, tmp_path, refused):
 def test_a_session_that_is_not_in_the_market(tiny, refused):
     assert "no session" in refused("costs", "--config", str(tiny), "--on", "2012-12-25")
     assert "is no date" in refused("costs", "--config", str(tiny), "--on", "yesterday")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("spread", "2"),
+        ("slippage-max", "0.2"),
+        ("impact", "50"),
+        ("commission", "1"),
+        ("impact-linear", "3"),
+        ("impact-adv", "11"),
+        ("portfolio-value", "1e16"),
+    ],
+)
+def test_costs_beyond_all_markets_are_refused_before_anything_is_written(tiny, tmp_path, refused, flag, value):
+    said = refused("train", "--config", str(tiny), "--checkpoint-dir", str(tmp_path / "run"), f"--{flag}", value)
+    assert f"'{flag.replace('-', '_')}' cannot be {float(value)}" in said and "less than or equal to" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_symbol_that_yaml_takes_for_true_is_refused(tiny, tmp_path, refused):
+    (tmp_path / "c.yaml").write_text(tiny.read_text().replace("- AAA", "- ON"))
+    for verb in ("build-cache", "train"):
+        assert 'YAML reads ON as true: write "ON" in quotes' in refused(verb, "--config", str(tmp_path / "c.yaml"))

@@ -71,6 +71,13 @@ def test_a_missing_key_is_named(tmp_path):
         ({"train_until": "2019-12-31"}, r"validation_until \(2018-12-31\) must lie after train_until"),
         ({"start": "2017-01-01"}, r"start \(2017-01-01\) must lie before"),
         ({"universe": {"empty": ["CASH"]}}, "names no asset besides CASH"),
+        ({"spread": 2}, r"'spread' cannot be 2: .* 0.1; costs are fractions, so that 0.0002 is 0.02 %"),
+        ({"slippage_max": 0.11}, "'slippage_max' cannot be 0.11"),
+        ({"commission": 0.11}, "'commission' cannot be 0.11"),
+        ({"impact": 50}, "'impact' cannot be 50"),
+        ({"impact_linear": 0.21}, "'impact_linear' cannot be 0.21"),
+        ({"impact_adv": 11}, "'impact_adv' cannot be 11"),
+        ({"portfolio_value": 2e15}, r"'portfolio_value' cannot be 2000000000000000.0"),
     ],
 )
 def test_impossible_values_are_refused_by_key(change, message):
@@ -87,3 +94,62 @@ def test_cash_may_be_named_in_the_universe_and_is_not_an_asset():
     config = load_config(Path("configs/rl_v2_multi_asset.yaml"))
     assert config.symbols == ("SPY", "QQQ", "IWM")
     assert len(config.model_copy(update={"expanded": True}).symbols) == 12
+
+
+@pytest.mark.parametrize(
+    ("wrote", "read"),
+    [
+        ("ON", "true"),
+        ("NO", "false"),
+        ("YES", "true"),
+        ("TRUE", "true"),
+        ("NULL", "nothing"),
+        ("600000", "600000"),
+        ("0700", "448"),
+        ("1", "1"),
+        ("1.5", "1.5"),
+        ("2020-01-02", "2020-01-02"),
+    ],
+)
+@pytest.mark.parametrize("key", ["universe", "expanded_universe"])
+def test_symbols_that_yaml_takes_for_something_else_are_refused_with_what_to_write(tmp_path, wrote, read, key):
+    lines = [line for line in GOOD.read_text().splitlines() if not line.startswith("  technology")]
+    if key == "universe":
+        lines.insert(lines.index("universe:") + 1, f"  chips: [AAPL, {wrote}]")
+    else:
+        lines.append(f"expanded_universe:\n  chips: [AAPL, {wrote}]")
+    with pytest.raises(UserError) as error:
+        load_config(write(tmp_path, "\n".join(lines)))
+    assert f"{key} 'chips' holds {read} where a symbol is expected" in str(error.value)
+    assert f'YAML reads {wrote} as {read}: write "{wrote}" in quotes.' in str(error.value)
+    quoted = "\n".join(lines).replace(f", {wrote}]", f', "{wrote}"]')
+    config = load_config(write(tmp_path, quoted))
+    assert wrote in (config.universe if key == "universe" else config.expanded_universe)["chips"]
+
+
+@pytest.mark.parametrize(
+    ("group", "said"),
+    [
+        ("  ON: [AAPL]", "universe holds true where the name of a group is expected"),
+        ("  chips:\n  - AAPL\n  -", "universe 'chips' holds an empty entry where a symbol is expected; remove it"),
+        ("  chips: [[AAPL]]", "universe 'chips' holds a list or mapping where a symbol is expected"),
+        ("  chips: AAPL", "'universe' cannot be 'AAPL'"),
+    ],
+)
+def test_groups_that_are_no_lists_of_symbols_are_refused(tmp_path, group, said):
+    text = GOOD.read_text().replace("  technology: [AAPL, AMD, MSFT]", group)
+    with pytest.raises(UserError) as error:
+        load_config(write(tmp_path, text))
+    assert said in str(error.value)
+
+
+def test_symbols_that_only_look_odd_are_taken_as_they_are(tmp_path):
+    text = GOOD.read_text().replace("[AAPL, AMD, MSFT]", "[BRK.B, BF-B, 1E5, ^GSPC, 0700.HK, n, AAPL, AAPL]")
+    assert load_config(write(tmp_path, text)).universe["technology"][:4] == ("BRK.B", "BF-B", "1E5", "^GSPC")
+
+
+def test_hindsight_is_said_of_the_universe_in_force_only():
+    stocks, funds = GOOD, Path("configs/rl_v2_multi_asset.yaml")
+    assert load_config(stocks).picked_with_hindsight
+    assert not load_config(funds).picked_with_hindsight
+    assert load_config(funds, {"expanded": True}).picked_with_hindsight

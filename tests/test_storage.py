@@ -1,5 +1,7 @@
 """Files appear whole or not at all, and a changed byte is found."""
 
+import json
+import math
 import os
 
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tactician.errors import UserError
-from tactician.storage import checksum, load_tensors, save_tensors, save_text, write_atomically
+from tactician.storage import checksum, json_text, load_tensors, save_tensors, save_text, write_atomically
 
 CONTENT = {"a": torch.arange(5.0), "b": {"c": [1, 2.5, "x", None]}, "d": torch.tensor(3)}
 
@@ -111,3 +113,17 @@ def test_a_damaged_name_of_the_checksum_is_found(tmp_path):
     torch.save({name.replace("sha256", "sha257"): value for name, value in sealed.items()}, path)
     with pytest.raises(ValueError, match="checksum is missing"):
         load_tensors(path)
+
+
+def test_json_is_strict_and_says_null_for_what_is_not_available():
+    content = {"a": math.nan, "b": [math.inf, 1.5, {"c": -math.inf}], "d": (2, None, True, "NaN")}
+    text = json_text(content, indent=2)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    assert json.loads(text, parse_constant=refuse) == {
+        "a": None,
+        "b": [None, 1.5, {"c": None}],
+        "d": [2, None, True, "NaN"],
+    }

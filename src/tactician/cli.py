@@ -4,7 +4,6 @@ Flags are the fields of `tactician.config.Config`. Heavy libraries are imported 
 ``--help`` answers at once.
 """
 
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -61,6 +60,8 @@ class TrainArguments:
     """Go on from the newest checkpoint of the run's folder, if there is one; the duration is the total."""
     checkpoint: Path | None = None
     """Go on from this checkpoint."""
+    allow_contaminated: bool = False
+    """Go on although the checkpoint has seen the test or validation range; every result is marked contaminated."""
     dry_run: bool = False
     """Print the plan and stop."""
     as_json: _Json = False
@@ -176,6 +177,7 @@ def _train(words: list[str]) -> int:
 
 def _run(arguments: TrainArguments, config: Config, reporter: "Reporter", process: "Process") -> int:
     from tactician.training.interruption import Interrupted, Interruption
+    from tactician.training.lineage import refuse_contaminated
     from tactician.training.loop import train
     from tactician.training.resume import find_checkpoint, resume, saved_normaliser, saved_since
     from tactician.training.setup import load_cached_market, plan, prepare_run
@@ -200,6 +202,8 @@ def _run(arguments: TrainArguments, config: Config, reporter: "Reporter", proces
     _announce(setup, reporter)
     with Interruption() as stop:
         state = resume(setup, *found, reporter) if found else first_train_state(setup)
+        if found and not arguments.allow_contaminated:
+            refuse_contaminated(setup, state.seen, found[0])
         try:
             summary = train(setup, state, reporter, stop)
         except Interrupted as end:
@@ -241,13 +245,14 @@ def _costs(words: list[str]) -> int:
     arguments, config = _parse(CostArguments, "costs", words)
     from rich.console import Console
 
+    from tactician.storage import json_text
     from tactician.training.costs import session_costs
     from tactician.training.setup import load_cached_market
 
     market = load_cached_market(config, _rebuild_command(arguments.config_file, config))
     report = session_costs(config, market, arguments.on)
     if arguments.as_json:
-        print(json.dumps(report.as_dict(), indent=2))
+        print(json_text(report.as_dict(), indent=2))
     else:
         report.render(Console())
     return 0
@@ -260,6 +265,7 @@ def _learnability(words: list[str]) -> int:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} cannot be {value}; give a positive number.")
+    from tactician.storage import json_text
     from tactician.studies.learnability_table import MARKETS, VARIANTS, default_processes, plan_study, run_study
     from tactician.studies.report import finish, tell_run
     from tactician.training.progress import Reporter
@@ -274,7 +280,7 @@ def _learnability(words: list[str]) -> int:
         tell_run(run, left, reporter)
     rows = finish(runs, arguments.out, reporter)
     if arguments.as_json:
-        print(json.dumps(rows, indent=2))
+        print(json_text(rows, indent=2))
     return 0
 
 
@@ -386,7 +392,9 @@ def _announce(setup: "Setup", reporter: "Reporter") -> None:
 
 def _print_plan(content: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(content, indent=2))
+        from tactician.storage import json_text
+
+        print(json_text(content, indent=2))
         return
     from rich.console import Console
     from rich.table import Table

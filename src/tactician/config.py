@@ -61,6 +61,10 @@ def _cash_rate(value: Any) -> Any:
     return value
 
 
+CostShare = Annotated[float, Field(ge=0, le=0.1)]
+"""A coefficient of cost, as a fraction: beyond a tenth it is a slip of the hand (percent, or basis points)."""
+
+
 class Config(BaseModel):
     """Everything that decides what a run learns. Frozen; unknown keys are refused."""
 
@@ -75,6 +79,10 @@ class Config(BaseModel):
     """The universe that --expanded takes instead."""
     expanded: bool = False
     """Use the expanded universe."""
+    hindsight: Annotated[bool, FileOnly] = False
+    """The universe was picked knowing how it would do; every result says so."""
+    expanded_hindsight: Annotated[bool, FileOnly] = False
+    """The expanded universe was."""
     start: date | None = None
     """First session to read."""
     end: date | None = None
@@ -105,19 +113,19 @@ adjusted know later splits. Yahoo's are made as traded, the embedded ones are ad
     # -- portfolio ---------------------------------------------------------------------------------------------------
     regimes: Literal["factor", "static", "expanded"] = "factor"
     """Table of portfolio regimes, the agent's actions (docs/regimes.md)."""
-    spread: NonNegativeFloat = 0.0002
+    spread: CostShare = 0.0002
     """Bid-ask spread paid, as a fraction of the traded value."""
-    slippage_max: NonNegativeFloat = 0.0005
+    slippage_max: CostShare = 0.0005
     """Slippage is uniform between 0 and this fraction of the traded value; its mean in evaluation."""
-    impact: NonNegativeFloat = 0.01
+    impact: CostShare = 0.01
     """Market impact k in k·√(x/V)·x, with x the traded value of an asset and V the portfolio's value."""
-    commission: NonNegativeFloat = 0.0
+    commission: CostShare = 0.0
     """Commission as a fraction of the traded value."""
-    impact_adv: NonNegativeFloat = 0.0
+    impact_adv: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Market impact b in b·σ·x·√(x/ADV), with daily volatility σ and average daily volume ADV; needs volumes."""
-    impact_linear: NonNegativeFloat = 0.0
+    impact_linear: Annotated[float, Field(ge=0, le=0.2)] = 0.0
     """Market impact k in k·(x/V)·x: costs quadratic in the trade."""
-    portfolio_value: PositiveFloat = 1_000_000.0
+    portfolio_value: Annotated[float, Field(gt=0, le=1e15)] = 1_000_000.0
     """Value of the portfolio in currency; matters only beside traded volumes (impact_adv)."""
 
     # -- environment -------------------------------------------------------------------------------------------------
@@ -237,6 +245,11 @@ nothing more (critic)."""
         return tuple(dict.fromkeys(s for symbols in self.groups.values() for s in symbols))
 
     @property
+    def picked_with_hindsight(self) -> bool:
+        """Whether the universe in force was picked knowing how it would do."""
+        return self.expanded_hindsight if self.expanded else self.hindsight
+
+    @property
     def cache(self) -> Path:
         """The cache file of the universe in force."""
         if self.expanded and self.expanded_cache_path is not None:
@@ -270,7 +283,39 @@ def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Confi
         raise UserError(f"{path} is not valid YAML{where}: {problem}; correct the file.") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no settings; write one 'key: value' a line, as in configs/embedded_sp500.yaml.")
+    _check_symbols(values, text, path)
     return make_config({**values, **(overrides or {})}, source=str(path))
+
+
+def _check_symbols(values: Mapping[str, Any], text: str, path: Path) -> None:
+    """Refuse symbols that YAML takes for something else, such as ON (true), NULL (nothing) and 0700 (448).
+
+    Raises:
+        UserError: names what was written and what YAML reads.
+    """
+    written = yaml.load(text, Loader=yaml.BaseLoader)  # as it stands there: makes nothing but strings
+    for key in ("universe", "expanded_universe"):
+        groups, originals = values.get(key), written.get(key)
+        if not isinstance(groups, dict) or not isinstance(originals, dict) or len(groups) != len(originals):
+            continue  # a mapping that YAML merged; what is wrong in it is told without a hint
+        for (name, symbols), (wrote, wrote_symbols) in zip(groups.items(), originals.items(), strict=True):
+            _check_is_text(name, wrote, "the name of a group", f"{path}: {key}")
+            if isinstance(symbols, list):
+                for symbol, wrote_symbol in zip(symbols, wrote_symbols, strict=True):
+                    _check_is_text(symbol, wrote_symbol, "a symbol", f"{path}: {key} '{name}'")
+
+
+def _check_is_text(read: Any, wrote: Any, what: str, where: str) -> None:
+    if isinstance(read, str):
+        return
+    if not isinstance(wrote, str):
+        raise UserError(f"{where} holds a list or mapping where {what} is expected; write plain symbols.")
+    if not wrote:
+        raise UserError(f"{where} holds an empty entry where {what} is expected; remove it.")
+    meaning = "nothing" if read is None else str(read).lower() if isinstance(read, bool) else str(read)
+    raise UserError(
+        f'{where} holds {meaning} where {what} is expected; YAML reads {wrote} as {meaning}: write "{wrote}" in quotes.'
+    )
 
 
 def make_config(values: Mapping[str, Any], source: str) -> Config:
@@ -292,6 +337,9 @@ def make_config(values: Mapping[str, Any], source: str) -> Config:
     return config
 
 
+_FRACTIONS = ("spread", "slippage_max", "impact", "commission", "impact_linear")
+
+
 def explain(error: ValidationError, source: str) -> str:
     """The first complaint of a validation, as one sentence."""
     first = error.errors()[0]
@@ -299,7 +347,8 @@ def explain(error: ValidationError, source: str) -> str:
     if first["type"] == "missing":
         return f"{source}: the key '{key}' is missing; add it."
     reason = first["msg"][0].lower() + first["msg"][1:]
-    return f"{source}: '{key}' cannot be {first['input']!r}: {reason}."
+    hint = "; costs are fractions, so that 0.0002 is 0.02 %" if key in _FRACTIONS else ""
+    return f"{source}: '{key}' cannot be {first['input']!r}: {reason}{hint}."
 
 
 def check_consistency(config: Config, source: str) -> None:

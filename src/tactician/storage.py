@@ -1,6 +1,8 @@
 """Files that appear whole or not at all."""
 
 import hashlib
+import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -68,6 +70,20 @@ def _feed(digest: Any, x: Any) -> None:
             _feed(digest, value)
     else:
         digest.update(f"{type(x).__name__} {x!r}".encode())
+
+
+def plain(x: Any) -> Any:
+    """The same nested values with None for numbers that are not finite: JSON has none, and null is "not available"."""
+    if isinstance(x, Mapping):
+        return {name: plain(value) for name, value in x.items()}
+    if isinstance(x, list | tuple):
+        return [plain(value) for value in x]
+    return None if isinstance(x, float) and not math.isfinite(x) else x
+
+
+def json_text(content: Any, **options: Any) -> str:
+    """Strict JSON, which every reader takes; ``options`` are those of ``json.dumps``."""
+    return json.dumps(plain(content), allow_nan=False, **options)
 
 
 def save_text(text: str, path: Path) -> None:

@@ -191,7 +191,7 @@ def test_a_best_figure_of_another_range_or_other_costs_is_forgotten(tiny, traine
     final = read_checkpoint(trained / "model_final.pt")
     final["progress"]["best_validation"] = 1e9
     save_tensors(final, trained / "model_final.pt")
-    value = {"validation-until": "2013-05-31", "spread": "0.001"}[key]
+    value = {"validation-until": "2013-07-31", "spread": "0.001"}[key]
     assert run(tiny, trained, "--resume", "--iterations", "4", "-q", f"--{key}", value) == 0
     assert read_checkpoint(trained / "model_final.pt")["progress"]["best_iteration"] == 4
     assert best_of(trained)["progress"]["best_validation"] < 1e9

@@ -104,3 +104,11 @@ def test_the_page_has_the_constants_of_the_code():
     assert re.findall(r"\| (−?\d+) \|$", page, re.M) == ["40", "20", "20", "10", "−10"]
     for constant in ("/ 0.005)", "/ 0.05)", "KL / 0.03)", "clip fraction / 0.3)", "ln(actions)"):
         assert constant in page
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("figure", list(METRICS))
+def test_a_figure_that_is_not_available_leaves_no_score(figure, broken):
+    score = model_score({**METRICS, figure: broken}, 12)
+    assert math.isnan(score.total) and score.style == ""
+    assert sum(math.isnan(x) for x in asdict(score).values()) == 1, "and spoils its own component only"

@@ -1,18 +1,12 @@
 """Judging a policy or a path of weights."""
 
-from tactician.evaluation.agent import Evaluation, act, evaluate
-from tactician.evaluation.backtest import (
-    Path,
-    Performance,
-    action_targets,
-    backtest,
-    baseline_targets,
-    difference,
-    performance,
-)
+from tactician.evaluation.agent import Evaluation, NotFinite, act, evaluate
+from tactician.evaluation.backtest import Path, action_targets, backtest, baseline_targets
+from tactician.evaluation.statistics import Performance, difference, performance, return_difference
 
 __all__ = [
     "Evaluation",
+    "NotFinite",
     "Path",
     "Performance",
     "act",
@@ -22,4 +16,5 @@ __all__ = [
     "difference",
     "evaluate",
     "performance",
+    "return_difference",
 ]

@@ -7,17 +7,19 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from tactician.environment import HOLD, Environment, first_state, observe, step
-from tactician.evaluation.backtest import (
-    Path,
-    Performance,
-    action_targets,
-    backtest,
-    baseline_targets,
-    difference,
-    performance,
-)
+from tactician.environment import HOLD, Environment, MarketTensors, first_state, observe, step
+from tactician.errors import UserError
+from tactician.evaluation.backtest import Path, action_targets, backtest, baseline_targets
+from tactician.evaluation.statistics import Performance, difference, performance, return_difference
 from tactician.policy import ActorCritic
+from tactician.storage import plain
+
+MATTERS = 0.001
+"""Difference in annual return below which two strategies are the same to an investor: 0.1 % per year."""
+
+
+class NotFinite(UserError):
+    """What is to be judged has no finite numbers, so there is nothing to tell."""
 
 
 @dataclass(frozen=True)
@@ -32,57 +34,93 @@ class Evaluation:
     """Annual log growth of the agent beyond equal weight."""
     standard_error: float
     """Of that difference."""
+    return_beyond_equal_weight: float
+    """Annual return of the agent beyond equal weight's, in the unit of ``performances``."""
+    return_standard_error: float
+    """Of that difference (`return_difference`)."""
     regime_use: dict[str, float]
     """Share of sessions that the agent chose each regime."""
     trade_return: float
-    """Mean simple net return of the agent's closed trades; 0 without one."""
+    """Mean simple net return of the agent's closed trades; NaN without one."""
     win_rate: float
-    """Share of them with a gain; 0 without one."""
+    """Share of them with a gain; NaN without one."""
     path: Path
     """Strategies in the order of ``performances``."""
+    caveat: str | None = None
+    """Why the range is no evidence, if it is none; every verdict ends with it."""
 
     @property
     def verdict(self) -> str:
-        """One sentence, uncertainty first."""
-        gap, error = self.growth_beyond_equal_weight, self.standard_error
-        measured = f"{100 * gap:+.1f} % ± {100 * error:.1f} % a year beside equal weight"
-        if abs(gap) <= 2 * error:
-            return f"not distinguishable from equal weight ({measured}, one standard error)"
-        side = "above" if gap > 0 else "below"
-        return f"{side} equal weight by more than two standard errors ({measured}); one path proves little"
+        """What can be said of the agent beside equal weight, uncertainty first; goes on from 'the agent is'."""
+        said = _verdict(self.return_beyond_equal_weight, self.return_standard_error)
+        return f"{said}; {self.caveat}" if self.caveat else said
 
     def as_dict(self) -> dict[str, object]:
-        """Ready for JSON."""
-        return {
+        """Ready for JSON: None where a figure is not available."""
+        figures = {
             "first_session": self.first,
             "last_session": self.last,
             **{name: figures.as_dict() for name, figures in self.performances.items()},
             "growth_beyond_equal_weight": self.growth_beyond_equal_weight,
             "growth_beyond_equal_weight_standard_error": self.standard_error,
+            "return_beyond_equal_weight": self.return_beyond_equal_weight,
+            "return_beyond_equal_weight_standard_error": self.return_standard_error,
             "verdict": self.verdict,
+            "caveat": self.caveat,
             "regime_use": self.regime_use,
             "trade_return": self.trade_return,
             "win_rate": self.win_rate,
         }
+        return {name: plain(value) for name, value in figures.items()}
 
 
-@torch.no_grad()
+def _verdict(gap: float | None, error: float | None) -> str:
+    """A side is named only for a difference that matters and that is more than two standard errors."""
+    if gap is None or error is None or not (math.isfinite(gap) and math.isfinite(error)):
+        return "not judged beside equal weight, because the figures are not available"
+    certain = abs(gap) > 2 * error
+    if abs(gap) < MATTERS and (certain or abs(gap) + 2 * error < MATTERS):
+        measured = f"{100 * gap:+.2f} % ± {100 * error:.2f} % per year"
+        return f"no different from equal weight in any way that matters ({measured}, one standard error)"
+    measured = f"{100 * gap:+.1f} % ± {100 * error:.1f} % per year beside equal weight"
+    if not certain:
+        return f"not distinguishable from equal weight ({measured}, one standard error)"
+    side = "above" if gap > 0 else "below"
+    return f"{side} equal weight by more than two standard errors ({measured}); one path proves little"
+
+
+_POLICY_NOT_FINITE = "outputs of the policy are not finite numbers"
+
+
 def act(env: Environment, policy: ActorCritic, rows: range) -> Int64[Tensor, " step"]:
     """The regimes that the deterministic policy (most probable action, no dropout) chooses in one pass from cash.
 
     The recurrent state runs on through the whole range.
+
+    Raises:
+        NotFinite: an output of the policy is not a finite number.
     """
+    actions, finite = _choose(env, policy, rows)
+    if not finite:
+        raise NotFinite(_POLICY_NOT_FINITE)
+    return actions
+
+
+@torch.no_grad()
+def _choose(env: Environment, policy: ActorCritic, rows: range) -> tuple[Int64[Tensor, " step"], bool]:
+    """The regimes, and whether all that they were chosen by was finite."""
     single = replace(
         env, rows=rows, episode_length=len(rows), portfolios_per_window=1, first_holdings="cash", random_slippage=False
     )
     state = first_state(single, torch.zeros(1, dtype=torch.int64, device=env.market.device))
     hidden = policy.initial_state(1)
-    actions = []
+    actions, finite = [], []
     for _ in rows:
         logits, _, hidden = policy(observe(single, state)[None], hidden)
         actions.append(logits[0].argmax(-1))
+        finite.append(logits.isfinite().all())
         state, _ = step(single, state, actions[-1])
-    return torch.cat(actions)
+    return torch.cat(actions), bool(torch.stack(finite).all())
 
 
 def evaluate(env: Environment, policy: ActorCritic, rows: range) -> Evaluation:
@@ -92,9 +130,12 @@ def evaluate(env: Environment, policy: ActorCritic, rows: range) -> Evaluation:
         env: gives the market (features normalised), frictions and portfolio value.
         policy: the agent.
         rows: decision rows; at least two.
+
+    Raises:
+        NotFinite: a growth of the agent or of a baseline, or an output of the policy, is not a finite number.
     """
     market = env.market
-    actions = act(env, policy, rows)
+    actions, finite = _choose(env, policy, rows)
     agent, hold = action_targets(market, rows, actions)
     names, targets, baseline_hold = baseline_targets(market, rows)
     path = backtest(
@@ -105,20 +146,35 @@ def evaluate(env: Environment, policy: ActorCritic, rows: range) -> Evaluation:
         env.frictions,
         env.portfolio_value,
     )
-    gap, error = difference(path, 0, 1)
+    strategies = ("agent", *names)
+    if not path.is_finite:
+        raise NotFinite(_what_is_not_finite(market, rows, path, strategies))
+    if not finite:  # told second: a policy that sees what is no number puts out the like
+        raise NotFinite(_POLICY_NOT_FINITE)
+    growth, growth_error = difference(path, 0, 1)
+    gap, error = return_difference(path, 0, 1)
     trades = closed_trades(actions, path.growth[:, 0])
     use = torch.bincount(actions, minlength=market.regimes.n_actions).double() / len(actions)
     return Evaluation(
         first=str(market.date_of(rows.start)),
         last=str(market.date_of(rows.stop - 1)),
-        performances={name: performance(path, k) for k, name in enumerate(("agent", *names))},
-        growth_beyond_equal_weight=gap,
-        standard_error=error,
+        performances={name: performance(path, k) for k, name in enumerate(strategies)},
+        growth_beyond_equal_weight=growth,
+        standard_error=growth_error,
+        return_beyond_equal_weight=gap,
+        return_standard_error=error,
         regime_use=dict(zip(market.regimes.names, use.tolist(), strict=True)),
-        trade_return=float(trades.mean()) if len(trades) else 0.0,
-        win_rate=float((trades > 0).double().mean()) if len(trades) else 0.0,
+        trade_return=float(trades.mean()) if len(trades) else math.nan,
+        win_rate=float((trades > 0).double().mean()) if len(trades) else math.nan,
         path=path,
     )
+
+
+def _what_is_not_finite(market: MarketTensors, rows: range, path: Path, strategies: tuple[str, ...]) -> str:
+    finite = torch.cat([path.growth, path.cash_growth[:, None]], 1).isfinite()
+    step, strategy = torch.nonzero(~finite)[0].tolist()
+    name = (*strategies, "the cash rate")[strategy].replace("_", " ")
+    return f"the growth of {name} is not a finite number on {market.date_of(rows[step])}"
 
 
 def closed_trades(actions: Int64[Tensor, " step"], growth: Float[Tensor, " step"]) -> Float[Tensor, " trade"]:

@@ -1,7 +1,6 @@
-"""Judging: any path of target weights through the ledger that the agent trains with, and what it earned."""
+"""Judging: any path of target weights through the ledger that the agent trains with."""
 
-import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -11,8 +10,6 @@ from tactician.environment import HOLD, MarketTensors
 from tactician.portfolio.frictions import Frictions
 from tactician.portfolio.ledger import grow, rebalance, settle
 from tactician.portfolio.regimes import FactorTilt
-
-_YEAR = 252
 
 
 @dataclass(frozen=True)
@@ -26,27 +23,13 @@ class Path:
     turnover: Float[Tensor, "step strategy"]
     cash_growth: Float[Tensor, " step"]
     """Log growth of cash, the reference of the Sharpe ratio."""
+    sessions_per_year: int = 252
+    """By which figures are annualised: the market's."""
 
-
-@dataclass(frozen=True)
-class Performance:
-    """Figures of one strategy over one range; fractions, not percent; annual means 252 sessions."""
-
-    sessions: int
-    total_return: float
-    annual_return: float
-    annual_volatility: float
-    sharpe: float
-    """Mean over standard deviation of simple returns in excess of cash, times √252."""
-    sharpe_standard_error: float
-    """√((1 + S²/504) / years): Lo (2002), "The statistics of Sharpe ratios", for independent normal returns."""
-    max_drawdown: float
-    annual_turnover: float
-    annual_cost: float
-
-    def as_dict(self) -> dict[str, float]:
-        """Plain numbers by name."""
-        return asdict(self)
+    @property
+    def is_finite(self) -> bool:
+        """Whether every growth is a finite number; no result may be told otherwise."""
+        return bool(self.growth.isfinite().all() & self.cash_growth.isfinite().all())
 
 
 def backtest(
@@ -89,7 +72,7 @@ def backtest(
         costs.append(trade.costs / value[:, None])
         turnover.append(trade.turnover)
     cash = torch.log1p(market.cash_return[rows.start : rows.stop].double())
-    return Path(torch.stack(growth), torch.stack(costs), torch.stack(turnover), cash)
+    return Path(torch.stack(growth), torch.stack(costs), torch.stack(turnover), cash, market.sessions_per_year)
 
 
 def baseline_targets(
@@ -125,35 +108,3 @@ def action_targets(
         chosen = actions == action
         targets[chosen] = market.regimes.target(action, ranks[chosen], tradable[chosen])
     return targets[:, None], (actions == HOLD)[:, None]
-
-
-def performance(path: Path, strategy: int) -> Performance:
-    """Summarise one strategy of a path."""
-    growth = path.growth[:, strategy]
-    years = len(growth) / _YEAR
-    excess = torch.expm1(growth) - torch.expm1(path.cash_growth)
-    deviation = float(excess.std())
-    sharpe = float(excess.mean()) / deviation * math.sqrt(_YEAR) if deviation > 1e-12 else 0.0
-    wealth = torch.cat([torch.zeros_like(growth[:1]), growth.cumsum(0)])
-    drawdown = float(-torch.expm1((wealth - wealth.cummax(0).values).min()))
-    return Performance(
-        sessions=len(growth),
-        total_return=math.expm1(float(growth.sum())),
-        annual_return=math.expm1(float(growth.sum()) / years),
-        annual_volatility=float(torch.expm1(growth).std()) * math.sqrt(_YEAR),
-        sharpe=sharpe,
-        sharpe_standard_error=math.sqrt((1 + sharpe**2 / (2 * _YEAR)) / years),
-        max_drawdown=max(0.0, drawdown),
-        annual_turnover=float(path.turnover[:, strategy].sum()) / years,
-        annual_cost=float(path.costs[:, strategy].sum()) / years,
-    )
-
-
-def difference(path: Path, strategy: int, other: int) -> tuple[float, float]:
-    """Annual log growth of one strategy beyond another's, and its standard error.
-
-    The error is that of a mean of independent daily differences, times 252; daily differences of two portfolios of the
-    same assets are close to independent. Anything within two standard errors is not distinguishable from no difference.
-    """
-    daily = path.growth[:, strategy] - path.growth[:, other]
-    return float(daily.mean()) * _YEAR, float(daily.std()) / math.sqrt(len(daily)) * _YEAR

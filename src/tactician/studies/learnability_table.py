@@ -17,7 +17,7 @@ import torch
 
 from tactician.config import Config
 from tactician.errors import UserError
-from tactician.storage import save_text
+from tactician.storage import json_text, save_text
 from tactician.studies.learnability import measure, problem_setup, train_on
 from tactician.synthetic import PROBLEMS, Problem, observable_regime
 from tactician.training.checkpoint import versions
@@ -356,15 +356,6 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
 
 def _write(path: Path, runs: Sequence[Mapping[str, Any]]) -> None:
     # A training is a line, so that a diff shows what changed.
-    lines = ",\n".join(json.dumps(plain(run), separators=(",", ":")) for run in runs)
-    head = json.dumps({"versions": versions(), "table": plain([asdict(r) for r in summarise_runs(runs)])}, indent=1)
+    lines = ",\n".join(json_text(run, separators=(",", ":")) for run in runs)
+    head = json_text({"versions": versions(), "table": [asdict(r) for r in summarise_runs(runs)]}, indent=1)
     save_text(f'{head[:-2]},\n "runs": [\n{lines}\n]}}\n', path)
-
-
-def plain(x: Any) -> Any:
-    """The same with None for NaN, which is no JSON."""
-    if isinstance(x, Mapping):
-        return {name: plain(value) for name, value in x.items()}
-    if isinstance(x, list | tuple):
-        return [plain(value) for value in x]
-    return None if isinstance(x, float) and math.isnan(x) else x

@@ -9,7 +9,8 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from tactician.studies.learnability_table import Row, plain, plot_turnover, summarise_runs
+from tactician.storage import plain
+from tactician.studies.learnability_table import Row, plot_turnover, summarise_runs
 from tactician.training.progress import Reporter
 
 

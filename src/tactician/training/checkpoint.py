@@ -14,6 +14,7 @@ from tactician.environment import OBSERVATION_NAMES
 from tactician.errors import UserError
 from tactician.policy import ActorCritic
 from tactician.storage import load_tensors, save_tensors
+from tactician.training.lineage import contamination, run_of, seen_by_checkpoint
 from tactician.training.setup import Setup
 from tactician.training.state import TrainState
 
@@ -31,6 +32,7 @@ def save_checkpoint(setup: Setup, state: TrainState, path: Path) -> None:
         UserError: the folder cannot be written or the disk is full; an older file of that name is untouched.
     """
     mean, std = setup.normaliser
+    contaminated = contamination(setup, state.seen)
     content = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -42,6 +44,7 @@ def save_checkpoint(setup: Setup, state: TrainState, path: Path) -> None:
         "config": setup.config.model_dump(mode="json"),
         "data_fingerprint": setup.environment.market.fingerprint,
         "versions": versions(),
+        "contaminated": None if contaminated is None else contaminated.as_dict(),
         **state.state_dict(setup.process),
     }
     if setup.process.leads:
@@ -92,24 +95,46 @@ def holds_a_run(folder: Path) -> bool:
 
 
 def newest_checkpoint(folder: Path, since: float = 0.0) -> tuple[Path | None, dict[str, Any] | None, list[str]]:
-    """The newest checkpoint of a folder, by modification time, that can be loaded.
+    """The newest checkpoint of a folder that can be loaded.
+
+    Of one run that is the one with the most steps, whatever the clock said when it was written or copied. The time of
+    modification decides between different runs, between equal steps, and for old formats, which do not tell their run.
 
     Args:
         folder: of a run.
         since: files last modified before this time, in seconds of the epoch, do not count.
 
     Returns:
-        Its path and content, or None twice; and a sentence for every newer file that is damaged. None of them is deleted.
+        Its path and content, or None twice; and a sentence for every file that is damaged. None of them is deleted.
     """
     complaints: list[str] = []
+    readable: list[tuple[Path, str | None, int]] = []
     for path in _newest_first(folder.glob("model_*.pt")):
         if path.stat().st_mtime < since:
             break
         try:
-            return path, read_checkpoint(path), complaints
+            content = read_checkpoint(path)
         except UserError as error:
             complaints.append(f"{error} It is left where it is and passed over.")
-    return None, None, complaints
+            continue
+        steps = 0 if is_legacy(content) else int(content["progress"]["timesteps"])
+        readable.append((path, run_of(content), steps))
+    if not readable:
+        return None, None, complaints
+    newest, run, _ = readable[0]
+    if run is not None:  # of equal steps the first, which is the last modified one
+        newest = max((x for x in readable if x[1] == run), key=lambda x: x[2])[0]
+    return newest, read_checkpoint(newest), complaints
+
+
+def record_look(path: Path, first: str, last: str) -> None:
+    """Note in a checkpoint that it, or the run that it belongs to, was judged on a test range.
+
+    Raises:
+        UserError: the file cannot be read or written.
+    """
+    content = read_checkpoint(path)
+    save_tensors({**content, "seen": seen_by_checkpoint(content).looked(first, last).as_dict()}, path)
 
 
 @dataclass(frozen=True)

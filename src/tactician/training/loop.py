@@ -4,18 +4,20 @@ import math
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from tactician.environment import EnvState, narrow
 from tactician.errors import UserError
-from tactician.evaluation import Evaluation, evaluate
+from tactician.evaluation import Evaluation, NotFinite, evaluate
 from tactician.learning import Rollout, collect_rollout, update
 from tactician.policy import use_native
-from tactician.training.checkpoint import BEST, FINAL, Keeper, holds_a_run, load_policy, remove_leftovers
+from tactician.training.checkpoint import BEST, FINAL, Keeper, holds_a_run, load_policy, record_look, remove_leftovers
 from tactician.training.duration import Share, next_share
 from tactician.training.interruption import Interrupted, Interruption
+from tactician.training.lineage import Contamination, contamination
 from tactician.training.memory import is_out_of_memory, reserved_gb
 from tactician.training.metrics import read_once, rollout_metrics
 from tactician.training.probe import Taken
@@ -32,7 +34,7 @@ _AUTOSAVE_SECONDS = 120.0
 
 
 class Diverged(UserError):
-    """Too many updates in a row were not finite; the last good state is saved."""
+    """What a run computes is not finite any more; its last good state is saved."""
 
 
 def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruption) -> Summary:
@@ -49,22 +51,12 @@ def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
 
     Raises:
         Interrupted: the run was asked to stop; its state is saved.
-        Diverged: too many updates in a row were not finite; the last good state is saved.
+        Diverged: rewards, too many updates in a row, or returns of a judgement were not finite; the last good state is saved.
         UserError: the run's folder cannot be written.
     """
     folder = setup.config.checkpoint_dir
-    if state.progress.timesteps >= setup.total_timesteps and not state.metrics:
-        raise UserError(
-            f"All of the {setup.total_timesteps:,} steps asked for are done in this checkpoint; ask for more with --timesteps."
-        )
-    if setup.process.leads:
-        remove_leftovers(folder)
-        if state.progress.iteration == 0 and holds_a_run(folder):
-            reporter.warn(
-                f"{folder} holds an earlier run, whose models and metrics this one replaces; --resume would go on with it, and "
-                "--checkpoint-dir takes another folder."
-            )
-    keeper = Keeper(folder, setup.config.keep_checkpoints)
+    _prepare_folder(setup, state, reporter)
+    keeper, contaminated = Keeper(folder, setup.config.keep_checkpoints), contamination(setup, state.seen)
     with Trackers(folder, state.progress.iteration, writes=setup.process.leads) as trackers:
         saved = time.perf_counter()
         taken: Taken | None = Taken(setup.device)
@@ -75,7 +67,8 @@ def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
             if taken is not None:  # later on, what validation and saving took would count as well
                 _compare_with_plan(planned, state.progress.timesteps - done_before, taken, reporter)
                 taken = None
-            state, best = _validate_if_due(setup, state, reporter)
+            state, best = _validate_if_due(setup, state, keeper, reporter)
+            state = _marked(state, contaminated)
             trackers.log(state.progress.timesteps, state.metrics)
             reporter.figures(state.metrics)
             if best:
@@ -87,17 +80,43 @@ def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
                 with reporter.quiet_phase("💾 Saving"):
                     keeper.save_periodic(setup, state)
                 saved = time.perf_counter()
+        state = _marked(state, contaminated)
         closing = _judge_last_iteration(setup, state, keeper, reporter)
         keeper.save_final(setup, state)
     if setup.process.collective.any(stop.signal_number is not None, setup.device):
         raise Interrupted(stop.signal_number or 15, folder / FINAL)
-    with reporter.phase("⚖️  Judging the best model on the validation and test ranges"):
-        best_policy = load_policy(folder / BEST, setup.device).policy
-        use_native(best_policy, setup.native_recurrence)
-        results = {
-            name: evaluate(setup.environment, best_policy, setup.splits[name]) for name in ("validation", "test")
-        }
-    return summarise(setup, closing, results)
+    results = _judge_best(setup, folder, contaminated, reporter)
+    if setup.process.leads:
+        for name in (BEST, FINAL):
+            record_look(folder / name, results["test"].first, results["test"].last)
+    return summarise(setup, closing, results, contaminated)
+
+
+def _prepare_folder(setup: Setup, state: TrainState, reporter: Reporter) -> None:
+    """Clear a run's folder of what a killed one left, and tell of a run that is replaced.
+
+    Raises:
+        UserError: there is nothing left to train or to judge.
+    """
+    if state.progress.timesteps >= setup.total_timesteps and not state.metrics:
+        raise UserError(
+            f"All of the {setup.total_timesteps:,} steps asked for are done in this checkpoint; ask for more with --timesteps."
+        )
+    if not setup.process.leads:
+        return
+    folder = setup.config.checkpoint_dir
+    remove_leftovers(folder)
+    if state.progress.iteration == 0 and holds_a_run(folder):
+        reporter.warn(
+            f"{folder} holds an earlier run, whose models and metrics this one replaces; --resume would go on with it, and "
+            "--checkpoint-dir takes another folder."
+        )
+
+
+def _marked(state: TrainState, contaminated: Contamination | None) -> TrainState:
+    """The state whose metrics say whether its held-out ranges are; nothing is said of a clean run."""
+    metrics = {name: value for name, value in state.metrics.items() if name != "contaminated"}
+    return replace(state, metrics=metrics if contaminated is None else {**metrics, "contaminated": contaminated.metric})
 
 
 def iterate(setup: Setup, state: TrainState, reporter: Reporter) -> TrainState:
@@ -114,6 +133,8 @@ def iterate(setup: Setup, state: TrainState, reporter: Reporter) -> TrainState:
     figures = rollout_metrics(rollout, valid, names, process.collective)
     figures |= _learn(setup, state, rollout, valid, reporter)
     metrics = read_once(figures)
+    if not math.isfinite(metrics["reward"]):
+        raise NotFinite(f"Rewards of iteration {progress.iteration + 1} are not finite numbers")
     learnt = time.perf_counter()
     trades, wins, in_a_row = (
         int(metrics["trades"]),
@@ -211,6 +232,12 @@ def _iterate_within_memory(
     while True:
         try:
             return setup, iterate(setup, state, reporter)
+        except NotFinite as error:
+            put_learner_back()  # it has learnt from them
+            raise Diverged(
+                f"{error}; saved {keeper.save_interrupted(setup, state)} as it was before. Lower the costs (--spread, --impact …), "
+                "or build the market cache again and look at its findings."
+            ) from error
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -244,11 +271,11 @@ class _Verdict:
     figure: float
 
 
-def _validate_if_due(setup: Setup, state: TrainState, reporter: Reporter) -> tuple[TrainState, bool]:
+def _validate_if_due(setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter) -> tuple[TrainState, bool]:
     """Judge the policy on the validation range every few iterations; whether it is the best so far."""
     if state.progress.iteration % setup.config.validate_every:
         return state, False
-    return _record(state, _validate(setup, state, reporter), reporter)
+    return _record(state, _validate(setup, state, keeper, reporter), reporter)
 
 
 def _judge_last_iteration(setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter) -> TrainState:
@@ -259,17 +286,20 @@ def _judge_last_iteration(setup: Setup, state: TrainState, keeper: Keeper, repor
     there = (keeper.folder / BEST).exists() and state.progress.best_validation > -math.inf
     if state.progress.iteration % setup.config.validate_every == 0 and there:
         return state
-    judged, best = _record(state, _validate(setup, state, reporter), reporter)
+    judged, best = _record(state, _validate(setup, state, keeper, reporter), reporter)
     if best or not there:
         keeper.save_best(setup, state)  # without the trace: a run may be resumed from this file too
     return judged
 
 
-def _validate(setup: Setup, state: TrainState, reporter: Reporter) -> _Verdict:
+def _validate(setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter) -> _Verdict:
     begun = time.perf_counter()
-    with reporter.phase("🔎 Validating"):
-        result = evaluate(setup.environment, state.learner.policy, setup.splits["validation"])
-    growth = float(result.path.growth[:, 0].mean()) * 252
+    try:
+        with reporter.phase("🔎 Validating"):
+            result = evaluate(setup.environment, state.learner.policy, setup.splits["validation"])
+    except NotFinite as error:
+        raise _no_result("validation", error, keeper.save_interrupted(setup, state)) from error
+    growth = float(result.path.growth[:, 0].mean()) * result.path.sessions_per_year
     score = _validation_score(result, state.metrics)
     metrics = {
         "validation_log_growth_annual": growth,
@@ -281,14 +311,46 @@ def _validate(setup: Setup, state: TrainState, reporter: Reporter) -> _Verdict:
     return _Verdict(metrics, growth if setup.config.best_by == "growth" else score)
 
 
+def _no_result(name: str, error: NotFinite, saved: Path) -> Diverged:
+    return Diverged(
+        f"The {name} range has no result: {error}; saved {saved}. Lower the costs, build the market cache again and look at "
+        "its findings, or resume from an earlier checkpoint."
+    )
+
+
 def _record(state: TrainState, verdict: _Verdict, reporter: Reporter) -> tuple[TrainState, bool]:
     state = replace(state, metrics={**state.metrics, **verdict.metrics})
-    if verdict.figure <= state.progress.best_validation:
+    if math.isnan(verdict.figure):
+        reporter.note(
+            "  The model score on the validation range is not available: this model is not taken for the best."
+        )
+    if not verdict.figure > state.progress.best_validation:
         return state, False
     progress = replace(state.progress, best_validation=verdict.figure, best_iteration=state.progress.iteration)
     growth = 100 * verdict.metrics["validation_log_growth_annual"]
-    reporter.note(f"  💾 Best on validation so far: {growth:+.1f} % log growth a year")
+    reporter.note(f"  💾 Best on validation so far: {growth:+.1f} % log growth per year")
     return replace(state, progress=progress), True
+
+
+def _judge_best(
+    setup: Setup, folder: Path, contaminated: Contamination | None, reporter: Reporter
+) -> dict[str, Evaluation]:
+    """The best model on the ranges that are held out, or are called so.
+
+    Raises:
+        Diverged: a return is not finite; the models are saved, and there is no summary.
+    """
+    results = {}
+    with reporter.phase("⚖️  Judging the best model on the validation and test ranges"):
+        policy = load_policy(folder / BEST, setup.device).policy
+        use_native(policy, setup.native_recurrence)
+        for name in ("validation", "test"):
+            try:
+                result = evaluate(setup.environment, policy, setup.splits[name])
+            except NotFinite as error:
+                raise _no_result(name, error, folder / FINAL) from error
+            results[name] = replace(result, caveat=contaminated.caveat(name) if contaminated else None)
+    return results
 
 
 def _validation_score(result: Evaluation, metrics: dict[str, float]) -> float:

@@ -7,8 +7,6 @@ from torch import Tensor
 from tactician.learning import Collective, Rollout
 from tactician.portfolio.frictions import COMPONENTS
 
-_YEAR = 252
-
 
 def rollout_metrics(
     rollout: Rollout,
@@ -16,7 +14,11 @@ def rollout_metrics(
     regime_names: tuple[str, ...],
     collective: Collective,
 ) -> dict[str, Tensor]:
-    """Trading figures of a rollout, of all processes, as scalar tensors; docs/learning.md is their glossary."""
+    """Trading figures of a rollout, of all processes, as scalar tensors; docs/learning.md is their glossary.
+
+    Without a closed trade win rate and trade return are NaN: not available.
+    """
+    per_year = rollout.market.sessions_per_year
     weight = torch.ones_like(rollout.rewards) if valid is None else valid.to(rollout.rewards.dtype)
     closed = weight * rollout.trade_closed
     use = torch.zeros(len(regime_names), device=weight.device)
@@ -33,16 +35,15 @@ def rollout_metrics(
     vector = collective.add_up(torch.cat([torch.stack(list(sums.values())), costs, use]).double())
     total = dict(zip(sums, vector, strict=False))
     costs, use = vector[len(sums) :].split([len(COMPONENTS), len(regime_names)])
-    mean_cost = costs / total["samples"] * _YEAR
-    per_trade = total["trades"].clamp(min=1)
+    mean_cost = costs / total["samples"] * per_year
     mean_reward = total["reward"] / total["samples"]
     return {
         "reward": mean_reward,
-        "log_growth_annual": mean_reward / 100 * _YEAR,
+        "log_growth_annual": mean_reward / 100 * per_year,
         "trades": total["trades"],
         "winning_trades": total["wins"],
-        "win_rate": total["wins"] / per_trade,
-        "trade_return": total["trade_return"] / per_trade,
+        "win_rate": total["wins"] / total["trades"],
+        "trade_return": total["trade_return"] / total["trades"],
         "turnover_daily": total["turnover"] / total["samples"],
         "cost_annual": mean_cost.sum(),
         **{f"cost_{name}_annual": mean_cost[k] for k, name in enumerate(COMPONENTS)},

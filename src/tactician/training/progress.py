@@ -1,5 +1,6 @@
 """What a person sees while a run goes on: bars on a terminal, plain lines elsewhere, little with --quiet."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,11 @@ from rich.text import Text
 Verbosity = Literal["quiet", "normal", "verbose"]
 
 _RULE = "=" * 60
+
+
+def tell(value: float, pattern: str, unit: str = "") -> str:
+    """A figure for the eye; "–" if it is not available."""
+    return f"{value:{pattern}}{unit}" if math.isfinite(value) else "–"
 
 
 class Reporter:
@@ -51,16 +57,20 @@ class Reporter:
         self.note(_RULE)
 
     def figures(self, metrics: dict[str, float]) -> None:
-        """The figures of a finished iteration, in two lines."""
+        """The figures of a finished iteration, in two lines; "–" for what is not available."""
+
+        def told(name: str, pattern: str, scale: float = 1.0, unit: str = "") -> str:
+            return tell(scale * metrics[name], pattern, unit)
+
         self.note(
-            f"  📊 Reward {metrics['reward']:+.4f} %/day | Turnover {100 * metrics['turnover_daily']:.1f} %/day | "
-            f"Cost {100 * metrics['cost_annual']:.1f} %/yr | Trades {metrics['trades']:,.0f} | "
-            f"Win rate {100 * metrics['win_rate']:.0f} % | Avg return {100 * metrics['trade_return']:+.2f} %"
+            f"  📊 Reward {told('reward', '+.4f', unit=' %/day')} | Turnover {told('turnover_daily', '.1f', 100, ' %/day')} | "
+            f"Cost {told('cost_annual', '.1f', 100, ' %/yr')} | Trades {metrics['trades']:,.0f} | "
+            f"Win rate {told('win_rate', '.0f', 100, ' %')} | Avg return {told('trade_return', '+.2f', 100, ' %')}"
         )
         self.note(
-            f"     Explained variance {metrics['explained_variance']:.2f} | Entropy {metrics['entropy']:.2f} | "
-            f"KL {metrics['kl']:.4f} | Clipped {100 * metrics['clip_fraction']:.0f} % | "
-            f"Score {metrics['score']:+.0f} | {metrics['steps_per_second']:,.0f} steps/s"
+            f"     Explained variance {told('explained_variance', '.2f')} | Entropy {told('entropy', '.2f')} | "
+            f"KL {told('kl', '.4f')} | Clipped {told('clip_fraction', '.0f', 100, ' %')} | "
+            f"Score {told('score', '+.0f')} | {metrics['steps_per_second']:,.0f} steps/s"
             + (f" | GPU {metrics['gpu_reserved_gb']:.2f} GB" if "gpu_reserved_gb" in metrics else "")
         )
         if metrics["dropped_updates"]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +12,10 @@ from torch import Tensor
 from tactician.config import Config
 from tactician.errors import UserError
 from tactician.training.checkpoint import BEST, is_legacy, newest_checkpoint, read_checkpoint
+from tactician.training.lineage import HARMLESS, run_name, run_of, seen_by_checkpoint
 from tactician.training.progress import Reporter
 from tactician.training.setup import Setup, architecture
 from tactician.training.state import Progress, TrainState, first_train_state, fresh_environments, restored_environments
-
-_HARMLESS = frozenset(
-    {
-        "checkpoint_dir",
-        "cache_path",
-        "expanded_cache_path",
-        "device",
-        "save_every",
-        "keep_checkpoints",
-        "max_vram_gpu0",
-        "max_vram_gpu1",
-        "high_vram",
-        "low_vram",
-        "multi_gpu",
-        "max_dropped_updates",
-        "timesteps",
-        "episodes",
-        "iterations",
-        "bars",
-    }
-)
-"""Keys whose change leaves what is learnt as it is (durations: the run only gets longer or shorter)."""
 
 _OF_DATA = frozenset(
     {
@@ -128,17 +108,7 @@ def resume(setup: Setup, path: Path, content: dict[str, Any], reporter: Reporter
     if _mismatch(theirs, ours):
         _warn_mismatch(path, _shape(theirs), _shape(ours), reporter)
         return fresh
-    changed = changed_keys(content["config"], setup.config)
-    for key, (before, now) in changed.items():
-        word = "does not matter" if key in _HARMLESS else "matters: the run is not the one that would have gone on"
-        reporter.note(f"  {key} was {before} and is now {now} ({word}).")
-    foreign = content["data_fingerprint"] != setup.environment.market.fingerprint
-    if foreign:
-        reporter.warn(
-            f"{path} was trained on other data ({content['data_fingerprint'][:12]}, now "
-            f"{setup.environment.market.fingerprint[:12]}): what was learnt and its normaliser are kept, portfolios begin "
-            "new episodes, and the best figure on the validation range is forgotten."
-        )
+    changed, foreign = _tell_changes(setup, path, content, reporter)
     learner = fresh.learner
     learner.policy.load_state_dict(content["model_state_dict"])
     _load_optimiser(learner.actor_optimiser, content["actor_optimizer_state_dict"])
@@ -157,12 +127,46 @@ def resume(setup: Setup, path: Path, content: dict[str, Any], reporter: Reporter
         environments = fresh_environments(setup, learner.policy.initial_state(setup.n_envs))
     else:
         environments = restored_environments(setup, content)
-    state = TrainState(learner, **environments, progress=Progress(**progress), metrics=dict(content["metrics"]))
+    state = TrainState(
+        learner,
+        **environments,
+        run=_run_that_goes_on(setup, content, anew=foreign or not changed.keys() <= HARMLESS),
+        seen=seen_by_checkpoint(content).merged(fresh.seen),
+        progress=Progress(**progress),
+        metrics=dict(content["metrics"]),
+    )
     reporter.note(
         f"  Resumed from {path}: iteration {state.progress.iteration}, {state.progress.timesteps:,} of "
         f"{setup.total_timesteps:,} steps done."
     )
     return state
+
+
+def _tell_changes(
+    setup: Setup, path: Path, content: Mapping[str, Any], reporter: Reporter
+) -> tuple[dict[str, tuple[Any, Any]], bool]:
+    """Settings that are not a checkpoint's, and whether the data are not: the user is told of both."""
+    changed = changed_keys(content["config"], setup.config)
+    for key, (before, now) in changed.items():
+        word = "does not matter" if key in HARMLESS else "matters: the run is not the one that would have gone on"
+        reporter.note(f"  {key} was {before} and is now {now} ({word}).")
+    foreign = content["data_fingerprint"] != setup.environment.market.fingerprint
+    if foreign:
+        reporter.warn(
+            f"{path} was trained on other data ({content['data_fingerprint'][:12]}, now "
+            f"{setup.environment.market.fingerprint[:12]}): what was learnt and its normaliser are kept, portfolios begin "
+            "new episodes, and the best figure on the validation range is forgotten."
+        )
+    return changed, foreign
+
+
+def _run_that_goes_on(setup: Setup, content: Mapping[str, Any], anew: bool) -> str:
+    """The checkpoint's run; another one, which begins where the checkpoint is, if what is learnt from now on differs."""
+    parent = run_of(content) or ""
+    if not anew:
+        return parent
+    config, done = setup.config.model_dump(mode="json"), content["progress"]["timesteps"]
+    return run_name(config, setup.environment.market.fingerprint, f"{parent} after {done}")
 
 
 def _mismatch(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
@@ -227,7 +231,9 @@ def _from_legacy(
         f"{path} has an old format: weights and metrics are restored, the optimisers of actor and critic start fresh from "
         "them, and portfolios begin new episodes."
     )
-    return TrainState(fresh.learner, fresh.env_state, fresh.hidden, progress)
+    config = setup.config.model_dump(mode="json")
+    run = run_name(config, setup.environment.market.fingerprint, f"an old format after {progress.timesteps}")
+    return replace(fresh, progress=progress, run=run, seen=seen_by_checkpoint(content).merged(fresh.seen))
 
 
 def _number(values: Mapping[str, Any], key: str, default: float = 0.0, least: float = 0.0) -> float:

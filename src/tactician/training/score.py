@@ -17,7 +17,7 @@ _KL_LIMIT, _CLIP_LIMIT = 0.03, 0.3
 
 @dataclass(frozen=True)
 class Score:
-    """The components, each on a scale that does not depend on the market."""
+    """The components, each on a scale that does not depend on the market; NaN, not available, where a figure is not."""
 
     profitability: float
     """tanh(mean trade return · win rate / 0.005), in [−1, 1]."""
@@ -32,7 +32,7 @@ class Score:
 
     @property
     def total(self) -> float:
-        """100 · Σ weight · component."""
+        """100 · Σ weight · component; NaN, not available, if a component is not."""
         return 100 * sum(WEIGHTS[name] * value for name, value in asdict(self).items())
 
     @property
@@ -47,14 +47,24 @@ def model_score(metrics: Mapping[str, float], n_actions: int) -> Score:
     Args:
         metrics: figures of an iteration: ``trade_return`` (mean simple net return of the closed trades), ``win_rate`` (share of
             them with a gain), ``reward`` (mean, in percent per session), ``explained_variance``, ``entropy`` (mean, in nats),
-            ``kl`` (mean divergence of the update, in nats), ``clip_fraction``.
+            ``kl`` (mean divergence of the update, in nats), ``clip_fraction``. What is not finite is not available.
         n_actions: actions to choose from, at least 2.
     """
-    stability = max(metrics["kl"], 0.0) / _KL_LIMIT, max(metrics["clip_fraction"], 0.0) / _CLIP_LIMIT
+    stability = [
+        _cut(metrics[name] / limit, 0, 1) for name, limit in (("kl", _KL_LIMIT), ("clip_fraction", _CLIP_LIMIT))
+    ]
     return Score(
-        profitability=math.tanh(metrics["trade_return"] * metrics["win_rate"] / _PROFIT_SCALE),
-        reward=math.tanh(metrics["reward"] / _REWARD_SCALE),
-        value_accuracy=min(max(metrics["explained_variance"], -1.0), 1.0),
-        exploration=min(max(metrics["entropy"] / math.log(n_actions), 0.0), 1.0),
-        instability=sum(min(1.0, x) for x in stability) / 2,
+        profitability=_tanh(metrics["trade_return"] * metrics["win_rate"] / _PROFIT_SCALE),
+        reward=_tanh(metrics["reward"] / _REWARD_SCALE),
+        value_accuracy=_cut(metrics["explained_variance"], -1, 1),
+        exploration=_cut(metrics["entropy"] / math.log(n_actions), 0, 1),
+        instability=sum(stability) / 2,
     )
+
+
+def _tanh(x: float) -> float:
+    return math.tanh(x) if math.isfinite(x) else math.nan
+
+
+def _cut(x: float, low: float, high: float) -> float:
+    return min(max(x, low), high) if math.isfinite(x) else math.nan

@@ -1,6 +1,7 @@
 """TrainState: all that changes during a run. A checkpoint is this object on disk."""
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from tactician.environment import EnvState, first_state
 from tactician.learning import Learner, make_learner, make_precision
+from tactician.training.lineage import Seen, run_name, seen_by_run
 from tactician.training.processes import Process
 from tactician.training.setup import Setup
 
@@ -41,13 +43,13 @@ class Progress:
 
     @property
     def win_rate(self) -> float:
-        """Share of all closed trades that ended with a gain."""
-        return self.winning_trades / self.total_trades if self.total_trades else 0.0
+        """Share of all closed trades that ended with a gain; NaN without one."""
+        return self.winning_trades / self.total_trades if self.total_trades else math.nan
 
 
 @dataclass(frozen=True)
 class TrainState:
-    """Learner (changed in place by the update), environments, recurrent state, progress.
+    """Learner (changed in place by the update), environments, recurrent state, lineage, progress.
 
     Random numbers are functions of seed and counters (`tactician.environment.noise`), so there is no generator to keep.
     """
@@ -56,6 +58,10 @@ class TrainState:
     env_state: EnvState
     """Of this process's windows."""
     hidden: Float[Tensor, "layer env hidden"]
+    run: str
+    """Name of the run (`lineage.run_name`)."""
+    seen: Seen
+    """The data that the weights were shown, of this run and of those that it comes from."""
     progress: Progress = field(default_factory=Progress)
     metrics: dict[str, float] = field(default_factory=dict)
     """Of the last iteration."""
@@ -69,6 +75,8 @@ class TrainState:
             "precision": self.learner.precision.state_dict(),
             "env_state": {name: process.gather(x, 0) for name, x in self.env_state.state_dict().items()},
             "hidden": process.gather(self.hidden, 1),
+            "run": self.run,
+            "seen": self.seen.as_dict(),
             "progress": vars(self.progress).copy(),
             "metrics": dict(self.metrics),
         }
@@ -94,6 +102,8 @@ def first_train_state(setup: Setup) -> TrainState:
             policy, setup.hyper, make_precision(setup.autocast_dtype, setup.device.type), setup.process.collective
         ),
         **fresh_environments(setup, policy.initial_state(setup.n_envs)),
+        run=run_name(setup.config.model_dump(mode="json"), setup.environment.market.fingerprint),
+        seen=seen_by_run(setup),
     )
 
 
@@ -105,14 +115,18 @@ def fresh_environments(setup: Setup, hidden: Tensor) -> dict[str, Any]:
 
 
 def restored_environments(setup: Setup, content: dict[str, Any]) -> dict[str, Any]:
-    """This process's part of the environments that a checkpoint holds."""
+    """This process's part of the environments that a checkpoint holds; zeros for what it does not know of them yet."""
     per_window, windows = setup.config.portfolios_per_window, setup.windows
     envs = slice(windows.start * per_window, windows.stop * per_window)
-    own = {
-        name: x[windows.start : windows.stop] if name in _PER_WINDOW else x[envs]
-        for name, x in content["env_state"].items()
-    }
-    state = EnvState(**{name: x.to(setup.device) for name, x in own.items()})
+    saved = content["env_state"]
+
+    def own(name: str, like: Tensor) -> Tensor:
+        if name not in saved:
+            return torch.zeros_like(like)
+        return saved[name][slice(windows.start, windows.stop) if name in _PER_WINDOW else envs].to(setup.device)
+
+    first = fresh_environments(setup, content["hidden"])["env_state"]
+    state = EnvState(**{name: own(name, like) for name, like in first.state_dict().items()})
     return {"env_state": state, "hidden": content["hidden"][:, envs].contiguous().to(setup.device)}
 
 

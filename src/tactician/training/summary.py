@@ -1,6 +1,6 @@
 """The end of a run: what came out, for the eye and for machines."""
 
-import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,9 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from tactician.evaluation import Evaluation
-from tactician.storage import save_text
+from tactician.storage import json_text, save_text
 from tactician.training.checkpoint import versions
-from tactician.training.progress import Reporter
+from tactician.training.lineage import Contamination, Seen
+from tactician.training.progress import Reporter, tell
 from tactician.training.score import model_score
 from tactician.training.setup import Setup
 from tactician.training.state import Progress, TrainState
@@ -29,6 +30,16 @@ class Summary:
     """Of the last iteration."""
     results: dict[str, Evaluation]
     """By range: the best model on 'validation' and 'test'."""
+    seen: Seen
+    """The data that the model was shown, up to this judgement."""
+    contaminated: Contamination | None = None
+    """Ranges that are not held out although they should be."""
+
+    @property
+    def looks(self) -> int:
+        """How often the model's line was judged on this test range, this time included."""
+        test = self.results["test"]
+        return self.seen.looks_at(test.first, test.last)
 
     def as_dict(self) -> dict[str, Any]:
         """The content of ``summary.json``."""
@@ -45,6 +56,10 @@ class Summary:
             "dropped_updates": progress.dropped_updates,
             "score": self.metrics.get("score"),
             "last_iteration": self.metrics,
+            "contaminated": None if self.contaminated is None else self.contaminated.as_dict(),
+            "test_looks": self.looks,
+            "seen": self.seen.as_dict(),
+            "hindsight": self.setup.config.picked_with_hindsight,
             **{name: result.as_dict() for name, result in self.results.items()},
             "data_fingerprint": self.setup.environment.market.fingerprint,
             "data_findings": list(self.setup.environment.market.findings),
@@ -53,13 +68,15 @@ class Summary:
         }
 
 
-def summarise(setup: Setup, state: TrainState, results: dict[str, Evaluation]) -> Summary:
+def summarise(
+    setup: Setup, state: TrainState, results: dict[str, Evaluation], contaminated: Contamination | None = None
+) -> Summary:
     """Make the summary and write it beside the models."""
-    summary = Summary(setup, state.progress, state.metrics, results)
-    if not setup.process.leads:
-        return summary
-    text = json.dumps(summary.as_dict(), indent=2, default=float)
-    save_text(text + "\n", setup.config.checkpoint_dir / "summary.json")
+    test = results["test"]
+    seen = state.seen.looked(test.first, test.last)
+    summary = Summary(setup, state.progress, state.metrics, results, seen, contaminated)
+    if setup.process.leads:
+        save_text(json_text(summary.as_dict(), indent=2) + "\n", setup.config.checkpoint_dir / "summary.json")
     return summary
 
 
@@ -68,16 +85,17 @@ def print_summary(summary: Summary, reporter: Reporter, next_commands: list[str]
     folder = summary.setup.config.checkpoint_dir
     test = summary.results["test"]
     reporter.say()
-    reporter.console.print(_performance_table(test))
+    reporter.console.print(_performance_table(summary))
     reporter.say(f"  Verdict: the agent is {test.verdict}.", "bold")
-    reporter.say("  The universe was picked with hindsight: compare with equal weight of the same assets only.", "dim")
+    _tell_caveats(summary, reporter)
     chosen = sorted(test.regime_use.items(), key=lambda item: -item[1])[:4]
     reporter.note("  Regimes chosen: " + ", ".join(f"{name} {100 * use:.0f} %" for name, use in chosen if use > 0))
     progress = summary.progress
+    picked = f"best on validation after iteration {progress.best_iteration}"
     reporter.note(
         f"  Trained {progress.timesteps:,} steps in {progress.iteration} iterations at "
         f"{progress.timesteps / max(progress.seconds, 1e-9):,.0f} steps/s; explained variance "
-        f"{summary.metrics['explained_variance']:.2f}; best on validation after iteration {progress.best_iteration}."
+        f"{tell(summary.metrics['explained_variance'], '.2f')}; {picked if progress.best_iteration else 'no best model'}."
     )
     if reporter.verbosity != "quiet":
         reporter.console.print(_score_line(summary))
@@ -87,10 +105,41 @@ def print_summary(summary: Summary, reporter: Reporter, next_commands: list[str]
         reporter.note(f"  Next:    {line}")
 
 
-def _performance_table(result: Evaluation) -> Table:
+def _tell_caveats(summary: Summary, reporter: Reporter) -> None:
+    """What makes the result worth less than it looks."""
+    found, validation = summary.contaminated, summary.results["validation"]
+    if found is not None and "validation" in found.ranges:
+        reporter.say(
+            f"  CONTAMINATED validation range {validation.first} to {validation.last}: the best model was picked on data that "
+            "the model was trained on.",
+            "bold",
+        )
+    if summary.looks > 1:
+        reporter.say(
+            f"  This test range was looked at {summary.looks} times: what was changed in between may have been fitted to it.",
+            "dim",
+        )
+    if summary.setup.config.picked_with_hindsight:
+        reporter.say(
+            "  The universe was picked with hindsight: compare with equal weight of the same assets only.", "dim"
+        )
+
+
+def _title(summary: Summary) -> str:
+    test, found = summary.results["test"], summary.contaminated
+    dates = f"{test.first} to {test.last}"
+    if found is not None and "test" in found.ranges:
+        return f"CONTAMINATED test range {dates}\n(the model has seen data up to {found.seen_until})"
+    if found is not None and not found.known:
+        return f"Test range {dates}\n(whether the model has seen it is not known)"
+    return f"Held-out test range {dates}"
+
+
+def _performance_table(summary: Summary) -> Table:
+    result = summary.results["test"]
     sessions = result.performances["agent"].sessions
     table = Table(
-        title=f"Held-out test range {result.first} to {result.last}\n{sessions} sessions, per year, net of costs",
+        title=f"{_title(summary)}\n{sessions} sessions, per year, net of costs",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),  # fits 80 columns
     )
@@ -98,15 +147,15 @@ def _performance_table(result: Evaluation) -> Table:
     for heading in ("Return", "Volatility", "Sharpe ± s.e.", "Drawdown", "Turnover", "Costs"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, p in result.performances.items():
-        risky = p.annual_volatility > 1e-6
+        sharpe = tell(p.sharpe, ".2f")
         table.add_row(
             _LABELS[name],
-            f"{100 * p.annual_return:+.1f} %",
-            f"{100 * p.annual_volatility:.1f} %",
-            f"{p.sharpe:.2f} ± {p.sharpe_standard_error:.2f}" if risky else "–",
-            f"{100 * p.max_drawdown:.1f} %",
-            f"{p.annual_turnover:.1f} ×",
-            f"{100 * p.annual_cost:.2f} %",
+            tell(100 * p.annual_return, "+.1f", " %"),
+            tell(100 * p.annual_volatility, ".1f", " %"),
+            sharpe if math.isnan(p.sharpe) else f"{sharpe} ± {tell(p.sharpe_standard_error, '.2f')}",
+            tell(100 * p.max_drawdown, ".1f", " %"),
+            tell(p.annual_turnover, ".1f", " ×"),
+            tell(100 * p.annual_cost, ".2f", " %"),
         )
     return table
 
@@ -114,6 +163,6 @@ def _performance_table(result: Evaluation) -> Table:
 def _score_line(summary: Summary) -> Text:
     score = model_score(summary.metrics, summary.setup.environment.market.regimes.n_actions)
     line = Text("  Model score: ")
-    line.append(f"{score.total:+.1f}", style=score.style)
-    parts = ", ".join(f"{name.replace('_', ' ')} {value:+.2f}" for name, value in asdict(score).items())
+    line.append(tell(score.total, "+.1f"), style=score.style)
+    parts = ", ".join(f"{name.replace('_', ' ')} {tell(value, '+.2f')}" for name, value in asdict(score).items())
     return line.append(f" on a scale of -90 to +90, on the training range ({parts})")

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TextIO
 
 from tactician.errors import UserError
-from tactician.storage import save_text
+from tactician.storage import json_text, save_text
 
 _GROUPS = {"cost_": "cost", "use_": "regime_use", "seconds_": "time", "validation_": "validation"}
 _LEARNING = ("loss", "variance", "entropy", "kl", "clip", "norm", "epochs")
@@ -62,12 +62,11 @@ class Trackers:
             raise self._no_room(error) from error
 
     def _log(self, step: int, metrics: dict[str, float]) -> None:
-        # NaN is no JSON; null says "not measured" to every reader.
-        plain = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        self._lines.write(json.dumps({"timesteps": step, **plain}) + "\n")
+        self._lines.write(json_text({"timesteps": step, **metrics}) + "\n")
         self._lines.flush()
         for name, value in metrics.items():
-            self._board.add_scalar(f"{_group(name)}/{name}", value, step)
+            if math.isfinite(value):  # what is not available is no point of a curve
+                self._board.add_scalar(f"{_group(name)}/{name}", value, step)
 
     def __enter__(self) -> "Trackers":
         return self
