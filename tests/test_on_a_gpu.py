@@ -31,7 +31,11 @@ QUIET = Reporter("quiet", silent=True)
 
 
 def make_env(device: str, **changes) -> Environment:
-    market = random_market().to(torch.device(device))
+    market = random_market()
+    # With missing bars and an asset that ends, so that the ledger's masks are used.
+    fillable, delisted = market.fillable.clone(), market.delisted.clone()
+    fillable[::7, 0], fillable[350:, 1], delisted[350:, 1] = False, False, True
+    market = replace(market, fillable=fillable, delisted=delisted).to(torch.device(device))
     return Environment(market, Frictions.specification(), rows=range(1, market.n_days), episode_length=32, **changes)
 
 

@@ -6,6 +6,8 @@ A key of the YAML file is a field below; its flag is the same name with dashes (
 import difflib
 from collections.abc import Mapping
 from datetime import date
+from math import isfinite
+from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +15,7 @@ import tyro
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -21,6 +24,7 @@ from pydantic import (
     PositiveInt,
     ValidationError,
 )
+from pydantic_core import PydanticCustomError
 
 from tactician.errors import UserError
 
@@ -30,6 +34,31 @@ FileOnly = tyro.conf.Suppress
 
 Count = Annotated[int, Field(gt=0, le=10**12)]
 """Beyond this a number is a slip of the hand, and products with it are no numbers any more."""
+
+_LOWEST_RATE, _HIGHEST_RATE = -0.05, 0.3
+
+
+def rate_fault(rate: Any) -> str | None:
+    """Why something cannot be a constant annual rate of cash, with what to write instead; None if it can be."""
+    if isinstance(rate, bool) or not isinstance(rate, Real):
+        return "an annual rate is a number, 0.02 for 2 %"
+    x = float(rate)
+    if isfinite(x) and _LOWEST_RATE <= x <= _HIGHEST_RATE:
+        return None
+    hint = f"; write {x:g} % as {x / 100:g}" if _LOWEST_RATE <= x / 100 <= _HIGHEST_RATE else ""
+    return f"an annual rate lies between {_LOWEST_RATE:g} and {_HIGHEST_RATE:g}{hint}"
+
+
+def _cash_rate(value: Any) -> Any:
+    """A constant rate, also one in quotation marks, or the path of a file."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return Path(value)
+    if not isinstance(value, Path) and (fault := rate_fault(value)):
+        raise PydanticCustomError("cash_rate", "{fault}", {"fault": fault})
+    return value
 
 
 CostShare = Annotated[float, Field(ge=0, le=0.1)]
@@ -62,10 +91,11 @@ class Config(BaseModel):
     """Last session of the training range; no training reward reaches beyond it."""
     validation_until: date
     """Last session of the validation range, which picks the best model; what follows is the test range."""
-    cash_rate: float | Path = 0.0
-    """What cash earns: a constant annual rate (0.02 is 2 %), or a CSV/Parquet file of daily rates."""
-    calendar: str = "XNYS"
-    """Exchange calendar that the bars must follow."""
+    cash_rate: Annotated[float | Path, BeforeValidator(_cash_rate)] = 0.0
+    """What cash earns: a constant annual rate from -0.05 to 0.3 (0.02 is 2 %), or a CSV/Parquet file of daily rates."""
+    calendar: Annotated[str, Field(min_length=1)] = "XNYS"
+    """Calendar of the exchange by its ISO 10383 code (XNYS, XLON, XBOM), '24/7' for markets that never close, or 'bars' to take
+    the sessions from the bars."""
     listing_warmup: Annotated[int, Field(ge=60)] = 60
     """Sessions of own history that an asset needs before it can be held."""
     on_findings: Literal["repair", "strict"] = "repair"

@@ -203,5 +203,5 @@ def test_impact_on_volume_without_volumes_is_refused():
 
     market = random_market()
     market = replace(market, dollar_volume=market.dollar_volume * math.nan)
-    with pytest.raises(UserError, match="impact_adv needs traded volumes"):
+    with pytest.raises(UserError, match="impact_adv needs traded values"):
         Environment(market, Frictions(impact_adv=0.1), rows=range(1, 100), episode_length=32)

@@ -21,7 +21,7 @@ def market():
     frame = synthetic_bars(("AAA", "BBB", "CCC", "DDD", "EEE"), "2010-01-04", "2012-06-29", seed=4)
     frame = frame[(frame["symbol"] != "DDD") | (frame["date"] >= "2011-03-01")]
     frame = frame[(frame["symbol"] != "EEE") | (frame["date"] <= "2012-03-01")]
-    return build_market(make_bars(frame, "random"), cash_rate=0.02)
+    return build_market(make_bars(frame, "random", as_traded=True), cash_rate=0.02)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_the_first_complete_row_follows_a_year_after_the_warm_up(market, feature
 @pytest.mark.parametrize("n_assets", [2, 3, 24])
 def test_any_universe_gives_the_same_44(n_assets):
     frame = synthetic_bars(tuple(f"S{k:02}" for k in range(n_assets)), "2010-01-04", "2011-12-30")
-    features = market_features(build_market(make_bars(frame, "random")))
+    features = market_features(build_market(make_bars(frame, "random", as_traded=True)))
     assert features.shape[1] == 44 == len(FEATURE_NAMES)
     assert features[-1].isfinite().all()
 
@@ -168,8 +168,12 @@ def test_ranks_by_hand():
     # 3 > 2 > 1 > missing; the untradable one has no rank.
     assert rank_scores(scores, tradable)[0, :, 0].tolist() == pytest.approx([1, -1 / 3, 1 / 3, 0, -1])
     assert rank_scores(scores, torch.tensor([[True, False, False, False, False]])).abs().sum() == 0
-    ties = rank_scores(torch.ones(1, 3, 1), torch.ones(1, 3, dtype=torch.bool))
+    able = torch.ones(1, 3, dtype=torch.bool)
+    ties = rank_scores(torch.tensor([[[1.0], [1.0], [0.0]]]), able)
     assert ties[0, :, 0].tolist() == [1, 0, -1]
+    # Nothing to rank: no scores, or all the same.
+    for score in (math.nan, 1.0):
+        assert rank_scores(torch.full((1, 3, 1), score), able).abs().sum() == 0
 
 
 def test_a_quiet_market_has_no_features_that_are_not_finite():

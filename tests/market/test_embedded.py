@@ -3,8 +3,7 @@
 import pytest
 
 from tactician.errors import UserError
-from tactician.market import build_market, embedded_bars
-from tests.market.test_validation import check
+from tactician.market import FACTORS, build_market, embedded_bars
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +17,13 @@ def test_twenty_stocks_from_the_first_session_of_2000_to_the_end_of_2022(bars):
     assert bars.frame.groupby("symbol").size().nunique() == 1
 
 
-def test_they_pass_validation_with_warnings_only(bars):
-    names = {f.name for f in check(bars)}
-    assert "adjusted_level" in names and names <= {"adjusted_level", "stale_run", "split_like_jump"}
+def test_their_closes_are_adjusted_so_there_is_no_size_and_no_traded_value(bars):
+    """AAPL's adjusted closes rank it smallest through 2010 because it split 28:1 later."""
+    market = build_market(bars)
+    assert market.scores[..., FACTORS.index("size")].isnan().all() and market.closes.isnan().all()
+    assert market.scores[100:, :, 0].isfinite().all()
+    (finding,) = [f for f in market.findings if "leak" in f.name]
+    assert "SIZE_SMALL holds equal weight" in finding.message
 
 
 def test_published_moves_are_there(bars):

@@ -57,7 +57,7 @@ def test_a_wide_table_holds_prices_and_an_empty_cell_is_no_bar(frame, tmp_path):
         bars = read_bars(write(wide, tmp_path / name))
         assert (bars.frame["symbol"] == "BBB").sum() == len(wide) - 5
         assert (bars.frame["close"] == bars.frame["adj_close"]).all()
-        assert bars.notes[0][0] == "no_adjusted_close"
+        assert [note.name for note in bars.notes] == ["no_adjusted_close"]
 
 
 def test_a_date_index_is_taken_too(frame, tmp_path):
@@ -98,17 +98,15 @@ def text_file(tmp_path, text, name="bars.csv"):
     ("text", "words"),
     [
         ("", "is empty"),
-        ("date,symbol,close\n", "is empty"),
-        ("day,symbol,close\n2010-01-04,A,1\n", "has no date column; name it 'date'"),
-        ("date,symbol,price\n2010-01-04,A,1\n", "has no column 'close'; add it"),
+        ("date,symbol,close\n", "is empty below its headings"),
+        ("when,symbol,close\n2010-01-04,A,1\n", "has no date column among 'when', 'symbol', 'close'; name one 'date'"),
+        ("date,symbol,nav\n2010-01-04,A,1\n", "has no column 'close' among 'date', 'symbol', 'nav'"),
         ("date,close\n2010-01-04,1\n", "has no column 'symbol'"),
-        ("date,symbol,close\nsoon,A,1\n", "row 1: 'soon' is no date"),
-        ("date,symbol,close\n20100104,A,1\n", "the date column holds numbers"),
-        ("date,symbol,close\n2010-01-04,A,1\n2010-01-05,A,one\n", "row 2: 'one' in column close is no number"),
-        (
-            "date,symbol,close\n2010-01-05,A,1\n2010-01-04,A,1\n",
-            "row 2: A 2010-01-04 comes after a later date (out_of_order)",
-        ),
+        ("date,symbol,close\nsoon,A,1\n", "line 2: 'soon' is no date; write dates as 2020-03-16"),
+        ("date,symbol,close\n2010-01-04,A,1\n2010-01-05,A,one\n", "line 3: 'one' in column close is no number"),
+        ("date,symbol,close\n2010-01-04,A,1\n2010-01-05, ,1\n", "line 3: the symbol is missing"),
+        ("date,symbol,close\n2010-01-04,A,1\n,A,1\n", "line 3: the date is missing"),
+        ("date,symbol,close\n2010-01-04,A,1\n" * 40 + "2010-01-05,A,1,7\n", "line 81 has 4 cells where 3 are expected"),
         ("date\n2010-01-04\n", "a date column and no prices"),
     ],
 )

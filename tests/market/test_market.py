@@ -7,6 +7,7 @@ import torch
 
 from tactician.errors import UserError
 from tactician.market import build_market, make_bars
+from tactician.market.factors import tradable_mask
 from tactician.market.market import cash_returns
 from tests.conftest import synthetic_bars
 
@@ -24,7 +25,7 @@ def frame():
 
 @pytest.fixture(scope="module")
 def market(frame):
-    return build_market(make_bars(frame, "test"), listing_warmup=60)
+    return build_market(make_bars(frame, "test", as_traded=True), listing_warmup=60)
 
 
 def row(market, day):
@@ -56,33 +57,53 @@ def test_nothing_exists_before_the_listing(market):
 def test_an_asset_is_tradable_after_its_own_bars_have_warmed_up(market):
     listed = row(market, LISTED)
     first = int(torch.nonzero(market.tradable[:, 1])[0])
-    # 60 bars before, and the session of the gap has none.
+    # 60 bars before; the session of the gap has none.
     assert first == listed + 61
     assert not market.tradable[:60, 0].any() and market.tradable[60:, 0].all()
 
 
-def test_a_missing_bar_is_marked_at_the_last_price_and_cannot_be_traded(market, frame):
+def test_a_missing_bar_is_marked_at_the_last_price_and_cannot_be_filled(market, frame):
     gap = row(market, GAP)
     prices = frame[frame["symbol"] == "BBB"].set_index("date")["adj_close"]
     assert market.returns[gap, 1] == 0 and market.closes[gap, 1] == market.closes[gap - 1, 1]
     after = market.sessions[gap + 1]
     before = market.sessions[gap - 1]
     assert float(market.returns[gap + 1, 1]) == pytest.approx(prices[after] / prices[before] - 1, rel=1e-12)
-    frame_of_gap = build_market(make_bars(frame, "test"), listing_warmup=60)
-    assert not frame_of_gap.tradable[gap, 1]
+    assert market.fillable[gap - 1 : gap + 2, 1].tolist() == [True, False, True]
+    assert not market.fillable[: row(market, LISTED), 1].any()
 
 
-def test_a_delisted_asset_keeps_its_last_price_and_cannot_be_held_anew(market):
+def test_a_rule_may_hold_an_asset_through_a_short_gap_and_not_through_a_long_one():
+    """By hand: bars, warmed up after 3; a gap of 5 changes nothing; of 7, two sessions are beyond, and 20 bars must follow."""
+    priced = torch.ones(60, 1, dtype=torch.bool)
+    priced[10:15] = False
+    priced[20:27] = False
+    tradable = tradable_mask(priced, 3)[:, 0].tolist()
+    assert tradable == [False] * 3 + [True] * 22 + [False] * 2 + [False] * 19 + [True] * 14
+
+
+def test_a_delisted_asset_keeps_its_last_price_and_cannot_be_filled_anew(market):
     ended = row(market, ENDED)
-    assert market.tradable[ended, 2] and not market.tradable[ended + 1 :, 2].any()
+    assert market.fillable[ended, 2] and not market.fillable[ended + 1 :, 2].any()
+    assert market.delisted[:, 2].tolist() == [False] * (ended + 1) + [True] * (len(market.sessions) - ended - 1)
+    assert not market.delisted[:, 0].any()
+    # Nobody can know at once that there will be no other bar.
+    assert market.tradable[ended : ended + 6, 2].all() and not market.tradable[ended + 6 :, 2].any()
     assert (market.returns[ended + 1 :, 2] == 0).all()
     assert (market.closes[ended + 1 :, 2] == market.closes[ended, 2]).all()
 
 
+def test_what_is_paid_for_a_delisted_asset_is_the_return_after_its_last_bar(frame):
+    market = build_market(make_bars(frame, "test"), delisting_return=-0.3)
+    ended = row(market, ENDED)
+    assert market.returns[ended + 1, 2] == -0.3 and (market.returns[ended + 2 :, 2] == 0).all()
+    assert (market.returns[:, :2] > -0.2).all()
+
+
 def test_later_bars_change_nothing_earlier(frame):
     cut = pd.Timestamp("2010-09-30")
-    whole = build_market(make_bars(frame, "test"))
-    part = build_market(make_bars(frame[frame["date"] <= cut], "test"))
+    whole = build_market(make_bars(frame, "test", as_traded=True))
+    part = build_market(make_bars(frame[frame["date"] <= cut], "test", as_traded=True))
     n = len(part.sessions)
     for name in ("returns", "closes", "scores", "volatility", "dollar_volume", "tradable", "days_to_next"):
         a, b = (x.double().nan_to_num(nan=-9) for x in (getattr(whole, name)[:n], getattr(part, name)))
@@ -91,7 +112,7 @@ def test_later_bars_change_nothing_earlier(frame):
 
 
 def test_without_volumes_there_is_no_traded_value(frame):
-    market = build_market(make_bars(frame.drop(columns="volume"), "test"))
+    market = build_market(make_bars(frame.drop(columns="volume"), "test", as_traded=True))
     assert market.dollar_volume.isnan().all()
 
 
@@ -103,7 +124,7 @@ def test_traded_value_is_price_times_volume(market, frame):
 
 def test_the_fingerprint_follows_bars_rates_calendar_and_rules(frame):
     def of(frame=frame, **rules):
-        return build_market(make_bars(frame, "test"), **rules).fingerprint
+        return build_market(make_bars(frame, "test", as_traded=True), **rules).fingerprint
 
     other = frame.copy()
     other.iloc[5, other.columns.get_loc("adj_close")] *= 1.000001
@@ -151,4 +172,4 @@ def test_rates_that_are_missing_or_unreadable_are_refused(market, tmp_path, text
 
 def test_an_unknown_calendar_is_refused(frame):
     with pytest.raises(UserError, match="no usable exchange calendar 'MARS'"):
-        build_market(make_bars(frame, "test"), calendar="MARS")
+        build_market(make_bars(frame, "test", as_traded=True), calendar="MARS")

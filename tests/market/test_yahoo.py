@@ -78,7 +78,15 @@ def test_the_end_is_included(yahoo):
     yahoo[0]["SPY"] = history(DAYS, [1, 2, 3, 4])
     start, end = pd.Timestamp("2020-08-28").date(), pd.Timestamp("2020-08-31").date()
     assert len(yahoo_bars(("SPY",), start, end).frame) == 2
-    assert yahoo[1][0][1]["end"] == "2020-09-01" and yahoo[1][0][1]["auto_adjust"] is False
+    assert yahoo[1][0][1]["auto_adjust"] is False
+
+
+def test_a_split_after_the_end_is_taken_out_too(yahoo):
+    """Bars until the 28th end before Apple's split of the 31st; Yahoo's closes know it, and the 28th could not."""
+    yahoo[0]["AAPL"] = history(DAYS, [125.01, 124.81, 129.04, 134.18], [0, 0, 4, 0])
+    bars = yahoo_bars(("AAPL",), None, pd.Timestamp("2020-08-28").date())
+    assert bars.frame["close"].tolist() == pytest.approx([500.04, 499.24], abs=0.01)
+    assert bars.as_traded and yahoo[1][0][1].get("end") is None
 
 
 @pytest.mark.parametrize("answer", [ConnectionError("no route"), KeyError("chart")])

@@ -7,10 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tactician.portfolio.frictions import Frictions, trading_costs
-from tactician.portfolio.ledger import grow, move_cost, rebalance
+from tactician.portfolio.frictions import Frictions, largest_trade, trading_costs
+from tactician.portfolio.ledger import grow, move_cost, rebalance, settle
 from tests.portfolio.scalar_ledger import Coefficients
 from tests.portfolio.scalar_ledger import grow as scalar_grow
+from tests.portfolio.scalar_ledger import settle as scalar_settle
 from tests.portfolio.scalar_ledger import trade as scalar_trade
 
 FEW = settings(deadline=None, max_examples=60)
@@ -50,11 +51,25 @@ def histories(draw):
     def each(low, high):
         return draw(st.lists(st.floats(low, high), min_size=n, max_size=n))
 
-    sessions = [
-        (draw(some_weights(n + 1)), draw(st.booleans()), each(0, 0.005), each(-0.2, 0.25), draw(st.floats(-1e-4, 1e-3)))
-        for _ in range(draw(st.integers(1, 6)))
-    ]
-    return start, frictions, sessions, each(0.005, 0.04), each(1e7, 1e10)
+    volume = st.sampled_from([0.0, -5.0, math.nan, 1.0, 1e4, 1e6])
+    adv = draw(st.lists(st.one_of(volume, st.floats(1e4, 1e10)), min_size=n, max_size=n))
+    alive = [True] * n
+    sessions = []
+    for _ in range(draw(st.integers(1, 6))):
+        fillable = draw(st.lists(st.booleans(), min_size=n, max_size=n))
+        delisted = [not a for a in alive]
+        alive = [a and draw(st.integers(0, 9)) > 0 for a in alive]
+        fillable = [f and not d for f, d in zip(fillable, delisted, strict=True)]
+        earned = (each(-0.2, 0.25), draw(st.floats(-1e-4, 1e-3)))
+        sessions.append((draw(some_weights(n + 1)), draw(st.booleans()), each(0, 0.005), *earned, fillable, delisted))
+    return start, frictions, sessions, each(0.0, 0.4), adv
+
+
+def coefficients(frictions, slippage, vol, adv):
+    f = frictions
+    return Coefficients(
+        f.spread, tuple(slippage), f.impact, f.commission, f.impact_adv, f.impact_linear, tuple(vol), tuple(adv)
+    )
 
 
 @FEW
@@ -63,29 +78,23 @@ def test_a_history_agrees_with_the_scalar_reference_to_1e_12(history):
     start, frictions, sessions, vol, adv = history
     ours, reference = torch.tensor(start, dtype=F64), list(start)
     law = {"vol_daily": torch.tensor(vol, dtype=F64), "adv": torch.tensor(adv, dtype=F64)}
-    for targets, hold, slippage, returns, cash_return in sessions:
+    for targets, hold, slippage, returns, cash_return, fillable, delisted in sessions:
+        ours, reference = settle(ours, torch.tensor(delisted)), scalar_settle(reference, delisted)
         value = sum(reference)
         trade = rebalance(
             ours,
             torch.tensor(targets, dtype=F64),
             frictions,
             hold=torch.tensor(hold),
+            fillable=torch.tensor(fillable),
             slippage=torch.tensor(slippage, dtype=F64),
+            iterations=12,  # these frictions take up to a quarter of a trade
             **law,
         )
         costs, turnover = [0.0] * 4, 0.0
         if not hold:
-            c = Coefficients(
-                frictions.spread,
-                tuple(slippage),
-                frictions.impact,
-                frictions.commission,
-                frictions.impact_adv,
-                frictions.impact_linear,
-                tuple(vol),
-                tuple(adv),
-            )
-            reference, costs, turnover = scalar_trade(reference, targets, c)
+            c = coefficients(frictions, slippage, vol, adv)
+            reference, costs, turnover = scalar_trade(reference, targets, c, fillable)
         assert trade.holdings.tolist() == pytest.approx(reference, rel=1e-12, abs=1e-12 * value)
         assert trade.costs.tolist() == pytest.approx(costs, rel=1e-12, abs=1e-12 * value)
         assert trade.turnover.item() == pytest.approx(turnover, rel=1e-12, abs=1e-12)
@@ -99,13 +108,88 @@ def test_a_history_agrees_with_the_scalar_reference_to_1e_12(history):
 def test_money_is_neither_made_nor_lost(history):
     start, frictions, sessions, vol, adv = history
     before = torch.tensor(start, dtype=F64)
-    targets, _, slippage, returns, cash_return = (torch.tensor(x, dtype=F64) for x in sessions[0])
+    targets, _, slippage, returns, cash_return = (torch.tensor(x, dtype=F64) for x in sessions[0][:5])
     law = {"vol_daily": torch.tensor(vol, dtype=F64), "adv": torch.tensor(adv, dtype=F64)}
-    trade = rebalance(before, targets, frictions, slippage=slippage, **law)
+    fillable = torch.tensor(sessions[0][5])
+    trade = rebalance(before, targets, frictions, slippage=slippage, fillable=fillable, **law)
     assert trade.holdings.sum().item() + trade.costs.sum().item() == pytest.approx(1e6, rel=1e-14)
+    assert torch.equal(trade.holdings[:-1][~fillable], before[:-1][~fillable])
+    assert trade.holdings.min() >= 0
     earned = (trade.holdings[:-1] * returns).sum() + trade.holdings[-1] * cash_return
     after = grow(trade.holdings, returns, cash_return)
     assert after.sum().item() == pytest.approx((trade.holdings.sum() + earned).item(), rel=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [F64, torch.float32])
+@pytest.mark.parametrize("assets", [2, 20, 300])
+def test_what_cannot_be_filled_stays_and_cash_is_never_negative(dtype, assets):
+    before = random_weights(4000, assets + 1, dtype=dtype, seed=21)
+    before[::4, -1] = 0
+    before = before / before.sum(-1, keepdim=True)
+    targets = random_weights(4000, assets + 1, dtype=dtype, seed=22)
+    locked = torch.rand(4000, assets, generator=torch.Generator().manual_seed(23)) < 0.3
+    for frictions in (Frictions.zero(), Frictions.specification(), Frictions(0.01, 0.02, 0.05)):
+        for iterations in (1, 3, 5):
+            trade = rebalance(before, targets, frictions, fillable=~locked, iterations=iterations)
+            assert trade.holdings.min() >= 0
+            assert torch.equal(trade.holdings[:, :-1][locked], before[:, :-1][locked])
+            assert trade.traded[locked].eq(0).all()
+        held = trade.holdings / trade.holdings.sum(-1, keepdim=True)
+        excess = (held - targets)[:, :-1].masked_fill(locked, 0.0)
+        assert excess.max() < 1e-4  # less than the target where something was locked, never more
+
+
+def test_a_locked_position_beyond_its_target_shrinks_the_buys_by_one_factor():
+    """By hand: A is locked at 60; from 40 in cash, B and C are to get 30 and 50, and 40 is all there is."""
+    before = torch.tensor([60.0, 0.0, 0.0, 40.0], dtype=F64)
+    targets = torch.tensor([0.2, 0.3, 0.5, 0.0], dtype=F64)
+    trade = rebalance(before, targets, Frictions.zero(), fillable=torch.tensor([False, True, True]))
+    assert trade.holdings.tolist() == pytest.approx([60.0, 15.0, 25.0, 0.0], abs=1e-10)
+
+
+def test_a_locked_position_below_its_target_leaves_the_rest_in_cash():
+    before = torch.tensor([10.0, 0.0, 90.0], dtype=F64)
+    targets = torch.tensor([0.5, 0.5, 0.0], dtype=F64)
+    trade = rebalance(before, targets, Frictions.zero(), fillable=torch.tensor([False, True]))
+    assert trade.holdings.tolist() == pytest.approx([10.0, 50.0, 40.0], abs=1e-10)
+
+
+def test_where_all_can_be_filled_the_mask_changes_no_bit():
+    before, targets = (random_weights(3000, 21, dtype=torch.float32, seed=s) for s in (24, 25))
+    fillable = torch.ones(3000, 20, dtype=torch.bool)
+    fillable[::2, 3] = False
+    plain = rebalance(before, targets, Frictions(), iterations=3)
+    masked = rebalance(before, targets, Frictions(), fillable=fillable, iterations=3)
+    assert torch.equal(plain.holdings[1::2], masked.holdings[1::2])
+    assert not torch.equal(plain.holdings[::2], masked.holdings[::2])
+
+
+@pytest.mark.parametrize("volume", [0.0, -1e6, math.nan, 1e-9, 1e3, 1e12])
+@pytest.mark.parametrize("vol", [0.0, 0.02, 5.0])
+@pytest.mark.parametrize("b", [0.1, 10.0])
+def test_no_volume_makes_a_number_that_cannot_be(volume, vol, b):
+    before = 1e9 * random_weights(200, 4, seed=26)
+    targets = random_weights(200, 4, seed=27)
+    adv = torch.tensor([volume, 1e9, 1e9], dtype=F64)
+    frictions = Frictions(impact_adv=b)
+    trade = rebalance(before, targets, frictions, vol_daily=torch.full((3,), vol, dtype=F64), adv=adv)
+    assert trade.holdings.isfinite().all() and trade.holdings.min() >= 0
+    assert (trade.costs.sum(-1) <= 0.25 * trade.traded.sum(-1)).all()
+    assert trade.traded[:, 0].max() <= (volume if volume > 0 else 0.0) + 1e-6
+
+
+def test_the_cost_of_the_largest_trade_is_a_tenth_or_its_volume_is_traded_up():
+    """The square-root law once more: b·σ·√(x/ADV) = 0.1 at x = ADV·(0.1/(b·σ))²; with b·σ = 0.2 a quarter of ADV."""
+    frictions = Frictions(impact_adv=10.0)
+    largest = largest_trade(frictions, torch.tensor([0.02, 0.001]), torch.tensor([4e6, 4e6]))
+    assert largest.tolist() == pytest.approx([1e6, 4e6])
+    assert 10 * 0.02 * math.sqrt(1e6 / 4e6) == pytest.approx(0.1)
+
+
+def test_what_is_held_of_a_delisted_asset_becomes_cash_and_is_no_trade():
+    before = torch.tensor([[40.0, 35.0, 25.0], [0.0, 35.0, 25.0]], dtype=F64)
+    after = settle(before, torch.tensor([True, False]))
+    assert after.tolist() == [[0.0, 35.0, 65.0], [0.0, 35.0, 25.0]]
 
 
 @pytest.mark.parametrize(("dtype", "miss"), [(F64, 1e-12), (torch.float32, 2e-5)])
@@ -250,6 +334,7 @@ def test_the_estimate_of_a_move_charges_the_trades_before_costs():
     estimate = move_cost(before, targets, frictions, **law)
     for r in range(4):
         traded = (value[:, None] * targets[:, r] - before)[:, :-1].abs()
+        traded = traded.minimum(largest_trade(frictions, **law))
         exact = trading_costs(traded, value, frictions, **law).sum(-1) / value
         torch.testing.assert_close(estimate[:, r], exact, rtol=1e-6, atol=0)  # the floor of ADV is in units of V here
 

@@ -63,7 +63,7 @@ def slow_tilt(score, tradable, top, overweight):
     able = [i for i, t in enumerate(tradable) if t]
     scored = sorted((i for i in able if not math.isnan(score[i])), key=lambda i: -score[i])  # sorted() is stable
     best = set(scored[: math.ceil(round(top * len(able), 9))])
-    if not best:
+    if not best or {score[i] for i in able} == {score[scored[0]]}:
         return [1 / len(able) if t else 0.0 for t in tradable] if able else [0.0] * len(tradable)
     if math.isinf(overweight):
         return [1 / len(best) if i in best else 0.0 for i in range(len(tradable))]
@@ -109,8 +109,16 @@ def test_an_asset_without_a_score_is_never_overweighted():
 
 
 def test_equal_scores_are_ranked_in_asset_order():
-    held = tilt_weights(torch.zeros(301), torch.ones(301, dtype=torch.bool), 0.3, math.inf)
+    score = torch.zeros(301)
+    score[300] = -1.0
+    held = tilt_weights(score, torch.ones(301, dtype=torch.bool), 0.3, math.inf)
     assert held.gt(0).tolist() == [True] * 91 + [False] * 210
+
+
+def test_where_all_scores_are_the_same_there_is_no_tilt():
+    for overweight in (3.0, math.inf):
+        held = tilt_weights(torch.zeros(4), torch.tensor([True, True, False, True]), 0.3, overweight)
+        assert held.tolist() == pytest.approx([1 / 3, 1 / 3, 0, 1 / 3])
 
 
 def test_the_factor_table_is_the_specified_one_whatever_the_universe():

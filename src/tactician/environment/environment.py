@@ -7,7 +7,8 @@ Timing of one step at row t (session t):
 
 1. the agent has seen `observe`, which uses sessions ≤ t − 1: the market's features and the portfolio as it stood after the
    trade at close t − 1, valued at the prices of that close;
-2. those holdings earn close t − 1 → close t, the action's target weights are traded at close t, costs leave cash;
+2. those holdings earn close t − 1 → close t, what is delisted turns into cash, the action's target weights are traded at
+   close t where there is a bar to trade at, costs leave cash;
 3. everything earns close t → close t + 1. The reward is 100 · ln(V after 3 / V before the trade): log growth net of cost,
    in percent.
 """
@@ -22,7 +23,7 @@ from tactician.environment.market_tensors import MarketTensors
 from tactician.environment.noise import Stream, uniform
 from tactician.errors import UserError
 from tactician.portfolio.frictions import Frictions
-from tactician.portfolio.ledger import grow, rebalance
+from tactician.portfolio.ledger import grow, rebalance, settle
 
 HOLD = 0
 """Every regime table begins with HOLD."""
@@ -60,9 +61,10 @@ class Environment:
         volumes = self.market.dollar_volume
         if self.frictions.impact_adv > 0 and bool((volumes.isnan() & self.market.tradable).any()):
             raise UserError(
-                "impact_adv needs traded volumes, and the market cache has none for some assets; build it from bars with "
-                "a volume column, or set impact_adv to 0."
+                "impact_adv needs traded values, and the market cache has none; build it from bars with a volume column "
+                "whose closes are as traded (closes: as_traded), or set impact_adv to 0."
             )
+        _ = self.market.always_fillable  # asked here, because it waits for the device, which a step must not
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ class EnvState:
     """Sessions since the last trade into another regime."""
     trade_growth: Float[Tensor, " env"]
     """Log growth since then, net of cost."""
+    in_trade: Bool[Tensor, " env"]
+    """Whether the agent itself has traded into the regime; what an episode starts with is no trade of its own."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """The tensors by name."""
@@ -102,7 +106,7 @@ class Outcome:
     turnover: Float[Tensor, " env"]
     """Traded value over value before the trade, risky assets only, from drifted holdings."""
     trade_closed: Bool[Tensor, " env"]
-    """The step moved to another regime, which ends the trade before it."""
+    """The step moved to another regime, which ends the agent's trade before it."""
     trade_return: Float[Tensor, " env"]
     """Simple net return of the trade that ended (0 elsewhere)."""
 
@@ -137,6 +141,8 @@ def step(env: Environment, state: EnvState, action: Int64[Tensor, " env"]) -> tu
     market, per_window = env.market, env.portfolios_per_window
     day = state.day.repeat_interleave(per_window) if per_window > 1 else state.day
     before = grow(state.holdings, market.returns[day - 1], market.cash_return[day - 1])
+    if not market.always_fillable:
+        before = settle(before, market.delisted[day])
     value = before.sum(-1)
     hold = action == HOLD
     trade = rebalance(
@@ -144,6 +150,7 @@ def step(env: Environment, state: EnvState, action: Int64[Tensor, " env"]) -> tu
         market.regime_weights[day, action],
         env.frictions,
         hold=hold,
+        fillable=None if market.always_fillable else market.fillable[day],
         slippage=_draw_slippage(env, state) if env.random_slippage else None,
         vol_daily=market.vol_daily[day] if env.frictions.impact_adv else None,
         adv=market.dollar_volume[day] / env.portfolio_value if env.frictions.impact_adv else None,
@@ -152,7 +159,7 @@ def step(env: Environment, state: EnvState, action: Int64[Tensor, " env"]) -> tu
     after = grow(trade.holdings, market.returns[day], market.cash_return[day])
     growth = torch.log(after.sum(-1) / value)
     switched = ~hold & (action != state.regime)
-    closed = switched & (state.regime != HOLD)
+    closed = switched & state.in_trade
     new_state = replace(
         state,
         age=state.age + 1,
@@ -161,6 +168,7 @@ def step(env: Environment, state: EnvState, action: Int64[Tensor, " env"]) -> tu
         regime=torch.where(hold, state.regime, action),
         since_trade=torch.where(switched, 0, state.since_trade + 1),
         trade_growth=torch.where(switched, 0.0, state.trade_growth) + growth,
+        in_trade=state.in_trade | switched,
     )
     outcome = Outcome(
         reward=100 * growth,
@@ -229,6 +237,7 @@ def _begin_episode(env: Environment, window: Tensor, episode: Tensor) -> EnvStat
         regime=regime,
         since_trade=torch.zeros_like(regime),
         trade_growth=torch.zeros(n, device=device),
+        in_trade=torch.zeros(n, dtype=torch.bool, device=device),
     )
 
 

@@ -23,6 +23,7 @@ _RETURN_DAYS = (1, 2, 5, 10, 20, 60, 120, 252)
 _VOL_DAYS = (5, 20, 60, 252)
 _EXCESS_DAYS = (5, 20, 60)
 _YEAR = 252
+"""Sessions of the longest look-back; figures per year take the market's own sessions per year."""
 
 FEATURE_NAMES: tuple[str, ...] = (
     *(f"index_return_{n}" for n in _RETURN_DAYS),
@@ -61,7 +62,7 @@ def market_features(market: Market) -> Float[Tensor, "session feature"]:
     live = torch.cat([torch.zeros_like(tradable[:1]), tradable[:-1]])
     index = torch.log1p(_masked_mean(returns, live))
     columns = [
-        *_index_features(index),
+        *_index_features(index, market.sessions_per_year),
         *_cross_section_features(returns, live, tradable),
         *_factor_features(market, index),
         *_calendar_features(market),
@@ -75,7 +76,8 @@ def rank_scores(
     """Cross-sectional ranks in [−1, 1], best highest: comparable across factors, universes and decades.
 
     The k-th best of the n tradable assets gets 1 − 2(k − 1)/(n − 1) (0 if n = 1); ties go by asset order, a missing
-    score ranks last, and an asset that is not tradable gets 0.
+    score ranks last, and an asset that is not tradable gets 0. Where no tradable asset has a score, or all have the same,
+    there is nothing to rank and all get 0.
     """
     keyed = torch.where(tradable[..., None] & ~scores.isnan(), scores, -math.inf)
     # Two stable sorts: untradable assets last, then by score; the position of an asset is its rank.
@@ -83,11 +85,13 @@ def rank_scores(
     position = keyed.argsort(dim=1, descending=True, stable=True).argsort(dim=1).to(scores.dtype)
     count = tradable.sum(1).to(scores.dtype)[:, None, None]
     rank = 1 - 2 * position / (count - 1).clamp(min=1)
-    return torch.where(tradable[..., None] & (count > 1), rank, 0.0)
+    best = tradable[..., None] & (keyed == keyed.amax(1, keepdim=True)) & ~scores.isnan()
+    differ = best.any(1, keepdim=True) & (tradable[..., None] & ~best).any(1, keepdim=True)
+    return torch.where(tradable[..., None] & (count > 1) & differ, rank, 0.0)
 
 
-def _index_features(index: Tensor) -> list[Tensor]:
-    vol = {n: _rolling(index, n).std(-1) * math.sqrt(_YEAR) for n in _VOL_DAYS}
+def _index_features(index: Tensor, per_year: int) -> list[Tensor]:
+    vol = {n: _rolling(index, n).std(-1) * math.sqrt(per_year) for n in _VOL_DAYS}
     window = _rolling(index, 60)
     centred = window - window.mean(-1, keepdim=True)
     skew = centred.pow(3).mean(-1) / centred.pow(2).mean(-1).pow(1.5).clamp(min=1e-12)
@@ -129,24 +133,32 @@ def _factor_features(market: Market, index: Tensor) -> list[Tensor]:
     returns, tradable, scores = market.returns, market.tradable, market.scores
     excess, spreads = [], []
     for k, factor in enumerate(FACTORS):
+        if bool(scores[..., k].isnan().all()):  # no such score in this market
+            excess += [torch.zeros_like(index)] * len(_EXCESS_DAYS)
+            spreads.append(torch.zeros_like(index))
+            continue
         weights = tilt_weights(scores[..., k], tradable)
         held = torch.cat([torch.zeros_like(weights[:1]), weights[:-1]])
         tilt = torch.log1p((held * returns).sum(-1)) - index
         excess += [_rolling(tilt, n).sum(-1) for n in _EXCESS_DAYS]
-        size = {"low_vol": lambda s: math.sqrt(_YEAR) / s, "size": lambda s: -s.log()}.get(factor, lambda s: s)
+        size = {"low_vol": lambda s: math.sqrt(market.sessions_per_year) / s, "size": lambda s: -s.log()}.get(
+            factor, lambda s: s
+        )
         spreads.append(_half_spread(size(scores[..., k]), scores[..., k], tradable))
     return [*excess, *spreads]
 
 
 def _half_spread(quantity: Tensor, score: Tensor, tradable: Tensor) -> Tensor:
-    """Mean of a quantity over the better half by score, less its mean over the rest."""
+    """Mean of a quantity over the better half by score, less its mean over the rest; 0 where all scores are the same."""
     usable = tradable & quantity.isfinite()
     top = (tilt_weights(score, usable, overweight=math.inf) > 0) & usable
-    return _masked_mean(quantity, top) - torch.nan_to_num(_masked_mean(quantity, usable & ~top))
+    rest = usable & ~top
+    upper = _masked_mean(quantity, top)
+    return torch.where(rest.any(-1), upper - _masked_mean(quantity, rest).nan_to_num(), 0.0 * upper)
 
 
 def _calendar_features(market: Market) -> list[Tensor]:
-    annual = (1 + market.cash_returns).pow(_YEAR) - 1
+    annual = (1 + market.cash_returns).pow(market.sessions_per_year) - 1
     angle = torch.from_numpy(2 * math.pi * (market.sessions.dayofyear.to_numpy() - 1) / 365.25).to(annual.dtype)
     return [annual, angle.sin(), angle.cos(), market.days_to_next.to(annual.dtype)]
 
@@ -174,9 +186,12 @@ def _rolling(x: Tensor, n: int) -> Tensor:
 
 
 def _masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    return torch.where(mask, x, 0.0).sum(-1) / mask.sum(-1)  # 0/0 = NaN where nothing counts
+    """Mean over the assets that count; 0 in a session without one, NaN before the first that has one."""
+    mean = torch.where(mask, x, 0.0).sum(-1) / mask.sum(-1).clamp(min=1)
+    begun = mask.any(-1).cumsum(0) > 0
+    return torch.where(begun, mean, torch.nan)
 
 
 def _masked_std(x: Tensor, mask: Tensor) -> Tensor:
     centred = torch.where(mask, x - _masked_mean(x, mask)[:, None], 0.0)
-    return (centred.square().sum(-1) / mask.sum(-1)).sqrt()
+    return _masked_mean(centred.square(), mask).sqrt()

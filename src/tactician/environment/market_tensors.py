@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date, timedelta
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -71,6 +72,12 @@ class MarketTensors:
     def device(self) -> torch.device:
         """Where the tensors are."""
         return self.returns.device
+
+    @cached_property
+    def always_fillable(self) -> bool:
+        """Whether every asset that a portfolio may hold can be traded in every row: then the ledger needs no masks."""
+        held = self.tradable.cumsum(0) > 0
+        return not bool((held & (~self.fillable | self.delisted)).any())
 
     def to(self, device: torch.device | str) -> "MarketTensors":
         """The same market on another device."""

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from tactician.environment import HOLD, MarketTensors
 from tactician.portfolio.frictions import Frictions
-from tactician.portfolio.ledger import grow, rebalance
+from tactician.portfolio.ledger import grow, rebalance, settle
+from tactician.portfolio.regimes import FactorTilt
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,14 @@ def backtest(
     growth, costs, turnover = [], [], []
     adv = frictions.impact_adv > 0
     for k, t in enumerate(rows):
+        holdings = settle(holdings, market.delisted[t])
         value = holdings.sum(-1)
         trade = rebalance(
             holdings,
             targets[k].double(),
             frictions,
             hold=hold[k],
+            fillable=market.fillable[t],
             vol_daily=market.vol_daily[t].double() if adv else None,
             adv=market.dollar_volume[t].double() / portfolio_value if adv else None,
         )
@@ -80,9 +83,10 @@ def baseline_targets(
     Returns:
         Their names, target weights and hold flags, for `backtest`.
     """
-    tradable = market.tradable[rows.start : rows.stop].double()
-    count = tradable.sum(-1, keepdim=True)
-    equal = torch.cat([tradable / count.clamp(min=1), (count == 0).double()], -1)
+    days = slice(rows.start, rows.stop)
+    # By the same rule and in the same precision as EQUAL_WEIGHT of `action_targets`: the same path to the last bit.
+    risky = FactorTilt().weights(market.factor_ranks[days].double(), market.tradable[days])
+    equal = torch.cat([risky, (risky.sum(-1, keepdim=True) == 0).double()], -1)
     cash = torch.zeros_like(equal)
     cash[:, -1] = 1
     hold = torch.zeros(len(rows), 3, dtype=torch.bool, device=market.device)
@@ -93,6 +97,14 @@ def baseline_targets(
 def action_targets(
     market: MarketTensors, rows: range, actions: Int64[Tensor, " step"]
 ) -> tuple[Float[Tensor, "step 1 asset+1"], Bool[Tensor, "step 1"]]:
-    """The path of weights that a path of regimes stands for."""
-    days = torch.arange(rows.start, rows.stop, device=market.device)
-    return market.regime_weights[days, actions][:, None], (actions == HOLD)[:, None]
+    """The path of weights, float64, that a path of regimes stands for.
+
+    The environment's own targets are float32; a judgement must not tell rounding from skill.
+    """
+    ranks = market.factor_ranks[rows.start : rows.stop].double()
+    tradable = market.tradable[rows.start : rows.stop]
+    targets = torch.zeros(len(rows), tradable.shape[1] + 1, dtype=torch.float64, device=market.device)
+    for action in actions.unique().tolist():
+        chosen = actions == action
+        targets[chosen] = market.regimes.target(action, ranks[chosen], tradable[chosen])
+    return targets[:, None], (actions == HOLD)[:, None]

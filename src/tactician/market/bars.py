@@ -67,12 +67,9 @@ def make_bars(
     Raises:
         UserError: a symbol is missing, or nothing is left.
     """
-    available = sorted(frame["symbol"].unique())
-    wanted = tuple(available) if symbols is None else symbols
-    missing = [symbol for symbol in wanted if symbol not in set(available)]
-    if missing:
-        shown = ", ".join(available[:20]) + (" …" if len(available) > 20 else "")
-        raise UserError(f"{source} has no bars of {', '.join(missing)}; it has: {shown or 'nothing'}.")
+    available = set(frame["symbol"].unique())
+    wanted = tuple(sorted(available)) if symbols is None else symbols
+    require_symbols(source, wanted, available)
     chosen = frame[frame["symbol"].isin(wanted)]
     if start is not None:
         chosen = chosen[chosen["date"] >= pd.Timestamp(start)]
@@ -83,3 +80,15 @@ def make_bars(
     columns = ["date", "symbol", *(c for c in COLUMNS if c in chosen)]
     ordered = chosen[columns].sort_values(["date", "symbol"], kind="stable").reset_index(drop=True)
     return Bars(ordered, wanted, source, notes, as_traded)
+
+
+def require_symbols(source: str, wanted: tuple[str, ...], available: set[str]) -> None:
+    """Refuse a source without the bars of a symbol.
+
+    Raises:
+        UserError: names the symbols, and those that are there.
+    """
+    missing = [symbol for symbol in wanted if symbol not in available]
+    if missing:
+        shown = ", ".join(sorted(available)[:20]) + (" …" if len(available) > 20 else "")
+        raise UserError(f"{source} has no bars of {', '.join(missing)}; it has: {shown or 'nothing'}.")

@@ -15,6 +15,9 @@ from tactician.market.findings import Finding
 from tactician.market.rates import cash_returns
 from tactician.market.validation import check_bars
 
+LEVEL_LEAK = "adjusted_level_leak"
+"""Name of the finding that closes are no price level."""
+
 
 @dataclass(frozen=True)
 class Market:
@@ -131,7 +134,7 @@ def level_findings(bars: Bars) -> tuple[Finding, ...]:
         "closes may be adjusted for later splits and dividends; as a price level they would be a leak, so there is no size "
         "score: SIZE_SMALL holds equal weight, and what is observed of size is 0"
     )
-    return (Finding("adjusted_level_leak", "warning", f"{bars.source}: {text}."),)
+    return (Finding(LEVEL_LEAK, "warning", f"{bars.source}: {text}."),)
 
 
 def _grid(bars: Bars, column: str, sessions: pd.DatetimeIndex) -> pd.DataFrame:

@@ -1,48 +1,203 @@
-"""What cash earns: an annual rate, or a file of daily ones."""
+"""What cash earns: an annual rate, or a file of rates as their publisher writes them."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from tactician.config import rate_fault
 from tactician.errors import UserError
 
 MAX_RATE_AGE = 10
-"""Sessions that a cash rate may be carried forward."""
+"""Sessions that a rate may be carried forward."""
+IN_PERCENT = (
+    *(
+        "dtb3",
+        "dtb4wk",
+        "dtb6",
+        "dtb1yr",
+        "dgs1mo",
+        "dgs3mo",
+        "dgs6mo",
+        "dgs1",
+        "dff",
+        "effr",
+        "sofr",
+        "obfr",
+        "iorb",
+        "ioer",
+    ),
+    *("ecbdfr", "ecbestrvolwgttrmdmnrt", "iudsoia", "tb3ms", "tb4wk", "tb6ms", "gs1m", "gs3m", "fedfunds"),
+)
+"""FRED's names of short rates; all of them are in percent per year."""
+_DAILY_INSTEAD = {
+    "tb3ms": "DTB3",
+    "tb4wk": "DTB4WK",
+    "tb6ms": "DTB6",
+    "fedfunds": "DFF",
+    "gs1m": "DGS1MO",
+    "gs3m": "DGS3MO",
+}
+_DATE_NAMES = ("date", "observation_date")
+_DATE = re.compile(r"(\d{4})(-?)(\d{2})\2(\d{2})(?:[T ].*)?")
+_UNPUBLISHED = ("", ".", "nan", "na", "n/a", "none", "null", "<na>", "nat")
+_LOWEST_DAILY, _HIGHEST_DAILY = -0.0005, 0.002
+"""Beyond, a rate per day is one per year, or in percent."""
+_MONTHLY = 20
+"""Median days between two rates from which on a series is monthly."""
 
 
 def cash_returns(rate: float | Path, sessions: pd.DatetimeIndex, per_year: int = 252) -> np.ndarray:
     """What cash earns from each session to the next, at the rate quoted in the session.
 
     Args:
-        rate: annual constant, compounded over the sessions of a year; or a file with a column ``date`` and ``rf_daily`` (simple
-            daily rate) or ``rate_annual``. A missing day takes the last rate, up to 10 sessions old.
+        rate: annual constant, compounded over the sessions of a year; or a file with a column ``date`` and one of
+            ``rf_daily`` (simple, per session), ``rate_annual`` (0.02 is 2 %) or a series of FRED's under its name (percent per
+            year). A session without a rate takes the last one, up to 10 sessions old.
         sessions: whose rates are wanted.
         per_year: sessions in a year.
 
     Raises:
-        UserError: the file cannot be read, or has no recent enough rate for a session.
+        UserError: the rate cannot be one; or the file cannot be read, or has no recent enough rate for a session.
     """
     if not isinstance(rate, Path):
-        return np.full(len(sessions), (1 + rate) ** (1 / per_year) - 1)
-    try:
-        table = pd.read_parquet(rate) if rate.suffix == ".parquet" else pd.read_csv(rate)
-        dates = pd.to_datetime(table["date"]).astype("datetime64[ns]")
-    except Exception as error:  # readers raise many kinds; all mean that the file is not readable
+        if fault := rate_fault(rate):
+            raise UserError(f"cash_rate cannot be {rate!r}: {fault}.")
+        return np.full(len(sessions), (1 + float(rate)) ** (1 / per_year) - 1)
+    quoted = _rates(rate, per_year)
+    published = pd.DatetimeIndex(quoted.index)
+    latest = published.searchsorted(sessions, side="right") - 1
+    age = _age(published[np.maximum(latest, 0)], sessions, per_year)
+    unknown = (latest < 0) | (age > MAX_RATE_AGE)
+    if unknown.any():
+        missing = sessions[int(unknown.argmax())]
         raise UserError(
-            f"cash_rate: cannot read {rate} ({error}); give a file with columns date and rf_daily."
-        ) from error
-    if "rf_daily" in table:
-        daily = table["rf_daily"].astype("float64")
-    elif "rate_annual" in table:
-        daily = (1 + table["rate_annual"].astype("float64")) ** (1 / per_year) - 1
-    else:
-        raise UserError(f"cash_rate: {rate} has neither a column rf_daily nor rate_annual; name one so.")
-    series = pd.Series(daily.to_numpy(), index=pd.DatetimeIndex(dates)).sort_index()
-    aligned = series.reindex(sessions.union(series.index)).ffill(limit=MAX_RATE_AGE).reindex(sessions)
-    if aligned.isna().any():
-        missing = sessions[aligned.isna().to_numpy().argmax()]
-        raise UserError(
-            f"cash_rate: {rate} has no rate for {missing:%Y-%m-%d} or the {MAX_RATE_AGE} days before; extend it."
+            f"cash_rate: {rate} has no rate for {missing:%Y-%m-%d} or the {MAX_RATE_AGE} sessions before; extend it."
         )
-    return aligned.to_numpy(copy=True)
+    return quoted.to_numpy()[latest]
+
+
+def _age(published: pd.DatetimeIndex, sessions: pd.DatetimeIndex, per_year: int) -> np.ndarray:
+    """Sessions since a rate was published."""
+    held = sessions.searchsorted(published, side="right") - 1
+    age = np.arange(len(sessions)) - held
+    # A rate from before the first session: the days between are not among the sessions, and are counted by themselves.
+    days = published.to_numpy("datetime64[D]"), np.full(len(sessions), sessions[:1].to_numpy("datetime64[D]"))
+    before = (days[1] - days[0]).astype(int) if per_year > 300 else np.busday_count(*days)
+    return np.where(held < 0, np.arange(len(sessions)) + np.maximum(before, 1), age)
+
+
+def _rates(file: Path, per_year: int) -> pd.Series:
+    """Simple rate per session, by date of publication, each date once, in order."""
+    table = _table(file)
+    date_column = next((name for name in _DATE_NAMES if name in table), None)
+    if date_column is None:
+        raise UserError(f"cash_rate: cannot read {file} (it has no column 'date'); give columns date and rf_daily.")
+    column = _rate_column(table, file)
+    numbers, dates = _numbers(table[column], column, file), _dates(table[date_column], file)
+    known = pd.DataFrame({"date": dates, "rate": numbers}).dropna(subset="rate").drop_duplicates().sort_values("date")
+    if known.empty:
+        raise UserError(f"cash_rate: {file} has no rate in column {column}; give another file.")
+    twice = known["date"].duplicated()
+    if twice.any():
+        raise UserError(
+            f"cash_rate: {file} has two different rates for {known.loc[twice, 'date'].iloc[0]:%Y-%m-%d}; remove one."
+        )
+    _refuse_monthly(known["date"], column, file)
+    rates = pd.Series(known["rate"].to_numpy(), index=pd.DatetimeIndex(known["date"]))
+    if column == "rf_daily":
+        return _in_bounds(rates, column, file, _LOWEST_DAILY, _HIGHEST_DAILY, "an annual rate or percent")
+    if column in IN_PERCENT:
+        rates = rates / 100
+    _in_bounds(
+        rates,
+        column,
+        file,
+        -0.05,
+        0.3,
+        "percent where 0.02 is 2 %" if column not in IN_PERCENT else "no rate in percent",
+    )
+    return (1 + rates) ** (1 / per_year) - 1
+
+
+def _in_bounds(rates: pd.Series, column: str, file: Path, low: float, high: float, looks: str) -> pd.Series:
+    beyond = ((rates < low) | (rates > high) | ~np.isfinite(rates)).to_numpy()
+    if beyond.any():
+        k = int(beyond.argmax())
+        raise UserError(
+            f"cash_rate: {file} has {rates.iloc[k]:g} in column {column} on {rates.index[k]:%Y-%m-%d}, which looks like "
+            f"{looks}; write rates between {low:g} and {high:g}."
+        )
+    return rates
+
+
+def _table(file: Path) -> pd.DataFrame:
+    """The file with columns in lower case; a CSV's cells as they are written."""
+    if not file.exists() and re.fullmatch(r"-?[\d.,]+ ?%?", file.name):
+        raise UserError(f"cash_rate: '{file}' is no rate and no file; write 1.7 % as 0.017.")
+    try:
+        parquet = file.suffix.lower() == ".parquet"
+        # Read as text, so that what is no number can be named, and '.' told from it.
+        table = (
+            pd.read_parquet(file)
+            if parquet
+            else pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        )
+    except Exception as error:  # readers raise many kinds; all mean that the file is not readable
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"cash_rate: cannot read {file} ({reason}); give a file with columns date and rf_daily."
+        ) from error
+    if table.index.name is not None or isinstance(table.index, pd.DatetimeIndex):
+        table = table.rename_axis(table.index.name or "date").reset_index()
+    table.columns = [str(c).strip().lower().replace(" ", "_") for c in table.columns]
+    if len(table.columns) == 1 and ";" in str(table.columns[0]):
+        raise UserError(
+            f"cash_rate: cannot read {file} (its columns are separated by semicolons); separate them by commas."
+        )
+    return table
+
+
+def _rate_column(table: pd.DataFrame, file: Path) -> str:
+    for name in ("rf_daily", "rate_annual"):
+        if name in table:
+            return name
+    series = [str(name) for name in table.columns if name in IN_PERCENT]
+    if len(series) == 1:
+        return series[0]
+    what = f"several series ({', '.join(series)})" if series else "neither a column rf_daily nor rate_annual"
+    raise UserError(
+        f"cash_rate: {file} has {what}; name the one that is meant rf_daily, rate_annual (0.02 is 2 %), or as FRED does."
+    )
+
+
+def _numbers(column: pd.Series, name: str, file: Path) -> np.ndarray:
+    text = column.astype(str).str.strip()
+    numbers = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64)
+    wrong = np.isnan(numbers) & ~text.str.lower().isin(_UNPUBLISHED).to_numpy()
+    if wrong.any():
+        k = int(wrong.argmax())
+        raise UserError(
+            f"cash_rate: {file}, row {k + 1}: '{text.iloc[k]}' in column {name} is no rate; write it as 0.0525."
+        )
+    return numbers
+
+
+def _dates(column: pd.Series, file: Path) -> np.ndarray:
+    """The dates as they are written, whatever the zone."""
+    text = column.astype(str).str.strip()
+    parts = text.str.extract(f"^{_DATE.pattern}$")
+    iso = parts[0] + "-" + parts[2] + "-" + parts[3]
+    dates = pd.to_datetime(iso, format="%Y-%m-%d", errors="coerce")
+    if dates.isna().any():
+        k = int(dates.isna().to_numpy().argmax())
+        raise UserError(f"cash_rate: {file}, row {k + 1}: '{text.iloc[k]}' is no date; write it as 2020-03-16.")
+    return dates.to_numpy("datetime64[ns]")
+
+
+def _refuse_monthly(dates: pd.Series, column: str, file: Path) -> None:
+    """A month's mean is known after the month, and is dated at its beginning: it would be known too early."""
+    if len(dates) >= 3 and dates.diff().dt.days.median() >= _MONTHLY:
+        instead = f"the daily series {_DAILY_INSTEAD[column]}" if column in _DAILY_INSTEAD else "a daily series"
+        raise UserError(f"cash_rate: {file} is a monthly series, known only after the month; give {instead}.")

@@ -1,20 +1,32 @@
-"""What can be wrong with bars, by name. An error stops; a warning is shown and kept. docs/data.md has the table."""
+"""From bars as they came to bars that a market can be made of: find faults, repair what can be, stop at the rest.
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+No repair invents a price: a bar is dropped, or its close only marks holdings and nothing is filled at it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
-from tactician.errors import UserError
 from tactician.market.bars import Bars
-from tactician.market.calendar import Sessions, exchange_sessions
+from tactician.market.calendar import Agreement, Attendance, Sessions, agree, attendance, better_calendar
+from tactician.market.checks import Fault, duplicates, ohlc, rows_of, spacing, spikes, stale_runs, unpriced, volumes
+from tactician.market.exchanges import FROM_BARS
 from tactician.market.factors import MAX_GAP
-from tactician.market.findings import Finding, Severity
+from tactician.market.findings import BadBars, Finding, Row, finding_of
+from tactician.market.splits import split_jumps
 
-STALE_RUN = 5
-"""Sessions in a row with the same close that are worth a warning."""
-_SPLIT_RATIOS = (2, 3, 4, 5, 10, 20)
+MAX_DROPPED = 0.05
+"""Share of an asset's bars beyond which dropping them is no repair."""
+_FEW = 3
+"""Bars that may be dropped whatever their share."""
+_ENOUGH = 0.95
+"""Share of the sessions of its life that an asset must keep to lose any number of bars on other days."""
+_MISFIT, _NO_FIT, _MISFIT_DAYS = 0.015, 0.2, 4
+"""Share (and number) of days on which bars and calendar disagree: beyond it another calendar is tried; none fits."""
+_HOLE = 31
+"""Calendar days between two sessions beyond which the bars have a hole."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +34,54 @@ class CheckedBars:
     """Bars that a market can be made of."""
 
     bars: Bars
-    """Repaired: one row a symbol and session, finite positive prices."""
+    """Repaired: one row per symbol and session, finite positive prices."""
     blocked: pd.Series
     """For each row of the bars: its price is known, but no fill may use it."""
     sessions: Sessions
     findings: tuple[Finding, ...]
+
+
+@dataclass
+class _Repair:
+    """Bars on their way, by symbol, then date."""
+
+    bars: Bars
+    frame: pd.DataFrame
+    """Like the bars', and a column 'blocked'."""
+    strict: bool
+    findings: list[Finding]
+    lost: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Bars dropped so far by symbol and finding, where they count against the asset."""
+
+    def apply(self, faults: Iterable[Fault]) -> None:
+        """Note faults that were found in the frame as it is, and repair them."""
+        dropped = np.zeros(len(self.frame), dtype=bool)
+        for fault in faults:
+            if not fault.rows.any():
+                continue
+            self.findings.append(fault.finding(self.frame))
+            if fault.effect == "block":
+                self.frame.loc[fault.rows, "blocked"] = True
+            elif fault.effect == "clear":
+                self.frame.loc[fault.rows, list(fault.columns)] = np.nan
+            elif fault.effect == "drop":
+                dropped |= fault.rows
+                self._count(fault)
+        if dropped.any():
+            self.frame = self.frame[~dropped].reset_index(drop=True)
+
+    def _count(self, fault: Fault) -> None:
+        if fault.name in ("empty_row", "duplicate_rows"):
+            return  # no bar, or one that stays
+        for symbol, count in self.frame.loc[fault.rows, "symbol"].value_counts().items():
+            self.lost.setdefault(str(symbol), {})[fault.name] = int(count)
+
+    def stop(self, *, at_repairs: bool = False) -> None:
+        """Refuse the bars if there is an error (or, at the end of a strict check, a repair)."""
+        kinds = ("error", "repair") if at_repairs and self.strict else ("error",)
+        stopping = sorted((f for f in self.findings if f.severity in kinds), key=lambda f: f.severity)
+        if stopping:
+            raise BadBars(self.bars.source, self.findings, stopping, _remedy(self.bars.source, stopping))
 
 
 def check_bars(bars: Bars, calendar: str, on_findings: str = "repair") -> CheckedBars:
@@ -34,130 +89,168 @@ def check_bars(bars: Bars, calendar: str, on_findings: str = "repair") -> Checke
 
     Args:
         bars: what was read.
-        calendar: exchange calendar by its ISO 10383 code.
+        calendar: exchange calendar by its ISO 10383 code; 'bars' takes the sessions from the bars.
         on_findings: 'repair', or 'strict' to stop instead.
 
     Raises:
-        UserError: an error, or with 'strict' anything that would be repaired.
+        BadBars: an error, or with 'strict' anything that would be repaired; it holds all findings.
+        UserError: no such calendar.
     """
-    sessions = exchange_sessions(bars, calendar)
-    findings = validate(bars, sessions.dates)
-    return CheckedBars(bars, pd.Series(False, index=bars.frame.index), sessions, findings)
+    frame = bars.frame.assign(symbol=bars.frame["symbol"].astype(str), blocked=False)
+    if "volume" in frame:
+        frame["volume"] = frame["volume"].astype("float64")
+    frame = frame.sort_values(["symbol", "date"], kind="stable").reset_index(drop=True)
+    repair = _Repair(bars, frame, on_findings == "strict", list(bars.notes))
+    repair.findings += _one_asset(bars)
+    repair.stop()
+    repair.apply(unpriced(repair.frame))
+    repair.findings += _without_bars(repair, calendar)
+    repair.stop()
+    repair.apply(spacing(repair.frame))
+    repair.stop()
+    repair.apply(duplicates(repair.frame))
+    repair.findings += _without_bars(repair, calendar)
+    repair.stop()
+    repair.apply(spikes(repair.frame))
+    days = attendance(repair.frame)
+    agreement = agree(days, calendar, bars.source)
+    sessions = agreement.sessions
+    repair.findings += _of_calendar(agreement, days, calendar, bars.source)
+    repair.stop()
+    repair.apply(_stray(repair.frame, sessions))
+    repair.findings += _losses(repair, sessions, calendar)
+    repair.findings += _without_bars(repair, calendar)
+    repair.stop()
+    for check in (volumes, ohlc, stale_runs, split_jumps):
+        repair.apply(check(repair.frame))
+    repair.findings += [*_gaps(repair.frame, sessions), *_lives(repair.frame, sessions)]
+    repair.stop(at_repairs=True)
+    done = repair.frame.sort_values(["date", "symbol"], kind="stable").reset_index(drop=True)
+    blocked = done.pop("blocked").astype(bool)
+    return CheckedBars(replace(bars, frame=done), blocked, sessions, tuple(repair.findings))
 
 
-def validate(bars: Bars, sessions: pd.DatetimeIndex) -> tuple[Finding, ...]:
-    """Check bars against one another and against the exchange calendar.
-
-    Args:
-        bars: what was read.
-        sessions: the exchange's sessions from the first bar to the last.
-
-    Returns:
-        The warnings.
-
-    Raises:
-        UserError: for the first error, naming source, symbol, date, finding and remedy; more of them are counted.
-    """
-    findings = list(bars.notes)
-    for check in _CHECKS:
-        findings += check(bars, sessions)
-    errors = [f for f in findings if f.severity == "error"]
-    if errors:
-        more = f" (and {len(errors) - 1} more error{'s' * (len(errors) > 2)})" if len(errors) > 1 else ""
-        raise UserError(f"{bars.source}: {errors[0].message} [{errors[0].name}]{more}; correct the bars.")
-    return tuple(findings)
+def _one_asset(bars: Bars) -> list[Finding]:
+    if len(bars.symbols) > 1:
+        return []
+    text = f"{bars.symbols[0]} is the only asset, and allocation needs at least two"
+    return [Finding("one_asset", "error", text, bars.symbols[0], action="add a symbol to the universe")]
 
 
-def _one_asset(bars: Bars, sessions: pd.DatetimeIndex) -> Iterator[Finding]:
-    if len(bars.symbols) < 2:
-        yield Finding("one_asset", "error", f"{bars.symbols[0]} is the only asset, and allocation needs at least two")
+def _without_bars(repair: _Repair, calendar: str) -> list[Finding]:
+    there = set(repair.frame["symbol"].unique())
+    gone = [symbol for symbol in repair.bars.symbols if symbol not in there]
+    if not gone:
+        return []
+    what = f"has no usable bar between the dates asked for (calendar {calendar})"
+    action = "choose other dates, or remove the symbol from the universe"
+    return [finding_of("no_bars", "error", [(symbol, "", "") for symbol in gone], what, action)]
 
 
-def _duplicates(bars: Bars, sessions: pd.DatetimeIndex) -> Iterator[Finding]:
-    yield from _rows(bars, bars.frame.duplicated(["date", "symbol"]), "duplicate_rows", "error", "has two rows")
+def _of_calendar(agreement: Agreement, days: Attendance, calendar: str, source: str) -> list[Finding]:
+    """How the calendar and the bars disagree about which days were sessions."""
+    found = []
+    for name, dates, what, action in (
+        ("extra_session", agreement.extra, f"is no session of {calendar}, but most assets traded", "kept as session"),
+        ("outside_calendar", agreement.beyond, f"is beyond what calendar {calendar} knows", "session by bars"),
+        ("empty_session", agreement.empty, f"is a session of {calendar} on which nobody has a bar", "no session"),
+    ):
+        if len(dates):
+            rows = [("", f"{day:%Y-%m-%d}", "") for day in dates]
+            found.append(finding_of(name, "warning", rows, what, action, unit="such days"))
+    dates = agreement.sessions.dates
+    gap = np.diff(dates.to_numpy("datetime64[D]")).astype(int)
+    if (gap > _HOLE).any():
+        rows = [("", f"{dates[k]:%Y-%m-%d}", f"{gap[k]} days") for k in np.flatnonzero(gap > _HOLE)]
+        what = "is followed by days on which nobody has a bar"
+        action = "complete the bars, or choose 'start' after the hole or 'end' before it"
+        found.append(finding_of("hole", "error", rows, what, action, unit="holes"))
+    return found + _misfit(agreement, days, calendar, source)
 
 
-def _prices(bars: Bars, sessions: pd.DatetimeIndex) -> Iterator[Finding]:
-    for column in ("open", "high", "low", "close", "adj_close"):
-        if column in bars.frame:
-            price = bars.frame[column]
-            broken = ~np.isfinite(price.to_numpy())
-            what = f"has a price that is not a finite number ({column})"
-            yield from _rows(bars, pd.Series(broken), "non_finite_price", "error", what)
-            what = f"has a price that is not positive ({column})"
-            yield from _rows(bars, (price <= 0) & ~broken, "non_positive_price", "error", what)
+def _misfit(agreement: Agreement, days: Attendance, calendar: str, source: str) -> list[Finding]:
+    n = len(agreement.extra) + len(agreement.empty)
+    if calendar == FROM_BARS or agreement.mismatch <= _MISFIT or n < _MISFIT_DAYS:
+        return []
+    better = better_calendar(days, agreement.mismatch, calendar, source)
+    if better is None and agreement.mismatch <= _NO_FIT:
+        return []
+    rows: list[Row] = [("", f"{day:%Y-%m-%d}", "") for day in agreement.extra.union(agreement.empty)]
+    what = f"is a session of either the bars or calendar {calendar} alone"
+    action = f"set calendar: {better}" if better else "set 'calendar' to that of the exchange, or to bars"
+    return [finding_of("wrong_calendar", "error", rows, what, action, unit="such days")]
 
 
-def _ohlc_order(bars: Bars, sessions: pd.DatetimeIndex) -> Iterator[Finding]:
-    if not {"open", "high", "low"} <= set(bars.frame):
-        return
-    f = bars.frame
-    above = np.maximum.reduce([f["open"], f["close"], f["low"]]) / f["high"] - 1
-    below = 1 - np.minimum.reduce([f["open"], f["close"], f["high"]]) / f["low"]
-    off = pd.Series(np.maximum(above, below))
-    yield from _rows(bars, off > 0.005, "ohlc_order", "error", "has a high below or a low above its other prices")
-    small = (off > 1e-6) & (off <= 0.005)
-    yield from _rows(bars, small, "ohlc_order", "warning", "has a high or low beaten by its other prices, up to 0.5 %")
+def _stray(f: pd.DataFrame, sessions: Sessions) -> list[Fault]:
+    stray = ~f["date"].isin(sessions.dates).to_numpy()
+    what = "has a bar on a day that is no session"
+    return [Fault("not_a_session", "repair", stray, what, "drop")]
 
 
-def _calendar(bars: Bars, sessions: pd.DatetimeIndex) -> Iterator[Finding]:
-    stray = ~bars.frame["date"].isin(sessions)
-    yield from _rows(bars, stray, "not_a_session", "error", "has a bar although the exchange was closed")
-    position = pd.Series(sessions.get_indexer(bars.frame["date"]))
-    gap = position.groupby(bars.frame["symbol"].to_numpy()).diff() - 1
-    long, short = gap > MAX_GAP, (gap > 0) & (gap <= MAX_GAP)
-    yield from _rows(bars, long, "missing_sessions", "error", f"follows more than {MAX_GAP} missing sessions")
-    yield from _rows(bars, short, "missing_sessions", "warning", f"follows up to {MAX_GAP} missing sessions")
+def _losses(repair: _Repair, sessions: Sessions, calendar: str) -> list[Finding]:
+    """Assets that would lose more bars than a repair may take."""
+    kept = repair.frame.groupby("symbol")["date"].agg(["min", "max", "size"])
+    losers: list[Row] = []
+    reasons = set()
+    for symbol, lost in sorted(repair.lost.items()):
+        left = int(kept["size"].get(symbol, 0))
+        strays = lost.get("not_a_session", 0)
+        if strays and left:
+            first, last = kept.loc[symbol, "min"], kept.loc[symbol, "max"]
+            if left >= _ENOUGH * ((sessions.dates >= first) & (sessions.dates <= last)).sum():
+                strays = 0  # it has the sessions, and trades on other days as well, as a coin does
+        all_of_it = sum(lost.values()) - lost.get("not_a_session", 0) + strays
+        if all_of_it > max(_FEW, MAX_DROPPED * (all_of_it + left)):
+            worst = max(lost, key=lost.__getitem__)
+            reasons.add(worst)
+            losers.append((symbol, "", f"{all_of_it} of {all_of_it + left} bars, {worst}"))
+    if not losers:
+        return []
+    what = "would lose more bars than a repair may take"
+    action = "set 'calendar' to that of the exchange, or to bars" if reasons == {"not_a_session"} else ""
+    return [finding_of("too_many_repairs", "error", losers, what, action, unit="such assets")]
 
 
-def _stale_runs(bars: Bars, sessions: pd.DatetimeIndex) -> Iterator[Finding]:
-    close = bars.frame["close"].groupby(bars.frame["symbol"])
-    unchanged = (close.diff() == 0).astype(int)
-    changes = (unchanged == 0).groupby(bars.frame["symbol"]).cumsum()
-    run = unchanged.groupby([bars.frame["symbol"], changes]).cumsum() + 1
-    yield from _rows(bars, run == STALE_RUN, "stale_run", "warning", f"has the same close for {STALE_RUN} sessions")
+def _gaps(f: pd.DataFrame, sessions: Sessions) -> list[Finding]:
+    position = pd.Series(sessions.dates.get_indexer(f["date"]))
+    gap = (position.groupby(f["symbol"].to_numpy()).diff() - 1).fillna(0).astype(int)
+    found = []
+    for name, rows, what, action in (
+        ("long_gap", gap > MAX_GAP, f"follows more than {MAX_GAP} missing sessions", "not held in gap"),
+        ("missing_sessions", gap.between(1, MAX_GAP), f"follows up to {MAX_GAP} missing sessions", "no fills there"),
+    ):
+        hits = f.assign(missing=gap)[rows.to_numpy()].sort_values(["date", "symbol"], kind="stable")
+        if len(hits):
+            found.append(finding_of(name, "warning", rows_of(hits, ("missing",)), what, action))
+    return found
 
 
-def _jumps(bars: Bars, sessions: pd.DatetimeIndex) -> Iterator[Finding]:
-    growth = bars.frame["adj_close"].groupby(bars.frame["symbol"]).pct_change() + 1
-    ratios = np.array([*_SPLIT_RATIOS, *(1 / r for r in _SPLIT_RATIOS)])
-    near = (np.abs(growth.to_numpy()[:, None] / ratios - 1) < 0.02).any(1)
-    extreme = (growth > 4) | (growth < 0.25)
-    yield from _rows(
-        bars, pd.Series(near) | extreme, "split_like_jump", "warning", "moves like a split that was not adjusted for"
-    )
+def _lives(f: pd.DataFrame, sessions: Sessions) -> list[Finding]:
+    """Assets that begin after the first session or end before the last."""
+    life = f.groupby("symbol")["date"].agg(["min", "max"])
+    before = sessions.dates.searchsorted(life["min"])
+    after = len(sessions.dates) - sessions.dates.searchsorted(life["max"], side="right")
+    found = []
+    for name, dates, count, least, what, action in (
+        ("late_listing", life["min"], before, MAX_GAP, "is the first bar of an asset", "not held before"),
+        ("early_end", life["max"], after, 0, "is the last bar of an asset", "cash afterwards"),
+    ):
+        rows = [
+            (str(symbol), f"{day:%Y-%m-%d}", f"{n} sessions {'late' if name == 'late_listing' else 'early'}")
+            for symbol, day, n in zip(life.index, dates, count, strict=True)
+            if n > least
+        ]
+        if rows:
+            found.append(finding_of(name, "warning", rows, what, action, unit="such dates"))
+    return found
 
 
-def _lives(bars: Bars, sessions: pd.DatetimeIndex) -> Iterator[Finding]:
-    life = bars.frame.groupby("symbol")["date"].agg(["min", "max"])
-    for symbol, (first, last) in life.iterrows():
-        before, after = int((sessions < first).sum()), int((sessions > last).sum())
-        if before > MAX_GAP:
-            text = f"{symbol} begins on {first:%Y-%m-%d}, {before} sessions after the first; it cannot be held before"
-            yield Finding("late_listing", "warning", text, str(symbol), f"{first:%Y-%m-%d}", before)
-        if after > 0:
-            text = f"{symbol} ends on {last:%Y-%m-%d}, {after} sessions before the last; it cannot be bought after"
-            yield Finding("early_end", "warning", text, str(symbol), f"{last:%Y-%m-%d}", after)
-
-
-_CHECKS: tuple[Callable[[Bars, pd.DatetimeIndex], Iterator[Finding]], ...] = (
-    _one_asset,
-    _duplicates,
-    _prices,
-    _ohlc_order,
-    _calendar,
-    _stale_runs,
-    _jumps,
-    _lives,
-)
-
-
-def _rows(bars: Bars, mask: pd.Series, name: str, severity: Severity, what: str) -> Iterator[Finding]:
-    """One finding a symbol for the rows of a mask, naming the first."""
-    rows = np.flatnonzero(mask.to_numpy(dtype=bool))
-    if len(rows) == 0:
-        return
-    for symbol, hits in bars.frame.iloc[rows].groupby("symbol", sort=True):
-        day = f"{hits['date'].iloc[0]:%Y-%m-%d}"
-        more = f" (first of {len(hits)} such rows)" if len(hits) > 1 else ""
-        yield Finding(name, severity, f"{symbol} {day} {what}{more}", str(symbol), day, len(hits))
+def _remedy(source: str, stopping: Sequence[Finding]) -> str:
+    """What this user can do, where the finding names nothing better."""
+    if all(f.severity == "repair" for f in stopping):
+        return "let it be repaired with --on-findings repair"
+    if source == "embedded":
+        return "choose other symbols or dates"
+    if source == "yfinance":
+        return "choose another start or end, or other symbols"
+    return "correct the file at these dates, or remove the symbol from the universe"

@@ -1,7 +1,7 @@
 """Bars from Yahoo through yfinance: as-traded and total-return closes."""
 
 import logging
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pandas as pd
@@ -22,8 +22,9 @@ _RENAMED = {
 def yahoo_bars(symbols: tuple[str, ...], start: date | None = None, end: date | None = None) -> Bars:
     """Download daily bars. ``close`` is as traded on the day, ``adj_close`` as Yahoo adjusts it.
 
-    Yahoo's own "Close" is already adjusted for later splits; multiplying by the ratios of the splits after each day
-    gives the price that was traded, which the day itself could know.
+    Yahoo's own "Close" is already adjusted for all splits until today; multiplying by the ratios of the splits after each
+    day gives the price that was traded, which the day itself could know. So all is downloaded to today, and cut at ``end``
+    afterwards: a split after ``end`` would otherwise stay in the closes.
 
     Raises:
         UserError: the download failed, or a symbol came back empty.
@@ -31,16 +32,15 @@ def yahoo_bars(symbols: tuple[str, ...], start: date | None = None, end: date | 
     import yfinance  # a second to import
 
     logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # what failed is told once, by our own sentence
-    frames = [_history(yfinance, symbol, start, end) for symbol in symbols]
-    return make_bars(pd.concat(frames, ignore_index=True), "yfinance", symbols, start, end)
+    frames = [_history(yfinance, symbol, start) for symbol in symbols]
+    return make_bars(pd.concat(frames, ignore_index=True), "yfinance", symbols, start, end, as_traded=True)
 
 
-def _history(yfinance: Any, symbol: str, start: date | None, end: date | None) -> pd.DataFrame:
+def _history(yfinance: Any, symbol: str, start: date | None) -> pd.DataFrame:
     remedy = "check the network and the symbol, or give a file with --bars FILE"
     try:
         history = yfinance.Ticker(symbol).history(
             start=str(start or "1990-01-01"),
-            end=None if end is None else str(end + timedelta(days=1)),
             auto_adjust=False,
             actions=True,
             raise_errors=True,

@@ -14,7 +14,8 @@ impact (lin.)  ``impact_linear · (x/V) · x``  price moves in proportion to the
                                              Chriss (2001), "Optimal execution of portfolio transactions"
 impact (ADV)   ``b · σ · x · √(x/ADV)``      the square-root law: Boyd et al. (2017), "Multi-Period Trading via Convex
                                              Optimization", §2.3, with σ a daily volatility and ADV an average daily
-                                             traded value, both known before the trade; 1e-8 is added to ADV
+                                             traded value, both known before the trade; 1e-8 is added to ADV; no trade
+                                             beyond `largest_trade`
 commission     ``commission · x``            broker
 =============  ============================  ===========================================================================
 """
@@ -33,13 +34,20 @@ COMPONENTS = ("spread", "slippage", "impact", "commission")
 _ADV_FLOOR = 1e-8
 """Currency added to ADV, as cvxportfolio does, so that a session without volume divides by no zero."""
 
+_MAX_RATE = 0.5
+"""Of a trade's last unit of currency, the part that costs may take, impact on volume apart: the ledger's equation has one
+solution, and a portfolio can always pay for what it sells."""
+
+_MAX_ADV_RATE = 0.1
+"""Of a trade's value, the part that impact on volume may take; where the law says more, the trade is cut."""
+
 
 @dataclass(frozen=True)
 class Frictions:
     """Coefficients of the trading costs; zero switches one off. The defaults are the specification's.
 
     Raises:
-        UserError: a coefficient is negative or not finite.
+        UserError: a coefficient is negative or not finite, or together they take too much of a trade.
     """
 
     spread: float = 0.0002
@@ -60,6 +68,13 @@ class Frictions:
             value = getattr(self, field.name)
             if not 0 <= value < float("inf"):
                 raise UserError(f"{field.name} cannot be {value}; give a number that is zero or positive.")
+        # The derivative of the cost of trading the whole portfolio in one asset.
+        rate = self.spread + self.slippage_max + self.commission + 1.5 * self.impact + 2 * self.impact_linear
+        if rate > _MAX_RATE:
+            raise UserError(
+                f"spread + slippage_max + commission + 1.5·impact + 2·impact_linear is {rate:.3g}, and costs may take at most "
+                f"{_MAX_RATE} of a trade; lower them (0.0002 is two basis points)."
+            )
 
     @classmethod
     def zero(cls) -> "Frictions":
@@ -131,9 +146,33 @@ def cost_rates(
     if frictions.impact_adv:
         if vol_daily is None or adv is None:
             raise ValueError("impact_adv needs vol_daily and adv")
-        law = frictions.impact_adv * vol_daily * (adv + _ADV_FLOOR).rsqrt()
+        known = torch.where(adv > 0, adv, 0.0)  # no volume, no trade: the rate only must be a number
+        law = frictions.impact_adv * torch.nan_to_num(vol_daily) * (known + _ADV_FLOOR).rsqrt()
         root = law if root is None else root + law
     return CostRates(drawn + (frictions.spread + frictions.commission), drawn, root, square)
+
+
+def largest_trade(
+    frictions: Frictions, vol_daily: Float[Tensor, "*batch asset"] | None, adv: Float[Tensor, "*batch asset"] | None
+) -> Float[Tensor, "*batch asset"]:
+    """The largest value of an asset that can be traded in one session where impact depends on volume.
+
+    At most the average daily traded value, and at most what costs a tenth in impact, ADV·(0.1/(b·σ))²: beyond, the law was
+    never measured. Nothing where no volume is known.
+
+    Args:
+        frictions: with ``impact_adv`` on.
+        vol_daily: daily volatility σ.
+        adv: average daily traded value, in any unit of currency; that of the result.
+
+    Raises:
+        ValueError: σ or ADV is missing.
+    """
+    if vol_daily is None or adv is None:
+        raise ValueError("impact_adv needs vol_daily and adv")
+    tiny = torch.finfo(adv.dtype).tiny
+    share = (_MAX_ADV_RATE / (frictions.impact_adv * vol_daily).clamp_min(tiny)).square().clamp_max(1.0)
+    return torch.where(adv > 0, adv, 0.0) * torch.nan_to_num(share)
 
 
 def trading_costs(

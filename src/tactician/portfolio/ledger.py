@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tactician.portfolio.frictions import CostRates, Frictions, component_costs, cost_rates
+from tactician.portfolio.frictions import CostRates, Frictions, component_costs, cost_rates, largest_trade
 
 _MAX_SLOPE = 0.5
 """Bound on d cost / d V⁺. Costs of 1 % have slopes near 0.01; a larger estimate than this is rounding noise."""
@@ -38,6 +38,7 @@ def rebalance(
     frictions: Frictions,
     *,
     hold: Bool[Tensor, "*batch"] | None = None,
+    fillable: Bool[Tensor, "*#batch asset"] | None = None,
     slippage: Float[Tensor, "*batch asset"] | None = None,
     vol_daily: Float[Tensor, "*#batch asset"] | None = None,
     adv: Float[Tensor, "*#batch asset"] | None = None,
@@ -49,11 +50,16 @@ def rebalance(
     difference ``V⁺·w − h``, and leaves in cash exactly what remains: ``V − Σ costs − Σ risky``. Cash is never
     negative: a fully invested target is missed by some units of rounding instead, which stay in cash.
 
+    An asset that cannot be filled stays as it is, and what its target lacks stays in cash; where it exceeds its target,
+    all buys shrink by one factor, to what cash and sells can pay. The same holds for a trade that is cut to
+    `largest_trade`.
+
     Args:
         holdings: currency before the trade, cash last, all non-negative.
         target_weights: non-negative, each row sums to 1.
         frictions: what trading costs.
         hold: portfolios that do not trade; their holdings come back bit for bit and their targets are ignored.
+        fillable: assets in which an order can be filled; None for all.
         slippage: drawn slippage as a fraction of the traded value; without it the mean.
         vol_daily: daily volatility σ, for ``impact_adv``.
         adv: average daily traded value, for ``impact_adv``.
@@ -65,8 +71,11 @@ def rebalance(
     value = holdings.sum(-1)
     rates = cost_rates(value, frictions, slippage, vol_daily, adv)
     before, weights = holdings[..., :-1], target_weights[..., :-1]
-    value_after = _value_after_cost(value, before, weights, rates, iterations)
-    risky = value_after.unsqueeze(-1) * weights
+    limit = _limit(before, frictions, fillable, vol_daily, adv)
+    value_after = _value_after_cost(value, before, weights, rates, limit, iterations)
+    risky = _towards(value_after, before, weights, limit)
+    if limit is not None:
+        risky = _affordable(holdings, risky, rates, iterations)
     if hold is not None:
         risky = torch.where(hold.unsqueeze(-1), before, risky)
     traded = (risky - before).abs()
@@ -78,11 +87,38 @@ def rebalance(
     return Trade(torch.cat([risky, cash.unsqueeze(-1)], dim=-1), costs, traded, turnover)
 
 
+def _limit(
+    before: Tensor, frictions: Frictions, fillable: Tensor | None, vol_daily: Tensor | None, adv: Tensor | None
+) -> Tensor | None:
+    """Largest trade by asset, in currency; None where nothing limits one."""
+    limit = None if frictions.impact_adv == 0 else largest_trade(frictions, vol_daily, adv).to(before.dtype)
+    if fillable is None:
+        return limit
+    free = torch.full_like(before, torch.inf) if limit is None else limit
+    return torch.where(fillable, free, 0.0)
+
+
+def _towards(
+    after: Float[Tensor, "*batch"],
+    before: Float[Tensor, "*batch asset"],
+    weights: Float[Tensor, "*batch asset"],
+    limit: Float[Tensor, "*batch asset"] | None,
+) -> Float[Tensor, "*batch asset"]:
+    """Risky holdings for a value after costs: the target's, or as near to them as the limits allow."""
+    wanted = after.unsqueeze(-1) * weights
+    if limit is None:
+        return wanted
+    trade = wanted - before
+    # Not before + trade where nothing limits: the target is to be hit to the last bit.
+    return torch.where(trade.abs() <= limit, wanted, before + trade.clamp(-limit, limit))
+
+
 def _value_after_cost(
     value: Float[Tensor, "*batch"],
     before: Float[Tensor, "*batch asset"],
     weights: Float[Tensor, "*batch asset"],
     rates: CostRates,
+    limit: Float[Tensor, "*batch asset"] | None,
     iterations: int,
 ) -> Float[Tensor, "*batch"]:
     """Solve ``v = g(v)`` with ``g(v) = V − cost(|v·w − h|)``, then step down where cash would not be positive.
@@ -92,7 +128,7 @@ def _value_after_cost(
     """
 
     def left(after: Tensor) -> Tensor:
-        return value - rates.total((after.unsqueeze(-1) * weights - before).abs())
+        return value - rates.total((_towards(after, before, weights, limit) - before).abs())
 
     tiny = torch.finfo(value.dtype).tiny
     after, result, slope = value, left(value), torch.zeros_like(value)
@@ -101,11 +137,53 @@ def _value_after_cost(
         next_result = left(next_after)
         slope = ((next_result - result) / (next_after - after + tiny)).clamp(-_MAX_SLOPE, _MAX_SLOPE)
         after, result = next_after, next_result
-    # What rounding can move: each of A terms by eps/2 of V, twice (here and in the caller's own sums).
-    noise = (weights.shape[-1] + 8) * torch.finfo(value.dtype).eps * value
     cash = result - after * weights.sum(-1)
     # Lowering v by d adds at least (1 − MAX_SLOPE)·d to cash wherever the target is (nearly) fully invested.
-    return after - 2 * (noise - cash).clamp_min(0.0)
+    return after - 2 * (_noise(value, weights.shape[-1]) - cash).clamp_min(0.0)
+
+
+def _affordable(
+    holdings: Float[Tensor, "*batch asset_and_cash"],
+    risky: Float[Tensor, "*batch asset"],
+    rates: CostRates,
+    iterations: int,
+) -> Float[Tensor, "*batch asset"]:
+    """Shrink all buys by one factor where cash and sells cannot pay for them.
+
+    With A what can be spent, B the buys and C(λ) the cost of λ·B, the factor solves λ·B + C(λ) = A. C(λ)/λ rises with λ, so
+    λ ← A / (B + C(λ)/λ) steps from one side of the solution to the other: an odd number of steps from 1 ends below. Costs of
+    some percent take two digits off the distance at each step.
+    """
+    before, cash = holdings[..., :-1], holdings[..., -1]
+    trade = risky - before
+    buys, sells = trade.clamp_min(0.0), (-trade).clamp_min(0.0)
+    wanted, earned = buys.sum(-1), sells.sum(-1) - rates.total(sells)
+    value = holdings.sum(-1)
+    short = value - rates.total(trade.abs()) - risky.sum(-1) < 0
+    if short.device.type == "cpu" and not bool(short.any()):  # a GPU would have to be waited for
+        return risky
+    noise = _noise(value, before.shape[-1])
+    spendable = (cash + earned - 2 * noise).clamp_min(0.0)
+    tiny = torch.finfo(risky.dtype).tiny
+    factor = torch.ones_like(wanted)
+    for _ in range(max(1, 2 * iterations - 3)):
+        cost = rates.total(factor.unsqueeze(-1) * buys) / factor.clamp_min(tiny)
+        factor = (spendable / (wanted + cost).clamp_min(tiny)).clamp_max(1.0)
+    shrunk = before + trade.clamp_max(0.0) + factor.unsqueeze(-1) * buys
+    return torch.where(short.unsqueeze(-1), shrunk, risky)
+
+
+def _noise(value: Float[Tensor, "*batch"], assets: int) -> Float[Tensor, "*batch"]:
+    """What rounding can move: each of A terms by eps/2 of V, twice (here and in the caller's own sums)."""
+    return (assets + 8) * torch.finfo(value.dtype).eps * value
+
+
+def settle(
+    holdings: Float[Tensor, "*batch asset_and_cash"], delisted: Bool[Tensor, "*#batch asset"]
+) -> Float[Tensor, "*batch asset_and_cash"]:
+    """Turn what is held of delisted assets into cash: no trade, no cost."""
+    gone = torch.where(delisted, holdings[..., :-1], 0.0)
+    return torch.cat([holdings[..., :-1] - gone, holdings[..., -1:] + gone.sum(-1, keepdim=True)], dim=-1)
 
 
 def grow(
@@ -152,5 +230,8 @@ def move_cost(
         vol_daily=None if vol_daily is None else vol_daily.unsqueeze(-2),
         adv=None if adv is None else (adv / value).unsqueeze(-2),
     )
-    cost = rates.total((targets[..., :-1] - weights.unsqueeze(-2)).abs())
+    traded = (targets[..., :-1] - weights.unsqueeze(-2)).abs()
+    if frictions.impact_adv and vol_daily is not None and adv is not None:
+        traded = traded.minimum(largest_trade(frictions, vol_daily, adv / value).unsqueeze(-2))
+    cost = rates.total(traded)
     return cost if hold is None else cost.masked_fill(hold, 0.0)

@@ -36,7 +36,7 @@ def tilt_weights(
 
     Of ``n`` tradable assets the ``ceil(top·n)`` with the highest score get ``overweight`` times the weight of the
     others. Equal scores are ranked in asset order. An asset without a score (NaN) ranks last and is never overweighted;
-    where no tradable asset has a score the weights are equal.
+    where no tradable asset has a score, or all have the same, the weights are equal.
 
     Args:
         score: factor score, higher is better.
@@ -56,6 +56,9 @@ def tilt_weights(
     # In double precision, less a hair, so that 0.07 · 100 (7.000000000000001) counts seven assets and not eight.
     count = (tradable.sum(-1, keepdim=True).double() * top - 1e-9).ceil()
     best = scored & (rank < count)
+    # Where all scores are the same there is nothing to tilt by; asset order would be a tilt of its own.
+    highest = score.masked_fill(~scored, -torch.inf).amax(-1, keepdim=True)
+    best = best & (tradable & ~(scored & (score == highest))).any(-1, keepdim=True)
     raw = torch.full_like(score, 1.0 / overweight).masked_fill(best, 1.0) * tradable
     raw = torch.where(best.any(-1, keepdim=True), raw, tradable.to(score.dtype))
     return _normalise(raw)
@@ -162,10 +165,13 @@ class RegimeTable:
             Weights of the scores' dtype. Rows are non-negative and sum to 1; the share of assets that are not tradable
             goes to the others of the rule, and to cash where there are none. The row of HOLD is zero.
         """
-        return torch.stack([self._target(r, scores, tradable) for r in self.regimes], dim=-2)
+        return torch.stack([self.target(k, scores, tradable) for k in range(self.n_actions)], dim=-2)
 
-    @staticmethod
-    def _target(regime: Regime, scores: Tensor, tradable: Tensor) -> Float[Tensor, "session asset_and_cash"]:
+    def target(
+        self, index: int, scores: Float[Tensor, "session asset factor"], tradable: Bool[Tensor, "session asset"]
+    ) -> Float[Tensor, "session asset_and_cash"]:
+        """Target weights of one regime, as in :meth:`weights`."""
+        regime = self.regimes[index]
         risky = torch.zeros_like(scores[..., 0])
         if regime.rule is not None:
             risky = regime.rule.weights(scores, tradable) * (1.0 - regime.cash)

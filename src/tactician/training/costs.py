@@ -23,7 +23,10 @@ def session_costs(config: Config, market: MarketTensors, on: str | None) -> Cost
     row = _row_of(market, on)
     volumes = market.dollar_volume[row]
     if config.impact_adv > 0 and bool((volumes.isnan() & market.tradable[row]).any()):
-        raise UserError("impact_adv needs traded volumes, and the market cache has none; set impact_adv to 0.")
+        raise UserError(
+            "impact_adv needs traded values, and the market cache has none; build it from bars with volumes whose closes are "
+            "as traded (closes: as_traded), or set impact_adv to 0."
+        )
     return cost_report(
         market.regimes,
         market.factor_ranks[row],

@@ -1,47 +1,65 @@
-"""From a configuration to a market cache: read bars, validate, compute, write."""
+"""From a configuration to a market cache: read bars, validate, compute, write; and tell what was found."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from tactician.config import Config
 from tactician.environment import MarketTensors, build_market_tensors, save_market
 from tactician.errors import UserError
-from tactician.market import Bars, Market, build_market, embedded_bars, read_bars, yahoo_bars
+from tactician.market import Bars, Finding, build_market, embedded_bars, read_bars, yahoo_bars
+from tactician.market.findings import BadBars
+from tactician.market.findings_table import findings_csv, findings_table
+from tactician.storage import save_text
 from tactician.training.progress import Reporter
 from tactician.training.setup import cache_key
 
 
 def build_cache(config: Config, reporter: Reporter) -> MarketTensors:
-    """Make the configuration's market cache.
+    """Make the configuration's market cache, and beside it the list of what was found in the bars.
 
     Args:
         config: names source, universe, dates and cache file.
-        reporter: tells the user, warnings of the validation included.
+        reporter: tells the user, findings of the validation included.
 
     Returns:
         What was written.
 
     Raises:
-        UserError: the bars cannot be read or do not pass validation, or the file cannot be written; nothing is written.
+        UserError: the bars cannot be read or do not pass validation, or the file cannot be written. No cache is written
+            then; the list of findings is, if there are any.
     """
     with reporter.phase(f"📥 Reading bars ({config.bars})"):
         bars = read_source(config)
-    with reporter.phase("🧾 Validating and computing factor scores"):
-        market = build_market(
-            bars,
-            cash_rate=config.cash_rate,
-            calendar=config.calendar,
-            listing_warmup=config.listing_warmup,
-            on_findings=config.on_findings,
-            delisting_return=config.delisting_return,
-        )
-    _show_findings(market, reporter)
+    try:
+        with reporter.phase("🧾 Validating and computing factor scores"):
+            market = build_market(
+                bars,
+                cash_rate=config.cash_rate,
+                calendar=config.calendar,
+                listing_warmup=config.listing_warmup,
+                on_findings=config.on_findings,
+                delisting_return=config.delisting_return,
+            )
+    except BadBars as bad:
+        try:
+            _tell(bad.findings, config, reporter)
+        except UserError:  # a folder that cannot be written is the smaller trouble
+            raise bad from None
+        raise bad.with_list(findings_path(config)) from bad
+    _tell(market.findings, config, reporter)
     with reporter.phase("🧮 Computing features and regime weights"):
         tensors = build_market_tensors(
             market, config.regimes, config.groups, {**cache_key(config), "source": market.source}
         )
     save_market(tensors, config.groups, config.cache)
     return tensors
+
+
+def findings_path(config: Config) -> Path:
+    """The list of all findings, beside the cache."""
+    return config.cache.with_name(f"{config.cache.name}.findings.csv")
 
 
 def read_source(config: Config) -> Bars:
@@ -63,6 +81,15 @@ def read_source(config: Config) -> Bars:
     return replace(bars, as_traded=config.closes == "as_traded")
 
 
-def _show_findings(market: Market, reporter: Reporter) -> None:
-    for finding in market.findings:
-        reporter.warn(f"{finding.name}: {finding.message}")
+def _tell(findings: Sequence[Finding], config: Config, reporter: Reporter) -> None:
+    """Print a table of one screen, and write the whole list; an old list does not survive."""
+    path = findings_path(config)
+    if not findings:
+        with suppress(OSError):  # the cache that is written next says what is wrong with the folder
+            path.unlink()
+        return
+    save_text(findings_csv(findings), path)
+    reporter.say("  What was found in the bars:", "yellow")
+    for line in findings_table(findings):
+        reporter.say(line)
+    reporter.say(f"  Whole list: {path}")

@@ -21,6 +21,7 @@ from tactician.environment import (
 )
 from tactician.errors import UserError
 from tactician.learning import Hyperparameters, Precision
+from tactician.market import LEVEL_LEAK
 from tactician.policy import ActorCritic, Architecture, settle_recurrence, use_native
 from tactician.portfolio.frictions import Frictions
 from tactician.training.duration import n_iterations, total_timesteps
@@ -251,6 +252,7 @@ def prepare_run(
             x
             for x in (
                 process.note,
+                *(finding for finding in market.findings if finding.startswith(LEVEL_LEAK)),
                 *notes,
                 said,
                 wrong_kernels,

@@ -1,0 +1,220 @@
+"""What can be wrong with bars: a function per kind of fault. docs/data.md has the table, `validation` the order.
+
+A check reads a frame sorted by symbol, then date, and yields faults; it changes nothing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from tactician.market.findings import Finding, Row, Severity, finding_of
+
+STALE_RUN = 5
+"""Bars in a row with the same close that are worth a warning."""
+CONSTANT_LIFE = 20
+"""Bars from which on an asset whose price never changed is held to be dead."""
+SPIKE = 5.0
+"""Factor by which a price leaves, and comes back within `SPIKE_BARS`, as no market does: pence for pounds, a lost point."""
+SPIKE_BARS = 5
+_HIGHEST, _LOWEST = 1e15, 1e-15
+"""Prices beyond are of no currency: adjusted prices reach 1e11 (reverse splits), coins 1e-12."""
+_MOST_VOLUME = 1e20
+_OHLC_TOLERANCE = 0.005
+_OHLC_SHARE = 0.2
+"""Beyond this share of an asset's bars, open, high and low are of another basis than the closes, and say nothing."""
+_ROUNDING = 1e-6
+
+Effect = Literal["drop", "block", "clear", "tell"]
+_DONE = {"drop": "bar dropped", "block": "not fillable", "clear": "cells ignored", "tell": "told"}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Rows of a frame with a fault of one kind, and what it means for them."""
+
+    name: str
+    severity: Severity
+    rows: np.ndarray
+    """bool, one per row of the frame."""
+    what: str
+    """Said after symbol and date."""
+    effect: Effect
+    """The bar is dropped; is kept as a mark at which nothing is filled; loses some cells; or is kept as it is."""
+    columns: tuple[str, ...] = ()
+    """Whose values are told, and cleared if that is the effect."""
+    action: str = ""
+    """Told instead of the effect."""
+    unit: str = "such rows"
+    growth: np.ndarray | None = None
+    """Price divided by the one before, one per row of the frame, where that is what is told."""
+
+    def finding(self, frame: pd.DataFrame) -> Finding:
+        """As it is told."""
+        hits, columns = frame.loc[self.rows, ["date", "symbol", *self.columns]], self.columns
+        if self.growth is not None:
+            hits, columns = hits.assign(times=self.growth[self.rows]), (*columns, "times")
+        rows = rows_of(hits.sort_values(["date", "symbol"], kind="stable"), columns)
+        return finding_of(self.name, self.severity, rows, self.what, self.action or _DONE[self.effect], unit=self.unit)
+
+
+def rows_of(hits: pd.DataFrame, columns: tuple[str, ...] = ()) -> list[Row]:
+    """Symbol, date and the values of some columns, per row."""
+    days = hits["date"].dt.strftime("%Y-%m-%d")
+    details = [""] * len(hits)
+    if columns:
+        values = (hits[c].to_numpy() for c in columns)
+        details = [
+            ", ".join(f"{c} {x:g}" for c, x in zip(columns, row, strict=True)) for row in zip(*values, strict=True)
+        ]
+    return list(zip(hits["symbol"].astype(str), days, details, strict=True))
+
+
+def unpriced(f: pd.DataFrame) -> Iterator[Fault]:
+    """Rows without a usable close or adjusted close."""
+    shown = [c for c in ("open", "high", "low", "close", "adj_close") if c in f]
+    empty = f[shown].isna().all(axis=1).to_numpy()
+    yield Fault("empty_row", "repair", empty, "has a row without any price", "drop")
+    prices = f[["close", "adj_close"]].to_numpy(dtype=np.float64)
+    finite = np.isfinite(prices).all(1)
+    columns = ("close", "adj_close")
+    what = "has a price that is not a finite number"
+    yield Fault("non_finite_price", "repair", ~finite & ~empty, what, "drop", columns)
+    positive = (prices > 0).all(1)
+    what = "has a price that is not positive"
+    yield Fault("non_positive_price", "repair", finite & ~positive, what, "drop", columns)
+    absurd = ((prices >= _HIGHEST) | (prices <= _LOWEST)).any(1)
+    what = "has a price of no currency"
+    yield Fault("absurd_price", "repair", finite & positive & absurd, what, "drop", columns)
+
+
+def spacing(f: pd.DataFrame) -> Iterator[Fault]:
+    """Bars that are not daily: several a day with different prices on most days, or one a week, month or quarter."""
+    by_day = f.groupby(["symbol", "date"], observed=True, sort=False)["close"].agg(["size", "nunique"])
+    several = (by_day["nunique"] > 1).groupby(level="symbol", observed=True).mean() > 0.5
+    remedy, assets = "download daily bars", "such assets"
+    first = _first_bars(f)
+    hourly = f["symbol"].map(several).to_numpy(dtype=bool) & first
+    what = "has several bars a day with different prices on most days: intraday bars"
+    yield Fault("intraday_bars", "error", hourly, what, "tell", action=remedy, unit=assets)
+    days = by_day.index.get_level_values("date").to_series(index=by_day.index)
+    gaps = days.groupby(level="symbol", observed=True).diff().dt.days
+    median = f["symbol"].map(gaps.groupby(level="symbol", observed=True).median()).to_numpy()
+    enough = f["symbol"].map(by_day.groupby(level="symbol", observed=True).size()).to_numpy() >= 4
+    for name, low, high in (
+        ("weekly_bars", 4, 14),
+        ("monthly_bars", 14, 45),
+        ("quarterly_bars", 45, np.inf),
+    ):
+        rows = first & enough & (median >= low) & (median < high)
+        yield Fault(name, "error", rows, f"and later: {name.replace('_', ' ')}", "tell", action=remedy, unit=assets)
+
+
+def duplicates(f: pd.DataFrame) -> Iterator[Fault]:
+    """Several rows of a symbol and day: the same, or different ones."""
+    again = f.duplicated(["symbol", "date"], keep=False).to_numpy()
+    if not again.any():
+        return
+    same = f.duplicated(keep="first").to_numpy()
+    twice = pd.Series(again & ~same).groupby([f["symbol"].to_numpy(), f["date"].to_numpy()]).transform("sum") > 1
+    conflicting = again & twice.to_numpy()
+    yield Fault(
+        "duplicate_rows", "repair", same & ~conflicting, "has the same row twice", "drop", action="one row kept"
+    )
+    what = "has rows with different prices on one day"
+    yield Fault("conflicting_rows", "repair", conflicting, what, "drop", ("close",), action="all of the day dropped")
+
+
+def spikes(f: pd.DataFrame) -> Iterator[Fault]:
+    """Prices that leave by a factor of 5 and are back within 5 bars."""
+    rows = np.zeros(len(f), dtype=bool)
+    for column in ("close", "adj_close"):
+        step = np.log(f[column]).groupby(f["symbol"], observed=True).diff().to_numpy()
+        jumps = np.flatnonzero(np.abs(step) > np.log(SPIKE))
+        if len(jumps) < 2:
+            continue
+        there, back = jumps[:-1], jumps[1:]
+        symbol = f["symbol"].to_numpy()
+        returned = (back - there <= SPIKE_BARS) & (np.abs(step[there] + step[back]) < np.log(1.5))
+        returned &= symbol[there] == symbol[back]
+        for i, j in zip(there[returned], back[returned], strict=True):
+            rows[i:j] |= not rows[i - 1]  # after a spike the way back is no way out
+    what = f"has a price off by a factor of {SPIKE:g} or more, and back within {SPIKE_BARS} bars"
+    yield Fault("price_spike", "repair", rows, what, "drop", ("close", "adj_close"))
+
+
+def volumes(f: pd.DataFrame) -> Iterator[Fault]:
+    """Volumes that cannot be, and bars on which nobody traded."""
+    if "volume" not in f:
+        return
+    volume = f["volume"].to_numpy(dtype=np.float64)
+    broken = (volume < 0) | (volume > _MOST_VOLUME)
+    what = "has a volume that cannot be"
+    yield Fault("broken_volume", "repair", broken, what, "clear", ("volume",), "volume ignored")
+    never = ~pd.Series(volume > 0).groupby(f["symbol"].to_numpy()).transform("any").to_numpy() & (volume == 0)
+    first_never = never & _first_bars(f[never], len(f))
+    yield Fault("no_volume", "warning", first_never, "and later: the volume is always 0", "tell", unit="such assets")
+    unchanged = f["close"].groupby(f["symbol"], observed=True).diff().to_numpy() == 0
+    quiet = (volume == 0) & unchanged & ~never
+    yield Fault("no_trade", "repair", quiet, "has no volume and the close before: nobody traded", "block")
+
+
+def ohlc(f: pd.DataFrame) -> Iterator[Fault]:
+    """Open, high and low: cells that are no prices, and an order that cannot be."""
+    used = [c for c in ("open", "high", "low") if c in f and f[c].notna().any()]
+    cells = {c: f[c].to_numpy(dtype=np.float64) for c in used}
+    good = {c: np.isfinite(x) & (x > 0) for c, x in cells.items()}
+    if not used:
+        return
+    has = {c: pd.Series(ok).groupby(f["symbol"].to_numpy()).transform("any").to_numpy() for c, ok in good.items()}
+    bad = np.logical_or.reduce([has[c] & ~good[c] for c in used])
+    what = "has an open, high or low that is no price"
+    yield Fault("open_high_low", "warning", bad, what, "tell", tuple(used), "cells ignored")
+    off = _disorder(f["close"].to_numpy(dtype=np.float64), {c: np.where(good[c], cells[c], np.nan) for c in used})
+    wrong = pd.Series(off > _OHLC_TOLERANCE)
+    other_basis = wrong.groupby(f["symbol"].to_numpy()).transform("mean").to_numpy() > _OHLC_SHARE
+    what = "and often later: a high below or a low above the close, as if of another adjustment"
+    yield Fault("ohlc_basis", "warning", other_basis & _first_bars(f), what, "tell", action="open, high, low unused", unit="such assets")
+    shown = (*used, "close")
+    what = "has a high below, or a low above, its other prices"
+    yield Fault("ohlc_order", "repair", wrong.to_numpy() & ~other_basis, what, "block", shown)
+    small = (off > _ROUNDING) & ~wrong.to_numpy() & ~other_basis
+    yield Fault("ohlc_rounding", "warning", small, f"{what}, by less than 0.5 %", "tell", shown)
+
+
+def _disorder(close: np.ndarray, cells: dict[str, np.ndarray]) -> np.ndarray:
+    """By how much a high is below, or a low above, another price of the bar, relative to the close."""
+    inside = [close, *(x for name, x in cells.items() if name == "open")]
+    off = np.zeros(len(close))
+    if "high" in cells:
+        off = np.fmax(off, np.fmax.reduce([*inside, *(cells[c] for c in cells if c == "low")]) - cells["high"])
+    if "low" in cells:
+        off = np.fmax(off, cells["low"] - np.fmin.reduce(inside))
+    return off / close
+
+
+def stale_runs(f: pd.DataFrame) -> Iterator[Fault]:
+    """The same close, and adjusted close, again and again."""
+    steps = f.groupby("symbol", observed=True)[["close", "adj_close"]].diff().to_numpy()
+    same = (steps == 0).all(1)
+    run = pd.Series(same).groupby(np.cumsum(~same)).cumsum().to_numpy() + 1
+    life = f.groupby("symbol", observed=True)["close"].transform("size").to_numpy()
+    changes = pd.Series(~same).groupby(f["symbol"].to_numpy()).transform("sum").to_numpy()
+    constant = (changes == 1) & (life >= CONSTANT_LIFE)
+    what = f"has the same close for {STALE_RUN} bars or more"
+    yield Fault("stale_run", "warning", (run == STALE_RUN) & ~constant, what, "tell", ("close",))
+    symbols = f["symbol"].nunique() - f.loc[constant, "symbol"].nunique()
+    severity: Severity = "repair" if symbols >= 2 else "error"
+    action = "never fillable" if symbols >= 2 else "name another symbol in the universe"
+    what = "and later: the price never changes"
+    yield Fault("constant_price", severity, constant, what, "block", ("close",), action)
+
+
+def _first_bars(f: pd.DataFrame, length: int | None = None) -> np.ndarray:
+    """The first row of each symbol, as a mask over the frame (or over ``length`` rows of the frame that it was cut from)."""
+    mask = np.zeros(len(f) if length is None else length, dtype=bool)
+    rows = np.arange(len(f)) if length is None else f.index.to_numpy()
+    mask[rows[~f["symbol"].duplicated().to_numpy()]] = True
+    return mask

@@ -1,0 +1,81 @@
+"""Findings for people: a table of one screen, and the whole list as CSV."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from tactician.market.findings import Finding
+
+MAX_KINDS = 8
+"""Rows of the table; further kinds are summed in one line."""
+_WIDTHS = (20, 9, 7, 22)
+"""Columns of the table: finding, rows, symbols, first; the rest of 80 is for what was done."""
+_ACTION = 80 - sum(w + 1 for w in _WIDTHS) - 2
+_ORDER = {"error": 0, "repair": 1, "warning": 2}
+
+
+def findings_table(findings: Iterable[Finding]) -> list[str]:
+    """Lines of at most 80 columns: a heading and a row per kind of finding, errors first, at most a dozen lines.
+
+    Empty if there are no findings.
+    """
+    kinds = _by_kind(findings)
+    if not kinds:
+        return []
+    lines = [_line("finding", "rows", "symbols", "first", "what was done")]
+    for kind in kinds[:MAX_KINDS]:
+        first = kind[0]
+        count, symbols = sum(f.count for f in kind), _n_symbols(kind)
+        where = _place(first.symbol or "", first.date or "")
+        lines.append(_line(first.name, f"{count:,}", f"{symbols:,}" if symbols else "-", where, _action(first)))
+    rest = [f for kind in kinds[MAX_KINDS:] for f in kind]
+    if rest:
+        count = sum(f.count for f in rest)
+        lines.append(f"  and {len(kinds) - MAX_KINDS} more kinds with {count:,} rows")
+    return lines
+
+
+def findings_csv(findings: Iterable[Finding]) -> str:
+    """The whole list: finding, severity, symbol, date, detail, action; a line per fault."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["finding", "severity", "symbol", "date", "detail", "action"])
+    for kind in _by_kind(findings):
+        for f in kind:
+            for symbol, day, detail in f.rows or ((f.symbol or "", f.date or "", f.message),):
+                writer.writerow([f.name, f.severity, symbol, day, detail or f.message, f.action])
+    return text.getvalue()
+
+
+def _by_kind(findings: Iterable[Finding]) -> list[list[Finding]]:
+    kinds: dict[tuple[str, str], list[Finding]] = {}
+    for f in findings:
+        kinds.setdefault((f.name, f.severity), []).append(f)
+    return sorted(kinds.values(), key=lambda kind: _ORDER[kind[0].severity])
+
+
+def _n_symbols(kind: Sequence[Finding]) -> int:
+    symbols = {symbol for f in kind for symbol, _, _ in f.rows if symbol}
+    return len(symbols | {f.symbol for f in kind if f.symbol})
+
+
+def _action(finding: Finding) -> str:
+    if finding.severity == "error":
+        return "stops the build"
+    return finding.action or ("repaired" if finding.severity == "repair" else "told")
+
+
+def _place(symbol: str, day: str) -> str:
+    """Symbol and date in the table's column; a long symbol gives way to the date."""
+    room = _WIDTHS[3] - len(day) - 1 if day else _WIDTHS[3]
+    return f"{_shorten(symbol, room)} {day}".strip()
+
+
+def _line(name: str, rows: str, symbols: str, first: str, action: str) -> str:
+    a, b, c, d = _WIDTHS
+    text = f"  {_shorten(name, a):{a}} {rows:>{b}} {symbols:>{c}} {first:{d}} {_shorten(action, _ACTION)}"
+    return text.rstrip()
+
+
+def _shorten(text: str, room: int) -> str:
+    return text if len(text) <= room else text[: room - 1] + "…"

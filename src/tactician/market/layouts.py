@@ -1,0 +1,217 @@
+"""Layouts: which column of a table is what. Long, wide, one symbol per file, or headings of field and symbol."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from tactician.errors import UserError
+from tactician.market.tables import FIELD_NAMES, NotBarsError, Table, plain
+
+# Each tuple is a choice of equals; an earlier tuple is preferred to a later one.
+_DATE = (
+    ("date",),
+    ("tradedate", "tradingdate", "datetime", "timestamp", "observationdate", "windowstart", "opentime"),
+    ("time",),
+    ("day",),
+    ("index",),
+    ("unnamed0", ""),
+)
+_SYMBOL = tuple(
+    (name,)
+    for name in (
+        *("symbol", "ticker", "tic", "sym", "tscode", "stockcode", "code"),
+        *("instrument", "asset", "sid", "isin", "name"),
+    )
+)
+_FIELDS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "open": (("open",),),
+    "high": (("high",),),
+    "low": (("low",),),
+    "close": (("close",), ("closelast",), ("price",), ("last",), ("value",)),
+    "adj_close": (("adjclose", "adjustedclose", "closeadj", "closeadjusted"),),
+    "volume": (("volume",), ("vol",)),
+}
+PRICES = ("open", "high", "low", "close", "adj_close")
+_JOINED = re.compile(r"(?:^|[\W_])(open|high|low|close|volume)(?:$|[\W_])", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """The columns of one symbol, or of all."""
+
+    symbol: str | None
+    """None where a column names it row by row."""
+    fields: dict[str, int]
+    """Position of each field's column."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Positions of a table's columns."""
+
+    date: int
+    blocks: tuple[Block, ...]
+    symbol: int | None = None
+    time: int | None = None
+    """Of a time of day beside the date."""
+    kind: str = "long"
+    """'long', 'wide' (a column per symbol) or 'two_level'. Only in 'long' does a row exist for the sake of its prices."""
+
+
+def recognise(table: Table, stem: str | None) -> Layout:
+    """Find out what a table's columns are.
+
+    Args:
+        table: as it was read.
+        stem: the symbol that the file is named after; None where it must be named inside.
+
+    Raises:
+        NotBarsError: no dates or no prices.
+        UserError: two columns claim the same, or a symbol is missing.
+    """
+    if table.levels == 2:
+        return _two_level(table)
+    names = [plain(heading[0]) for heading in table.headings]
+    date = _find(table, names, _DATE)
+    if date is None or (names[date] in ("", "unnamed0") and date > 0):
+        raise NotBarsError(
+            f"{table.file} has no date column among {_shown(table)}; name one 'date', beside 'symbol' and 'close', "
+            "or beside a column per symbol."
+        )
+    others = [k for k in range(len(names)) if k != date and not _is_blank(table, k)]
+    symbol = _find(table, names, _SYMBOL, others)
+    fields = _fields(table, names, others)
+    if not {"close", "adj_close"} & set(fields):
+        if _is_wide(table, others, symbol, fields):
+            return _wide(table, date, others)
+        raise _no_close(table)
+    _refuse_other_periods(table)
+    time = _find(table, names, (("time",),), others)
+    if symbol is None and stem is None:
+        raise UserError(
+            f"{table.file} has no column 'symbol' among {_shown(table)}; add it, or put one file per symbol into a folder."
+        )
+    return Layout(date, (Block(None if symbol is not None else stem, fields),), symbol, time)
+
+
+def _shown(table: Table) -> str:
+    names = [f"'{name}'" for k in range(len(table.headings)) if (name := table.name(k))]
+    return ", ".join(names[:6]) + (" …" if len(names) > 6 else "")
+
+
+def _find(
+    table: Table, names: Sequence[str], choices: tuple[tuple[str, ...], ...], among: Sequence[int] | None = None
+) -> int | None:
+    """The position of the most preferred name that is there."""
+    for equals in choices:
+        found = [k for k in (range(len(names)) if among is None else among) if names[k] in equals]
+        if len(found) > 1 and "" not in equals:
+            both = " and ".join(f"'{table.name(k)}'" for k in found[:2])
+            raise UserError(f"{table.file} has two columns for the same, {both}; remove or rename one.")
+        if found:
+            return found[0]
+    return None
+
+
+def _fields(table: Table, names: Sequence[str], among: Sequence[int]) -> dict[str, int]:
+    found = {field: _find(table, names, choices, among) for field, choices in _FIELDS.items()}
+    return {field: position for field, position in found.items() if position is not None}
+
+
+def _is_blank(table: Table, position: int) -> bool:
+    """A column without a heading: an index that pandas wrote, or separators at the end of every line."""
+    name = plain(table.headings[position][0])
+    if name and not name.startswith("unnamed"):
+        return False
+    cells = table.cells[position]
+    filled = ~(cells.isna() | (cells == "")).to_numpy()
+    if position > 0 and filled.any():
+        raise UserError(
+            f"{table.where(int(filled.argmax()))} has a cell in column {position + 1}, which has no heading; name the column, "
+            "or write numbers as 1234.56."
+        )
+    return True
+
+
+def _is_wide(table: Table, others: Sequence[int], symbol: int | None, fields: dict[str, int]) -> bool:
+    """Whether the columns are symbols. LOW and OPEN and SYM are symbols too, in capitals among others like them."""
+    if not others:
+        return False
+    known = [*fields.values(), *([] if symbol is None else [symbol])]
+    strange = [k for k in others if k not in known]
+    if known and (len(strange) < len(known) or not all(table.name(k).isupper() for k in known)):
+        return False
+    if symbol is not None and not _holds_numbers(table, symbol):
+        return False
+    joined = [match[1].lower() for k in strange if (match := _JOINED.search(table.name(k)))]
+    if len(set(joined)) > 1:
+        first = next(table.name(k) for k in strange if _JOINED.search(table.name(k)))
+        raise NotBarsError(
+            f"{table.file} joins field and symbol in headings such as '{first}'; "
+            "give columns date, symbol, close, or a column of closes per symbol."
+        )
+    return True
+
+
+def _holds_numbers(table: Table, position: int) -> bool:
+    cells = table.cells[position].head(100).astype(str).str.strip()
+    cells = cells[cells != ""]
+    return bool(pd.to_numeric(cells, errors="coerce").notna().all())
+
+
+def _no_close(table: Table) -> NotBarsError:
+    if len(table.headings) == 1:
+        return NotBarsError(f"{table.file} has a date column and no prices; add a column per symbol.")
+    return NotBarsError(
+        f"{table.file} has no column 'close' among {_shown(table)}; name the column of closing prices 'close'."
+    )
+
+
+def _refuse_other_periods(table: Table) -> None:
+    """Stooq writes the period of a bar beside it."""
+    headings = [heading[0].upper() for heading in table.headings]
+    if "<PER>" not in headings:
+        return
+    other = table.cells[headings.index("<PER>")].str.strip() != "D"
+    if other.any():
+        row = int(other.to_numpy().argmax())
+        period = table.cells[headings.index("<PER>")].iloc[row]
+        raise UserError(f"{table.where(row)}: <PER> is '{period}', not D; give daily bars.")
+
+
+def _wide(table: Table, date: int, columns: Sequence[int]) -> Layout:
+    symbols = [table.headings[k][0] for k in columns]
+    repeated = [symbol for symbol, count in Counter(symbols).items() if count > 1]
+    if repeated:
+        raise UserError(f"{table.file} has two columns '{repeated[0]}'; remove or rename one.")
+    return Layout(date, tuple(Block(s, {"close": k}) for s, k in zip(symbols, columns, strict=True)), kind="wide")
+
+
+def _two_level(table: Table) -> Layout:
+    """Headings of field and symbol, in either order; other fields are passed over."""
+    pairs = table.headings
+    paired = [k for k, levels in enumerate(pairs) if all(levels)]
+    dates = [plain("".join(levels)) if not all(levels) else None for levels in pairs]
+    date = next((dates.index(name) for equals in _DATE[:-1] for name in equals if name in dates), None)
+    upper = next((level for level in (0, 1) if _names_fields(pairs, paired, level)), None)
+    if date is None or upper is None:
+        raise NotBarsError(
+            f"{table.file} has two levels of headings, {_shown(table)}; expected are a date column, and field and symbol, "
+            "such as Close and SPY."
+        )
+    blocks = []
+    names = [plain(levels[upper]) for levels in pairs]
+    for symbol in dict.fromkeys(pairs[k][1 - upper] for k in paired):
+        fields = _fields(table, names, [k for k in paired if pairs[k][1 - upper] == symbol])
+        if not {"close", "adj_close"} & set(fields):
+            raise NotBarsError(f"{table.file} has no 'Close' of {symbol}; add it.")
+        blocks.append(Block(symbol, fields))
+    return Layout(date, tuple(blocks), kind="two_level")
+
+
+def _names_fields(pairs: Sequence[tuple[str, ...]], paired: Sequence[int], level: int) -> bool:
+    names = {plain(pairs[k][level]) for k in paired}
+    return bool(names & {"close", "adjclose", "adjustedclose"}) and names <= FIELD_NAMES

@@ -1,0 +1,217 @@
+"""Dates as vendors write them: one format for a column, and the exchange's local date of a stamp with a zone."""
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from tactician.errors import UserError
+from tactician.market.tables import Table, shown
+
+_REMEDY = "write dates as 2020-03-16"
+_TIME = (
+    r"(?:[T ]\s*(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}(?:\.\d+)?))?\s*(?P<half>[AaPp][Mm])?"
+    r"\s*(?P<zone>Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?)?"
+)
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTH = r"(?P<month>(?i:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)[a-z]*)\.?"
+_NUMBERS = r"(?P<one>\d{1,2})([-/.])(?P<two>\d{1,2})\2(?P<year>\d{4})"
+_FORMATS = (
+    r"(?P<year>\d{4})([-/.])(?P<month>\d{1,2})\2(?P<day>\d{1,2})",
+    r"(?P<year>(?:19|20)\d{2})(?P<month>0[1-9]|1[0-2])(?P<day>[0-3]\d)",
+    _NUMBERS,
+    rf"(?P<day>\d{{1,2}})[- ]{_MONTH}[-, ]\s*(?P<year>\d{{4}})",
+    rf"{_MONTH}\s+(?P<day>\d{{1,2}}),?\s+(?P<year>\d{{4}})",
+)
+_EPOCH = r"-?\d+(?:\.0*)?"
+_EPOCH_UNITS = (1, 10**3, 10**6, 10**9)  # of a second: from seconds to nanoseconds
+_EPOCH_RANGE = (-631152000, 4102444800)  # 1950 to 2100 in seconds
+_EPOCH_LEAST = 10**8  # Seconds below it are 1970 to 1973; counters and serial numbers look alike.
+_DIGITS_WITH_HOUR = r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])[0-3]\d[0-2]\d(?:[0-5]\d){0,2}"
+_EXCEL = r"[2-5]\d{4}(?:\.\d+)?"
+
+
+def read_dates(table: Table, column: int, needed: np.ndarray, calendar: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read the sessions of a column of dates or stamps.
+
+    A stamp without a zone has the date that is written. Stamps with a zone have it too if all stand at midnight.
+    Otherwise the date is the exchange's local one.
+
+    Args:
+        table: where the column stands.
+        column: its position.
+        needed: for each row whether its date must be readable; the format is taken from these.
+        calendar: exchange calendar, in whose zone a stamp has its date.
+
+    Returns:
+        For each row the session, and the stamp as written (datetime64[ns]; NaT where it is not readable).
+
+    Raises:
+        UserError: a date that is needed cannot be read, or days cannot be told from months.
+    """
+    codes, distinct = pd.factorize(table.cells[column], use_na_sentinel=True)
+    wanted = np.zeros(len(distinct) + 1, dtype=bool)
+    wanted[codes[needed]] = True  # code -1, no value, is the last entry
+    if wanted[-1]:
+        raise UserError(f"{table.where(_first_row(codes, needed, -1))}: the date is missing; {_REMEDY}.")
+    try:
+        wall, offset = _stamps(distinct, wanted[:-1])
+    except _UnreadableError as problem:
+        row = _first_row(codes, needed, problem.code)
+        cell = shown(str(table.cells[column].iloc[row]))
+        text = problem.text.replace("{cell}", f"'{cell}'") if cell else "the date is missing"
+        raise UserError(f"{table.where(row)}: {text}; {_REMEDY}.") from problem
+    session = _sessions(wall, offset, wanted[:-1], calendar)
+    missing = [np.datetime64("NaT", "ns")]
+    return np.append(session, missing)[codes], np.append(wall, missing)[codes]
+
+
+class _UnreadableError(Exception):
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code, self.text = code, text
+
+
+def _first_row(codes: np.ndarray, needed: np.ndarray, code: int) -> int:
+    return int(((codes == code) & needed).argmax())
+
+
+def _stamps(distinct: pd.Index, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Wall times (datetime64[ns]) and their offsets from UTC (timedelta64[ns], NaT where none is written)."""
+    if not pd.api.types.is_datetime64_any_dtype(distinct.dtype):
+        return _from_text(_as_text(distinct), wanted)
+    stamps = pd.DatetimeIndex(distinct)
+    wall = stamps.tz_localize(None).to_numpy("datetime64[ns]")
+    if stamps.tz is None:
+        return wall, np.full(len(wall), np.timedelta64("NaT", "ns"))
+    return wall, wall - stamps.tz_convert("UTC").tz_localize(None).to_numpy("datetime64[ns]")
+
+
+def _as_text(distinct: pd.Index) -> pd.Series:
+    if pd.api.types.is_float_dtype(distinct.dtype):
+        return pd.Series([str(int(v)) if float(v).is_integer() else str(v) for v in distinct], dtype=object)
+    return pd.Series([str(v).strip() for v in distinct], dtype=object)
+
+
+def _from_text(text: pd.Series, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if not wanted.any():
+        return np.full(len(text), np.datetime64("NaT", "ns")), np.full(len(text), np.timedelta64("NaT", "ns"))
+    sample = text[wanted]
+    first = sample.iloc[0]
+    # The most common form by far takes the shortest way: a folder may hold thousands of files.
+    wall = pd.to_datetime(text, format="%Y-%m-%d", errors="coerce").to_numpy("datetime64[ns]")
+    if not np.isnat(wall[wanted]).any():
+        return wall, np.full(len(wall), np.timedelta64("NaT", "ns"))
+    pattern = next((f + _TIME for f in _FORMATS if re.fullmatch(f + _TIME, first)), None)
+    if pattern is None:
+        return _from_epoch(text, wanted)
+    other = ~sample.str.fullmatch(pattern).astype(bool)
+    if other.any():
+        raise _written_otherwise(sample, int(other.to_numpy().argmax()), first)
+    parts = text.str.extract(rf"^{pattern}$")
+    if pattern == _NUMBERS + _TIME:
+        parts = _days_and_months(parts, wanted, first)
+    wall = _wall(parts)
+    unreadable = np.isnat(wall) & wanted
+    if unreadable.any():
+        raise _UnreadableError(int(unreadable.argmax()), "{cell} is no date")
+    return wall, _offsets(parts["zone"])
+
+
+def _written_otherwise(sample: pd.Series, position: int, first: str) -> _UnreadableError:
+    code, cell = int(sample.index[position]), sample.iloc[position]
+    known = any(re.fullmatch(f + _TIME, cell) for f in _FORMATS)
+    # Some programs turn the days and months of those dates that they take for their own.
+    return _UnreadableError(code, f"{{cell}} is written otherwise than '{first}'" if known else "{cell} is no date")
+
+
+def _days_and_months(parts: pd.DataFrame, wanted: np.ndarray, first: str) -> pd.DataFrame:
+    """Which of two numbers is the day: the one that is ever above 12. With points it is the first, as in 31.01.2020."""
+    one, two = (parts.loc[wanted, name].astype(int) > 12 for name in ("one", "two"))
+    both = one.any() and two.any()
+    if both:
+        second = two if one.to_numpy().argmax() < two.to_numpy().argmax() else one
+        raise _UnreadableError(
+            int(second.index[second.to_numpy().argmax()]), "{cell} has day and month in another order"
+        )
+    if not one.any() and not two.any() and "." not in first.split(" ")[0]:
+        raise _UnreadableError(
+            int(np.flatnonzero(wanted)[0]), "{cell} may be day/month or month/day, as may all others"
+        )
+    return parts.rename(columns={"one": "month", "two": "day"} if two.any() else {"one": "day", "two": "month"})
+
+
+def _wall(parts: pd.DataFrame) -> np.ndarray:
+    month = parts["month"].str.lower().str[:3]
+    month = month.map({name: str(k + 1) for k, name in enumerate(_MONTHS)}).fillna(month)
+    day = parts["year"] + "-" + month.str.zfill(2) + "-" + parts["day"].str.zfill(2)
+    wall = pd.to_datetime(day, format="%Y-%m-%d", errors="coerce").to_numpy("datetime64[ns]")
+    if parts["hour"].notna().any():
+        wall = wall + _time_of_day(parts)
+    return wall
+
+
+def _time_of_day(parts: pd.DataFrame) -> np.ndarray:
+    hour = parts["hour"].fillna("0").astype(int)
+    half = parts["half"].str.lower()
+    hour = hour.where(half.isna(), hour % 12 + 12 * (half == "pm"))
+    clock = hour.astype(str) + ":" + parts["minute"].fillna("00") + ":" + parts["second"].fillna("00")
+    return pd.to_timedelta(clock).to_numpy("timedelta64[ns]")
+
+
+def _offsets(zone: pd.Series) -> np.ndarray:
+    minutes = {written: np.timedelta64(_minutes(written), "m") for written in zone.dropna().unique()}
+    return zone.map(minutes).to_numpy("timedelta64[ns]")
+
+
+def _minutes(zone: str) -> int:
+    """East of UTC."""
+    if zone[0] not in "+-":
+        return 0
+    size = 60 * int(zone[1:3]) + int(zone[3:].lstrip(":") or 0)
+    return size if zone[0] == "+" else -size
+
+
+def _from_epoch(text: pd.Series, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds, milliseconds, microseconds or nanoseconds since 1970 in UTC, if all lie between 1950 and 2100."""
+    code = int(np.flatnonzero(wanted)[0])
+    whole = text.str.fullmatch(_EPOCH).to_numpy(dtype=bool)
+    if text[wanted].str.fullmatch(_EXCEL).all():
+        raise _UnreadableError(code, "{cell} looks like a serial number of Excel")
+    if not whole[wanted].any() or text[wanted].str.fullmatch(_DIGITS_WITH_HOUR).all():
+        raise _UnreadableError(code, "{cell} is no date")
+    if not whole[wanted].all():
+        raise _UnreadableError(int((wanted & ~whole).argmax()), "{cell} is no date")
+    counts = text.where(whole, "0").str.replace(r"\.0*$", "", regex=True).map(int)
+    chosen = counts[wanted]
+    low, high = _EPOCH_RANGE
+    for scale in _EPOCH_UNITS:
+        if chosen.between(low * scale, high * scale).all() and chosen.abs().max() >= _EPOCH_LEAST * scale:
+            plausible = whole & counts.between(low * scale, high * scale).to_numpy()
+            ns = counts.where(plausible, 0).astype("int64").to_numpy() * (10**9 // scale)
+            wall = np.where(plausible, ns.astype("datetime64[ns]"), np.datetime64("NaT", "ns"))
+            return wall, np.zeros(len(wall), dtype="timedelta64[ns]")
+    raise _UnreadableError(code, "{cell} is no date")
+
+
+def _sessions(wall: np.ndarray, offset: np.ndarray, wanted: np.ndarray, calendar: str) -> np.ndarray:
+    date = wall.astype("datetime64[D]").astype("datetime64[ns]")
+    zoned = ~np.isnat(offset)
+    timed = (wall != date) & zoned & wanted
+    if calendar == "bars" or not timed.any():
+        return date
+    local = pd.DatetimeIndex(wall - offset).tz_localize("UTC").tz_convert(_zone(calendar)).tz_localize(None)
+    return np.where(zoned, local.normalize().to_numpy("datetime64[ns]"), date)
+
+
+def _zone(calendar: str) -> str:
+    import exchange_calendars  # a second to import
+
+    try:
+        # A short span: only the zone is asked for.
+        exchange = exchange_calendars.get_calendar(
+            calendar, start=pd.Timestamp("2020-01-01"), end=pd.Timestamp("2020-02-01")
+        )
+    except (exchange_calendars.errors.InvalidCalendarName, ValueError) as error:
+        raise UserError(f"calendar: there is no usable exchange calendar '{calendar}' ({error}); use XNYS.") from error
+    return str(exchange.tz)
