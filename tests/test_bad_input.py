@@ -30,31 +30,81 @@ def broken(rows: slice | int, **values: float) -> pd.DataFrame:
     return frame
 
 
+def every_week(frame: pd.DataFrame) -> pd.DataFrame:
+    days = pd.DatetimeIndex(sorted(frame["date"].unique()))[::5]
+    return frame[frame["date"].isin(days)]
+
+
 @pytest.mark.parametrize(
     ("frame", "name"),
     [
-        (
-            lambda: broken(100, close=np.nan),
-            "AAA 2010-02-09 has a price that is not a finite number (close) [non_finite_price]",
-        ),
-        (
-            lambda: broken(101, adj_close=-3.0),
-            "BBB 2010-02-09 has a price that is not positive (adj_close) [non_positive_price]",
-        ),
-        (lambda: pd.concat([synthetic_bars(), synthetic_bars().iloc[-1:]]), "[duplicate_rows]"),
-        (lambda: synthetic_bars().iloc[::-1], "[out_of_order]"),
         (lambda: synthetic_bars().iloc[:0], "is empty"),
         (lambda: synthetic_bars().drop(columns="close"), "has no column 'close'"),
         (lambda: synthetic_bars(symbols=("AAA",)), "has no bars of BBB, CCC, DDD"),
         (lambda: synthetic_bars(last="2010-11-30"), "sessions are too few"),
+        (lambda: broken(slice(100, 1000, 8), close=np.nan), "AAA would lose more bars than a repair may take"),
+        (lambda: every_week(synthetic_bars()), "AAA 2010-01-04 and later: weekly bars"),
     ],
 )
-def test_broken_bars_are_refused_and_leave_no_cache(tiny, tmp_path, refused, frame, name):
+def test_bars_that_cannot_be_mended_are_refused_and_leave_no_cache(tiny, tmp_path, refused, frame, name):
     config, out = with_bars(tiny, tmp_path, frame())
     said = refused("build-cache", "--config", config)
-    assert name.replace("[out_of_order]", "(out_of_order)") in said or name in said, said
-    assert str(tmp_path / "bars.csv") in said
-    assert not out.exists()
+    assert name in said and str(tmp_path / "bars.csv") in said
+    assert not (out / "cache.pt").exists()
+
+
+FAULTS = [
+    (lambda: broken(100, close=np.nan), "AAA 2010-02-09", "non_finite_price"),
+    (lambda: broken(101, adj_close=-3.0), "BBB 2010-02-09", "non_positive_price"),
+    (lambda: broken(102, high=1.0), "CCC 2010-02-09", "ohlc_order"),
+    (lambda: pd.concat([synthetic_bars(), synthetic_bars().iloc[-1:]]), "DDD 2013-12-31", "duplicate_rows"),
+]
+
+
+@pytest.mark.parametrize(("frame", "where", "name"), FAULTS)
+def test_single_faults_are_repaired_told_and_listed(tiny, tmp_path, capsys, frame, where, name):
+    config, out = with_bars(tiny, tmp_path, frame())
+    assert main(["build-cache", "--config", config]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.split()[:1] == [name])
+    assert where in line
+    listed = pd.read_csv(out / "cache.pt.findings.csv").set_index("finding")
+    assert listed.loc[name, "symbol"] == where.split()[0] and listed.loc[name, "date"] == where.split()[1]
+    assert (out / "cache.pt").exists()
+
+
+@pytest.mark.parametrize(("frame", "where", "name"), FAULTS)
+def test_strict_stops_at_each_of_them_with_the_list_and_without_a_cache(tiny, tmp_path, refused, frame, where, name):
+    config, out = with_bars(tiny, tmp_path, frame())
+    said = refused("build-cache", "--config", config, "--on-findings", "strict")
+    assert where in said and f"[{name}]" in said and "--on-findings repair" in said
+    assert f"{out / 'cache.pt.findings.csv'} lists every fault" in said
+    assert sorted(file.name for file in out.iterdir()) == ["cache.pt.findings.csv"]
+
+
+def test_a_build_that_stops_leaves_an_older_cache_as_it_was(tiny, tmp_path, refused):
+    config, out = with_bars(tiny, tmp_path, synthetic_bars())
+    assert main(["build-cache", "--config", config]) == 0
+    before = (out / "cache.pt").read_bytes()
+    with_bars(tiny, tmp_path, every_week(synthetic_bars()))
+    refused("build-cache", "--config", config)
+    assert (out / "cache.pt").read_bytes() == before
+
+
+def test_a_list_of_old_findings_does_not_stay(tiny, tmp_path):
+    config, out = with_bars(tiny, tmp_path, broken(100, close=np.nan))
+    settings = yaml.safe_load(Path(config).read_text()) | {"closes": "as_traded"}
+    Path(config).write_text(yaml.safe_dump(settings))
+    assert main(["build-cache", "--config", config]) == 0 and (out / "cache.pt.findings.csv").exists()
+    synthetic_bars().to_csv(tmp_path / "bars.csv", index=False)
+    assert main(["build-cache", "--config", config]) == 0
+    assert [file.name for file in out.iterdir()] == ["cache.pt"]
+
+
+def test_where_the_list_cannot_be_written_the_bars_are_still_what_is_told(tiny, tmp_path, refused):
+    config, _ = with_bars(tiny, tmp_path, every_week(synthetic_bars()))
+    (tmp_path / "file").write_text("in the way")
+    said = refused("build-cache", "--config", config, "--cache-path", str(tmp_path / "file" / "c.pt"))
+    assert "[weekly_bars]" in said
 
 
 def test_one_asset_is_not_a_portfolio(tiny, tmp_path, refused):
@@ -62,7 +112,7 @@ def test_one_asset_is_not_a_portfolio(tiny, tmp_path, refused):
     settings = yaml.safe_load(Path(config).read_text()) | {"universe": {"only": ["AAA"]}}
     Path(config).write_text(yaml.safe_dump(settings))
     assert "[one_asset]" in refused("build-cache", "--config", config)
-    assert not out.exists()
+    assert not (out / "cache.pt").exists()
 
 
 def test_unreadable_bars(tiny, tmp_path, refused):
@@ -80,8 +130,8 @@ def test_a_missing_cache_says_which_command_makes_it(tiny, tmp_path, refused):
 
 
 def test_a_cache_built_from_other_settings_is_refused(tiny, refused):
-    said = refused("train", "--config", str(tiny), "--cash-rate", "0.5")
-    assert "cash_rate = 0.01, but 0.5 is asked for" in said and "--cash-rate 0.5" in said
+    said = refused("train", "--config", str(tiny), "--cash-rate", "0.2")
+    assert "cash_rate = 0.01, but 0.2 is asked for" in said and "--cash-rate 0.2" in said
 
 
 def test_flags_that_contradict_one_another(tiny, refused):

@@ -52,7 +52,14 @@ def test_the_zone_of_an_exchange(calendar, zone):
 
 @pytest.mark.parametrize(
     ("calendar", "hint"),
-    [("XNSE", "XBOM"), ("xlon", "XLON"), ("XETRA", "XETR"), ("crypto", "24/7"), ("!!!", "ISO 10383"), ("", "ISO 10383")],
+    [
+        ("XNSE", "XBOM"),
+        ("xlon", "XLON"),
+        ("XETRA", "XETR"),
+        ("crypto", "24/7"),
+        ("!!!", "ISO 10383"),
+        ("", "ISO 10383"),
+    ],
 )
 def test_an_unknown_exchange_is_refused_with_the_nearest_ones(calendar, hint):
     with pytest.raises(UserError, match=f"no usable exchange calendar '{calendar}'; use .*{hint}"):
@@ -126,7 +133,9 @@ def test_a_saturday_on_which_the_exchange_traded_is_a_session():
     assert result.sessions.days_to_next[friday : friday + 2].tolist() == [1, 2]
 
 
-@pytest.mark.parametrize(("symbols", "with_bar", "session"), [("ABCD", "AB", True), ("ABCDE", "AB", False), ("AB", "A", False)])
+@pytest.mark.parametrize(
+    ("symbols", "with_bar", "session"), [("ABCD", "AB", True), ("ABCDE", "AB", False), ("AB", "A", False)]
+)
 def test_half_of_the_listed_assets_and_two_of_them_make_a_session(symbols, with_bar, session):
     days = sessions_of("XBOM", "2020-01-01", "2020-03-31")
     frame = bars_on(days, symbols)
@@ -175,7 +184,8 @@ def test_months_without_any_bar_stop():
 
 
 @pytest.mark.parametrize(
-    ("real", "asked"), [("XLON", "XNYS"), ("XNYS", "XLON"), ("XBOM", "XNYS"), ("24/7", "XNYS"), ("XNYS", "24/7"), ("XETR", "XHKG")]
+    ("real", "asked"),
+    [("XLON", "XNYS"), ("XNYS", "XLON"), ("XBOM", "XNYS"), ("24/7", "XNYS"), ("XNYS", "24/7"), ("XETR", "XHKG")],
 )
 def test_a_calendar_of_another_exchange_stops_and_the_right_one_is_named(real, asked):
     days = sessions_of(real, "2018-01-02", "2018-12-28")
@@ -196,7 +206,10 @@ def test_an_exchange_that_is_not_among_the_familiar_ones_is_sent_to_its_own_cale
 
 def test_coins_beside_stocks_lose_their_weekends():
     frame = pd.concat(
-        [bars_on(sessions_of("XNYS", "2020-01-02", "2020-12-31"), "ABC"), bars_on(pd.date_range("2020-01-02", "2020-12-31"), "Z")]
+        [
+            bars_on(sessions_of("XNYS", "2020-01-02", "2020-12-31"), "ABC"),
+            bars_on(pd.date_range("2020-01-02", "2020-12-31"), "Z"),
+        ]
     )
     result = checked(frame, "XNYS")
     assert names(result) == {"not_a_session"} and len(result.sessions.dates) == 253

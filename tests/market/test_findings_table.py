@@ -39,7 +39,9 @@ def test_whatever_the_universe_it_is_a_dozen_lines_of_eighty_columns(universe):
     findings = []
     for kind in range(25):
         rows = [(f"A-VERY-LONG-SYMBOL-{k:04d}.NS", "2020-02-03", "close nan") for k in range(universe)]
-        findings.append(finding_of(f"a_kind_with_quite_a_name_{kind}", "warning", rows, "is odd", "left as it was, and told"))
+        findings.append(
+            finding_of(f"a_kind_with_quite_a_name_{kind}", "warning", rows, "is odd", "left as it was, and told")
+        )
     lines = findings_table(findings)
     assert len(lines) <= 12 and max(map(len, lines)) <= 80
     assert lines[-1].strip() == f"and {25 - MAX_KINDS} more kinds with {(25 - MAX_KINDS) * universe:,} rows"
@@ -49,7 +51,9 @@ def test_whatever_the_universe_it_is_a_dozen_lines_of_eighty_columns(universe):
 def test_errors_come_first_then_repairs():
     kinds = [Finding(f"{s}_kind", s, "text") for s in ("warning", "repair", "error")]
     assert [line.split()[0] for line in findings_table(kinds)[1:]] == ["error_kind", "repair_kind", "warning_kind"]
-    assert "stops the build" in findings_table(kinds)[1]
+    assert ["stops the build" in line for line in findings_table(kinds)] == [False, True, False, False]
+    strict = findings_table(kinds, ("error", "repair"))
+    assert ["stops the build" in line for line in strict] == [False, True, True, False]
 
 
 def test_findings_of_the_same_kind_from_several_files_share_a_line():

@@ -54,7 +54,9 @@ def test_the_bars_become_a_market_of_the_exchanges_sessions(calendar):
     dates = {f"{d:%Y-%m-%d}" for d in market.sessions}
     assert set(SPECIAL[calendar]) <= dates and not {HOLIDAY[calendar], UNTOLD_CLOSURE[calendar]} & dates
     expected = {"late_listing", "early_end", "missing_sessions", "long_gap", "not_a_session", "duplicate_rows"}
-    expected |= {"conflicting_rows", "non_positive_price", "empty_session"} | ({"extra_session"} if calendar == "XBOM" else set())
+    expected |= {"conflicting_rows", "non_positive_price", "empty_session"} | (
+        {"extra_session"} if calendar == "XBOM" else set()
+    )
     assert {f.name for f in market.findings} == expected | {"adjusted_level_leak"}
     count = {f.name: f.count for f in market.findings}
     assert count["not_a_session"] == 9 and count["duplicate_rows"] == 9 and count["conflicting_rows"] == 8

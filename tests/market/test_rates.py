@@ -13,7 +13,9 @@ from tactician.errors import UserError
 from tactician.market.rates import cash_returns
 from tests.conftest import TINY
 
-SESSIONS = exchange_calendars.get_calendar("XNYS", start="2020-09-28", end="2020-10-30").sessions.astype("datetime64[ns]")
+SESSIONS = exchange_calendars.get_calendar("XNYS", start="2020-09-28", end="2020-10-30").sessions.astype(
+    "datetime64[ns]"
+)
 COLUMBUS = pd.Timestamp("2020-10-12")  # stocks trade, bonds do not
 SHARED = Path("../shared/data/risk_free.csv")
 

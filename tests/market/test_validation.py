@@ -9,6 +9,7 @@ import pytest
 
 from tactician.errors import UserError
 from tactician.market import Finding, build_market, check_bars, make_bars
+from tactician.market.findings_table import findings_table
 from tests.conftest import synthetic_bars
 
 DAY = pd.Timestamp("2010-03-16")
@@ -120,12 +121,15 @@ def test_a_bar_without_a_price_to_trust_is_dropped(name, change):
     finding = found[name]
     assert (finding.severity, finding.symbol, finding.date) == ("repair", "BBB", "2010-03-16")
     assert finding.message.startswith("BBB 2010-03-16 ") and "dropped" in finding.action
+    assert not any("…" in line for line in findings_table(checked.findings))
     clean = synthetic_bars(("AAA", "BBB", "CCC"), "2010-01-04", "2010-06-30")
     pd.testing.assert_frame_equal(checked.bars.frame, clean[~at(clean)].reset_index(drop=True))
     assert not checked.blocked.any() and len(checked.blocked) == len(checked.bars.frame)
 
 
-@pytest.mark.parametrize(("name", "change"), [*REPAIRED, ("not_a_session", on_a_sunday), ("no_trade", quiet), ("duplicate_rows", twice)])
+@pytest.mark.parametrize(
+    ("name", "change"), [*REPAIRED, ("not_a_session", on_a_sunday), ("no_trade", quiet), ("duplicate_rows", twice)]
+)
 def test_strict_stops_where_repair_goes_on(name, change):
     with pytest.raises(UserError, match=rf"^test: BBB .*\[{name}\].*--on-findings repair") as caught:
         check(change, "strict")
@@ -266,6 +270,7 @@ def test_warnings_change_nothing_and_name_symbol_and_date(name, change, day):
     finding = found[name]
     assert (finding.severity, finding.symbol, finding.date) == ("warning", "BBB", day)
     assert finding.message.startswith(f"BBB {day} ") and finding.action
+    assert not any("…" in line for line in findings_table(checked.findings))
     assert not checked.blocked.any()
     pd.testing.assert_frame_equal(checked.bars.frame, bars.frame)
 
@@ -316,8 +321,18 @@ ERRORS = [
     ("weekly_bars", every(5), "AAA 2010-01-04 and later: weekly bars", "download daily bars"),
     ("monthly_bars", every(21), "AAA 2010-01-04 and later: monthly bars", "download daily bars"),
     ("intraday_bars", hourly, "AAA 2010-01-04 has several bars a day", "download daily bars"),
-    ("too_many_repairs", many_nan, "BBB would lose more bars than a repair may take (10 of 124 bars", "correct the file"),
-    ("no_bars", lambda f: put("close", np.nan)(f) or f[(f["symbol"] != "BBB") | at(f)], "BBB has no usable bar", "remove the symbol"),
+    (
+        "too_many_repairs",
+        many_nan,
+        "BBB would lose more bars than a repair may take (10 of 124 bars",
+        "correct the file",
+    ),
+    (
+        "no_bars",
+        lambda f: put("close", np.nan)(f) or f[(f["symbol"] != "BBB") | at(f)],
+        "BBB has no usable bar",
+        "remove the symbol",
+    ),
 ]
 
 

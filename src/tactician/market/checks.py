@@ -124,7 +124,7 @@ def duplicates(f: pd.DataFrame) -> Iterator[Fault]:
         "duplicate_rows", "repair", same & ~conflicting, "has the same row twice", "drop", action="one row kept"
     )
     what = "has rows with different prices on one day"
-    yield Fault("conflicting_rows", "repair", conflicting, what, "drop", ("close",), action="all of the day dropped")
+    yield Fault("conflicting_rows", "repair", conflicting, what, "drop", ("close",), action="day dropped")
 
 
 def spikes(f: pd.DataFrame) -> Iterator[Fault]:
@@ -176,7 +176,9 @@ def ohlc(f: pd.DataFrame) -> Iterator[Fault]:
     wrong = pd.Series(off > _OHLC_TOLERANCE)
     other_basis = wrong.groupby(f["symbol"].to_numpy()).transform("mean").to_numpy() > _OHLC_SHARE
     what = "and often later: a high below or a low above the close, as if of another adjustment"
-    yield Fault("ohlc_basis", "warning", other_basis & _first_bars(f), what, "tell", action="open, high, low unused", unit="such assets")
+    yield Fault(
+        "ohlc_basis", "warning", other_basis & _first_bars(f), what, "tell", action="columns unused", unit="such assets"
+    )
     shown = (*used, "close")
     what = "has a high below, or a low above, its other prices"
     yield Fault("ohlc_order", "repair", wrong.to_numpy() & ~other_basis, what, "block", shown)

@@ -2,22 +2,26 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from tactician.market.findings import Finding
+from tactician.market.findings import Finding, Severity
 
-MAX_KINDS = 8
+MAX_KINDS = 10
 """Rows of the table; further kinds are summed in one line."""
-_WIDTHS = (20, 9, 7, 22)
+_WIDTHS = (20, 7, 7, 22)
 """Columns of the table: finding, rows, symbols, first; the rest of 80 is for what was done."""
 _ACTION = 80 - sum(w + 1 for w in _WIDTHS) - 2
 _ORDER = {"error": 0, "repair": 1, "warning": 2}
 
 
-def findings_table(findings: Iterable[Finding]) -> list[str]:
+def findings_table(findings: Iterable[Finding], stopping: Collection[Severity] = ("error",)) -> list[str]:
     """Lines of at most 80 columns: a heading and a row per kind of finding, errors first, at most a dozen lines.
 
     Empty if there are no findings.
+
+    Args:
+        findings: of which the first of a kind is shown.
+        stopping: the severities that stop the build, as `BadBars` has them.
     """
     kinds = _by_kind(findings)
     if not kinds:
@@ -27,7 +31,9 @@ def findings_table(findings: Iterable[Finding]) -> list[str]:
         first = kind[0]
         count, symbols = sum(f.count for f in kind), _n_symbols(kind)
         where = _place(first.symbol or "", first.date or "")
-        lines.append(_line(first.name, f"{count:,}", f"{symbols:,}" if symbols else "-", where, _action(first)))
+        lines.append(
+            _line(first.name, f"{count:,}", f"{symbols:,}" if symbols else "-", where, _action(first, stopping))
+        )
     rest = [f for kind in kinds[MAX_KINDS:] for f in kind]
     if rest:
         count = sum(f.count for f in rest)
@@ -59,8 +65,8 @@ def _n_symbols(kind: Sequence[Finding]) -> int:
     return len(symbols | {f.symbol for f in kind if f.symbol})
 
 
-def _action(finding: Finding) -> str:
-    if finding.severity == "error":
+def _action(finding: Finding, stopping: Collection[Severity]) -> str:
+    if finding.severity in stopping:
         return "stops the build"
     return finding.action or ("repaired" if finding.severity == "repair" else "told")
 

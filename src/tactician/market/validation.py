@@ -176,7 +176,7 @@ def _misfit(agreement: Agreement, days: Attendance, calendar: str, source: str) 
     if better is None and agreement.mismatch <= _NO_FIT:
         return []
     rows: list[Row] = [("", f"{day:%Y-%m-%d}", "") for day in agreement.extra.union(agreement.empty)]
-    what = f"is a session of either the bars or calendar {calendar} alone"
+    what = f"is a day on which bars and calendar {calendar} disagree"
     action = f"set calendar: {better}" if better else "set 'calendar' to that of the exchange, or to bars"
     return [finding_of("wrong_calendar", "error", rows, what, action, unit="such days")]
 

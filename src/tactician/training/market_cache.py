@@ -1,6 +1,6 @@
 """From a configuration to a market cache: read bars, validate, compute, write; and tell what was found."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,7 @@ from tactician.config import Config
 from tactician.environment import MarketTensors, build_market_tensors, save_market
 from tactician.errors import UserError
 from tactician.market import Bars, Finding, build_market, embedded_bars, read_bars, yahoo_bars
-from tactician.market.findings import BadBars
+from tactician.market.findings import BadBars, Severity
 from tactician.market.findings_table import findings_csv, findings_table
 from tactician.storage import save_text
 from tactician.training.progress import Reporter
@@ -44,7 +44,7 @@ def build_cache(config: Config, reporter: Reporter) -> MarketTensors:
             )
     except BadBars as bad:
         try:
-            _tell(bad.findings, config, reporter)
+            _tell(bad.findings, config, reporter, bad.stopping)
         except UserError:  # a folder that cannot be written is the smaller trouble
             raise bad from None
         raise bad.with_list(findings_path(config)) from bad
@@ -81,7 +81,9 @@ def read_source(config: Config) -> Bars:
     return replace(bars, as_traded=config.closes == "as_traded")
 
 
-def _tell(findings: Sequence[Finding], config: Config, reporter: Reporter) -> None:
+def _tell(
+    findings: Sequence[Finding], config: Config, reporter: Reporter, stopping: Collection[Severity] = ("error",)
+) -> None:
     """Print a table of one screen, and write the whole list; an old list does not survive."""
     path = findings_path(config)
     if not findings:
@@ -90,6 +92,6 @@ def _tell(findings: Sequence[Finding], config: Config, reporter: Reporter) -> No
         return
     save_text(findings_csv(findings), path)
     reporter.say("  What was found in the bars:", "yellow")
-    for line in findings_table(findings):
+    for line in findings_table(findings, stopping):
         reporter.say(line)
     reporter.say(f"  Whole list: {path}")
