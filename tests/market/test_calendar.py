@@ -87,7 +87,7 @@ def test_a_market_that_is_open_every_day():
 
 
 def test_bars_up_to_the_end_of_what_a_calendar_knows():
-    low, high = known_range("XSHG")
+    _, high = known_range("XSHG")
     days = sessions_of("XSHG", f"{high.year}-01-05", f"{high:%Y-%m-%d}")
     result = checked(bars_on(days), "XSHG")
     assert result.sessions.dates.equals(days) and names(result) == set()

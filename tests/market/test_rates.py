@@ -100,7 +100,7 @@ def test_freds_own_exports_are_in_percent(tmp_path, series, heading):
 @pytest.mark.parametrize("series", ["TB3MS", "FEDFUNDS"])
 def test_a_monthly_mean_is_refused_since_it_is_dated_before_it_is_known(tmp_path, series):
     months = pd.date_range("2020-06-01", "2020-10-01", freq="MS")
-    with pytest.raises(UserError, match="monthly series.*give the daily series D"):
+    with pytest.raises(UserError, match=r"monthly series.*give the daily series D"):
         cash_returns(write(tmp_path, lines(f"DATE,{series}", 5.25, months)), SESSIONS)
 
 

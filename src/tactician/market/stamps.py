@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from tactician.errors import UserError
+from tactician.market.exchanges import FROM_BARS, exchange_zone
 from tactician.market.tables import Table, shown
 
 _REMEDY = "write dates as 2020-03-16"
@@ -198,20 +199,7 @@ def _sessions(wall: np.ndarray, offset: np.ndarray, wanted: np.ndarray, calendar
     date = wall.astype("datetime64[D]").astype("datetime64[ns]")
     zoned = ~np.isnat(offset)
     timed = (wall != date) & zoned & wanted
-    if calendar == "bars" or not timed.any():
+    if calendar == FROM_BARS or not timed.any():
         return date
-    local = pd.DatetimeIndex(wall - offset).tz_localize("UTC").tz_convert(_zone(calendar)).tz_localize(None)
+    local = pd.DatetimeIndex(wall - offset).tz_localize("UTC").tz_convert(exchange_zone(calendar)).tz_localize(None)
     return np.where(zoned, local.normalize().to_numpy("datetime64[ns]"), date)
-
-
-def _zone(calendar: str) -> str:
-    import exchange_calendars  # a second to import
-
-    try:
-        # A short span: only the zone is asked for.
-        exchange = exchange_calendars.get_calendar(
-            calendar, start=pd.Timestamp("2020-01-01"), end=pd.Timestamp("2020-02-01")
-        )
-    except (exchange_calendars.errors.InvalidCalendarName, ValueError) as error:
-        raise UserError(f"calendar: there is no usable exchange calendar '{calendar}' ({error}); use XNYS.") from error
-    return str(exchange.tz)
