@@ -87,7 +87,7 @@ def test_a_market_that_is_open_every_day():
 
 
 def test_bars_up_to_the_end_of_what_a_calendar_knows():
-    low, high = known_range("XSHG")
+    _, high = known_range("XSHG")
     days = sessions_of("XSHG", f"{high.year}-01-05", f"{high:%Y-%m-%d}")
     result = checked(bars_on(days), "XSHG")
     assert result.sessions.dates.equals(days) and names(result) == set()
@@ -149,6 +149,13 @@ def test_assets_that_are_not_listed_yet_do_not_count():
     days = sessions_of("XBOM", "2020-01-01", "2020-06-30")
     early = days.append(pd.DatetimeIndex([SATURDAY])).sort_values()
     frame = pd.concat([bars_on(early, "AB"), bars_on(days[days > "2020-04-01"], "CDEFGH")])
+    assert SATURDAY in checked(frame, "XBOM").sessions.dates
+
+
+def test_assets_that_are_delisted_do_not_count():
+    days = sessions_of("XBOM", "2019-06-03", "2020-06-30")
+    late = days.append(pd.DatetimeIndex([SATURDAY])).sort_values()
+    frame = pd.concat([bars_on(late, "AB"), bars_on(days[days < "2020-01-01"], "CDEFGH")])
     assert SATURDAY in checked(frame, "XBOM").sessions.dates
 
 

@@ -75,7 +75,7 @@ def test_a_rate_in_quotation_marks_is_a_rate_and_a_name_is_a_file():
         cash_returns(config("1.7%").cash_rate, SESSIONS)
 
 
-@pytest.mark.parametrize("unpublished", [".", "", "NA", "nan", "N/A"])
+@pytest.mark.parametrize("unpublished", [".", "", "NA", "nan", "N/A", "ND"])
 def test_what_was_not_published_takes_the_last_rate(tmp_path, unpublished):
     text = lines("date,rate_annual", 0.015).replace("2020-10-12,0.015", f"2020-10-12,{unpublished}")
     text = text.replace("2020-10-09,0.015", "2020-10-09,0.025")
@@ -100,7 +100,7 @@ def test_freds_own_exports_are_in_percent(tmp_path, series, heading):
 @pytest.mark.parametrize("series", ["TB3MS", "FEDFUNDS"])
 def test_a_monthly_mean_is_refused_since_it_is_dated_before_it_is_known(tmp_path, series):
     months = pd.date_range("2020-06-01", "2020-10-01", freq="MS")
-    with pytest.raises(UserError, match="monthly series.*give the daily series D"):
+    with pytest.raises(UserError, match=r"monthly series.*give the daily series D"):
         cash_returns(write(tmp_path, lines(f"DATE,{series}", 5.25, months)), SESSIONS)
 
 
