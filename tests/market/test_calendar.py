@@ -152,6 +152,13 @@ def test_assets_that_are_not_listed_yet_do_not_count():
     assert SATURDAY in checked(frame, "XBOM").sessions.dates
 
 
+def test_assets_that_are_delisted_do_not_count():
+    days = sessions_of("XBOM", "2019-06-03", "2020-06-30")
+    late = days.append(pd.DatetimeIndex([SATURDAY])).sort_values()
+    frame = pd.concat([bars_on(late, "AB"), bars_on(days[days < "2020-01-01"], "CDEFGH")])
+    assert SATURDAY in checked(frame, "XBOM").sessions.dates
+
+
 def test_closes_that_only_repeat_make_no_session():
     """Feeds deliver the last close, without volume, on holidays: for every asset."""
     days = sessions_of("XLON", "2020-04-01", "2020-07-31")

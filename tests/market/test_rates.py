@@ -75,7 +75,7 @@ def test_a_rate_in_quotation_marks_is_a_rate_and_a_name_is_a_file():
         cash_returns(config("1.7%").cash_rate, SESSIONS)
 
 
-@pytest.mark.parametrize("unpublished", [".", "", "NA", "nan", "N/A"])
+@pytest.mark.parametrize("unpublished", [".", "", "NA", "nan", "N/A", "ND"])
 def test_what_was_not_published_takes_the_last_rate(tmp_path, unpublished):
     text = lines("date,rate_annual", 0.015).replace("2020-10-12,0.015", f"2020-10-12,{unpublished}")
     text = text.replace("2020-10-09,0.015", "2020-10-09,0.025")

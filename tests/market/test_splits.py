@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tactician.market import check_bars, make_bars, read_bars
+from tactician.market import check_bars, embedded_bars, make_bars, read_bars
 from tactician.market.splits import RATIOS
 from tests.conftest import synthetic_bars
 
@@ -115,6 +115,11 @@ def test_a_split_in_the_first_days_is_told_by_the_days_after():
     frame = scaled(calm(), 0.5, pd.Timestamp("2010-01-07"))
     frame.loc[(frame["symbol"] == "BBB") & (frame["date"] >= "2010-01-07"), "volume"] *= 2
     assert jumps(frame) == [("BBB", "2010-01-07")]
+
+
+def test_the_embedded_stocks_have_no_such_jump_in_22_years():
+    """Among their moves: AAPL −52 % on 2000-09-29, BBY −37 % on 2002-08-08; closes only."""
+    assert jumps(embedded_bars().frame) == []
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="../shared/data/broad_panel.parquet is not here")

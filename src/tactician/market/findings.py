@@ -50,7 +50,7 @@ class BadBars(UserError):
             remedy: what this user can do, as a clause.
         """
         self.findings = tuple(findings)
-        self.stopping = tuple({f.severity for f in stopping} | {"error"})
+        self.stopping: frozenset[Severity] = frozenset(f.severity for f in stopping)
         self.problem = f"{source}: {stopping[0].message} [{stopping[0].name}]{_others(stopping[1:])}"
         self.remedy = stopping[0].action if stopping[0].severity == "error" and stopping[0].action else remedy
         super().__init__(f"{self.problem}; {self.remedy}.")

@@ -14,14 +14,14 @@ _ACTION = 80 - sum(w + 1 for w in _WIDTHS) - 2
 _ORDER = {"error": 0, "repair": 1, "warning": 2}
 
 
-def findings_table(findings: Iterable[Finding], stopping: Collection[Severity] = ("error",)) -> list[str]:
+def findings_table(findings: Iterable[Finding], stopping: Collection[Severity] = ()) -> list[str]:
     """Lines of at most 80 columns: a heading and a row per kind of finding, errors first, at most a dozen lines.
 
     Empty if there are no findings.
 
     Args:
         findings: of which the first of a kind is shown.
-        stopping: the severities that stop the build, as `BadBars` has them.
+        stopping: severities that stop the build besides errors, as `BadBars` has them.
     """
     kinds = _by_kind(findings)
     if not kinds:
@@ -66,7 +66,7 @@ def _n_symbols(kind: Sequence[Finding]) -> int:
 
 
 def _action(finding: Finding, stopping: Collection[Severity]) -> str:
-    if finding.severity in stopping:
+    if finding.severity == "error" or finding.severity in stopping:
         return "stops the build"
     return finding.action or ("repaired" if finding.severity == "repair" else "told")
 

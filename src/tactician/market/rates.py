@@ -41,7 +41,7 @@ _DAILY_INSTEAD = {
 }
 _DATE_NAMES = ("date", "observation_date")
 _DATE = re.compile(r"(\d{4})(-?)(\d{2})\2(\d{2})(?:[T ].*)?")
-_UNPUBLISHED = ("", ".", "nan", "na", "n/a", "none", "null", "<na>", "nat")
+_UNPUBLISHED = ("", ".", "-", "nan", "na", "n/a", "#n/a", "nd", "none", "null", "<na>", "nat")
 _LOWEST_DAILY, _HIGHEST_DAILY = -0.0005, 0.002
 """Beyond, a rate per day is one per year, or in percent."""
 _MONTHLY = 20

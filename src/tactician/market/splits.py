@@ -34,7 +34,7 @@ _EXTREME = np.log(4.0)
 _ALSO_MOVED = 0.05
 """The stock's own move on the day of a split, at least this far or `_FIT` usual moves from the ratio."""
 _FIT = 3.0
-_JUMP_SEEN, _JUMP_UNSEEN, _JUMP_SMALL = 6.0, 10.0, 15.0
+_JUMP_SEEN, _JUMP_UNSEEN, _JUMP_SMALL = 6.0, 15.0, 20.0
 """Usual moves that a jump must have: with volumes; without; and without for a ratio below 2."""
 _QUIET_VALUE = 2.0
 """Traded value beside its median of 20 bars: beyond, the move was traded for."""

@@ -81,9 +81,7 @@ def read_source(config: Config) -> Bars:
     return replace(bars, as_traded=config.closes == "as_traded")
 
 
-def _tell(
-    findings: Sequence[Finding], config: Config, reporter: Reporter, stopping: Collection[Severity] = ("error",)
-) -> None:
+def _tell(findings: Sequence[Finding], config: Config, reporter: Reporter, stopping: Collection[Severity] = ()) -> None:
     """Print a table of one screen, and write the whole list; an old list does not survive."""
     path = findings_path(config)
     if not findings:
