@@ -39,7 +39,7 @@ def every_week(frame: pd.DataFrame) -> pd.DataFrame:
     ("frame", "name"),
     [
         (lambda: synthetic_bars().iloc[:0], "is empty"),
-        (lambda: synthetic_bars().drop(columns="close"), "has no column 'close'"),
+        (lambda: synthetic_bars().drop(columns=["close", "adj_close"]), "has no column 'close'"),
         (lambda: synthetic_bars(symbols=("AAA",)), "has no bars of BBB, CCC, DDD"),
         (lambda: synthetic_bars(last="2010-11-30"), "sessions are too few"),
         (lambda: broken(slice(100, 1000, 8), close=np.nan), "AAA would lose more bars than a repair may take"),

@@ -177,9 +177,10 @@ def test_ranks_by_hand():
 
 
 def test_a_quiet_market_has_no_features_that_are_not_finite():
-    """Constant prices: no volatility, no dispersion, no ranking."""
+    """Prices that stay as they are from the second session on: no volatility, no dispersion, no ranking."""
     frame = synthetic_bars(("AAA", "BBB"), "2010-01-04", "2011-12-30")
     frame[["open", "high", "low", "close", "adj_close"]] = 50.0
+    frame.loc[:1, ["open", "high", "low", "close", "adj_close"]] = 49.0  # prices that never move are refused
     features = market_features(build_market(make_bars(frame, "flat")))
     assert features[-1].isfinite().all()
     assert pd.Series(features[-1].numpy(), FEATURE_NAMES)["index_vol_60"] == 0

@@ -183,11 +183,13 @@ def test_a_session_without_any_bar_is_none_and_is_told():
     assert market.fillable.any(1).all()
 
 
-def test_months_without_any_bar_stop():
+def test_months_without_any_bar_are_told_and_no_sessions():
     days = sessions_of("XNYS", "2018-01-02", "2020-06-30")
-    frame = bars_on(days[(days < "2019-02-01") | (days > "2019-04-01")])
-    with pytest.raises(UserError, match=r"2019-01-31 is followed by days .*61 days.*\[hole\].*'start' after the hole"):
-        checked(frame, "XNYS")
+    kept = days[(days < "2019-02-01") | (days > "2019-04-01")]
+    result = checked(bars_on(kept), "XNYS")
+    (hole,) = [f for f in result.findings if f.name == "hole"]
+    assert "2019-01-31 is followed by days" in hole.message and "61 days" in hole.message
+    assert list(result.sessions.dates) == list(kept)
 
 
 @pytest.mark.parametrize(

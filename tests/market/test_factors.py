@@ -23,7 +23,8 @@ def prices(n=60, assets=3, seed=0):
 
 def scores_of(levels, closes=None):
     returns = np.vstack([np.zeros(levels.shape[1]), levels[1:] / levels[:-1] - 1])
-    return factor_scores(torch.from_numpy(returns), torch.from_numpy(levels if closes is None else closes))
+    known = torch.from_numpy(levels if closes is None else closes)
+    return factor_scores(torch.from_numpy(returns), torch.ones_like(known, dtype=torch.bool), known)
 
 
 @settings(deadline=None, max_examples=10)
@@ -58,11 +59,23 @@ def test_an_asset_that_never_moves_has_finite_scores():
     assert scores.isfinite().all() and scores[0].tolist() == pytest.approx([0, 1e8, 0, 1 / 7])
 
 
-def test_without_a_price_there_is_no_score():
-    closes = prices()
-    closes[:30, 1] = np.nan
-    scores = scores_of(prices(), closes)
+def test_before_its_listing_an_asset_has_no_score_and_without_a_price_as_traded_no_size():
+    levels = prices()
+    returns = torch.from_numpy(np.vstack([np.zeros(3), levels[1:] / levels[:-1] - 1]))
+    listed = torch.ones(60, 3, dtype=torch.bool)
+    listed[:30, 1] = False
+    closes = torch.from_numpy(levels.copy())
+    closes[:, 2] = torch.nan
+    scores = factor_scores(returns, listed, closes)
     assert scores[:30, 1].isnan().all() and scores[30:, 1].isfinite().all()
+    assert scores[20:, 2, :3].isfinite().all() and scores[:, 2, 3].isnan().all()
+
+
+def test_quality_is_annualised_by_the_markets_sessions():
+    levels = prices()
+    returns = torch.from_numpy(np.vstack([np.zeros(3), levels[1:] / levels[:-1] - 1]))
+    every_day = factor_scores(returns, torch.ones(60, 3, dtype=torch.bool), torch.from_numpy(levels), 365)
+    assert torch.allclose(every_day[20:, :, 2], scores_of(levels)[20:, :, 2] * math.sqrt(365 / 252))
 
 
 @pytest.mark.parametrize("t", [25, 40])
@@ -85,5 +98,5 @@ def test_volatility_and_volume_are_over_twenty_sessions():
 
 def test_warm_up_counts_the_assets_own_bars():
     priced = torch.tensor([[0], [0], [1], [1], [0], [1], [1]], dtype=torch.bool)
-    # Two bars before the session's own, and a bar in the session itself.
+    # Two bars before the latest one.
     assert tradable_mask(priced, 2)[:, 0].tolist() == [False, False, False, False, False, True, True]

@@ -242,7 +242,7 @@ def test_an_asset_that_never_has_volume_is_told_once_and_can_be_filled():
 
 
 @pytest.mark.parametrize("days", [1, 5])
-@pytest.mark.parametrize("factor", [100.0, 0.01, 6.0])
+@pytest.mark.parametrize("factor", [100.0, 0.01, 9.0])
 def test_a_price_that_leaves_and_comes_back_is_dropped_for_as_long(days, factor):
     checked = check(lambda f: spike(f, factor, days))
     assert kinds(checked)["price_spike"].count == days and "split_like_jump" not in kinds(checked)

@@ -16,7 +16,7 @@ STALE_RUN = 5
 """Bars in a row with the same close that are worth a warning."""
 CONSTANT_LIFE = 20
 """Bars from which on an asset whose price never changed is held to be dead."""
-SPIKE = 5.0
+SPIKE = 8.0
 """Factor by which a price leaves, and comes back within `SPIKE_BARS`, as no market does: pence for pounds, a lost point."""
 SPIKE_BARS = 5
 _HIGHEST, _LOWEST = 1e15, 1e-15

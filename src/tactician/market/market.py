@@ -134,7 +134,7 @@ def level_findings(bars: Bars) -> tuple[Finding, ...]:
         "closes may be adjusted for later splits and dividends; as a price level they would be a leak, so there is no size "
         "score: SIZE_SMALL holds equal weight, and what is observed of size is 0"
     )
-    return (Finding(LEVEL_LEAK, "warning", f"{bars.source}: {text}."),)
+    return (Finding(LEVEL_LEAK, "warning", f"{bars.source}: {text}.", action="no size score"),)
 
 
 def _grid(bars: Bars, column: str, sessions: pd.DatetimeIndex) -> pd.DataFrame:

@@ -163,8 +163,7 @@ def _of_calendar(agreement: Agreement, days: Attendance, calendar: str, source: 
     if (gap > _HOLE).any():
         rows = [("", f"{dates[k]:%Y-%m-%d}", f"{gap[k]} days") for k in np.flatnonzero(gap > _HOLE)]
         what = "is followed by days on which nobody has a bar"
-        action = "complete the bars, or choose 'start' after the hole or 'end' before it"
-        found.append(finding_of("hole", "error", rows, what, action, unit="holes"))
+        found.append(finding_of("hole", "warning", rows, what, "one return across it", unit="holes"))
     return found + _misfit(agreement, days, calendar, source)
 
 

@@ -1,7 +1,6 @@
 """From a configuration to a market cache: read bars, validate, compute, write; and tell what was found."""
 
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,17 +42,19 @@ def build_cache(config: Config, reporter: Reporter) -> MarketTensors:
                 delisting_return=config.delisting_return,
             )
     except BadBars as bad:
+        _show(bad.findings, reporter, bad.stopping)
         try:
-            _tell(bad.findings, config, reporter, bad.stopping)
+            _keep(bad.findings, config, reporter)
         except UserError:  # a folder that cannot be written is the smaller trouble
             raise bad from None
         raise bad.with_list(findings_path(config)) from bad
-    _tell(market.findings, config, reporter)
+    _show(market.findings, reporter)
     with reporter.phase("🧮 Computing features and regime weights"):
         tensors = build_market_tensors(
             market, config.regimes, config.groups, {**cache_key(config), "source": market.source}
         )
     save_market(tensors, config.groups, config.cache)
+    _keep(market.findings, config, reporter)  # last, so that an interrupted build leaves nothing behind
     return tensors
 
 
@@ -78,18 +79,28 @@ def read_source(config: Config) -> Bars:
             f"There are no bars at {path}; give --bars embedded, yfinance, or a CSV/Parquet file or folder."
         )
     bars = read_bars(path, config.symbols, config.start, config.end, calendar=config.calendar)
-    return replace(bars, as_traded=config.closes == "as_traded")
+    as_traded = config.closes == "as_traded"
+    if as_traded and any(note.name == "no_close" for note in bars.notes):
+        raise UserError(
+            f"closes: {path} has adjusted closes alone, which are no prices as traded; add a column close, or set "
+            "closes to adjusted."
+        )
+    return replace(bars, as_traded=as_traded)
 
 
-def _tell(findings: Sequence[Finding], config: Config, reporter: Reporter, stopping: Collection[Severity] = ()) -> None:
-    """Print a table of one screen, and write the whole list; an old list does not survive."""
-    path = findings_path(config)
-    if not findings:
-        with suppress(OSError):  # the cache that is written next says what is wrong with the folder
-            path.unlink()
-        return
-    save_text(findings_csv(findings), path)
-    reporter.say("  What was found in the bars:", "yellow")
+def _show(findings: Sequence[Finding], reporter: Reporter, stopping: Collection[Severity] = ()) -> None:
+    """Print a table of one screen."""
+    if findings:
+        reporter.say("  What was found in the bars:", "yellow")
     for line in findings_table(findings, stopping):
         reporter.say(line)
-    reporter.say(f"  Whole list: {path}")
+
+
+def _keep(findings: Sequence[Finding], config: Config, reporter: Reporter) -> None:
+    """Write the whole list; an old list does not survive."""
+    path = findings_path(config)
+    if findings:
+        save_text(findings_csv(findings), path)
+        reporter.say(f"  Whole list: {path}")
+    else:
+        path.unlink(missing_ok=True)
