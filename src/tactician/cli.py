@@ -6,6 +6,7 @@ Flags are the fields of `tactician.config.Config`. Heavy libraries are imported 
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, make_dataclass
 from pathlib import Path
@@ -121,6 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit code: 0, or 2 for a user's mistake, which is told in one sentence.
     """
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # what other libraries say to their developers is no help to a user
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         print(_usage())
@@ -340,19 +343,11 @@ def _config_path(words: list[str]) -> Path:
 
 
 def _rebuild_command(config_file: Path, config: Config) -> str:
+    from tactician.training.setup import cache_key
+
     words = f"python src/apps/build_cache.py --config {config_file}{_expanded_flags(config)}"
     in_file = load_config(config_file)
-    for name in (
-        "bars",
-        "start",
-        "end",
-        "cash_rate",
-        "calendar",
-        "listing_warmup",
-        "on_findings",
-        "closes",
-        "delisting_return",
-    ):
+    for name in ("bars", *(key for key in cache_key(config) if key != "universe")):
         if getattr(config, name) != getattr(in_file, name):
             words += f" --{name.replace('_', '-')} {getattr(config, name)}"
     return words + (" (or with --bars FILE)" if config.bars == "yfinance" else "")

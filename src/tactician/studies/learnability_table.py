@@ -21,6 +21,8 @@ from tactician.storage import json_text, save_text
 from tactician.studies.learnability import measure, problem_setup, train_on
 from tactician.synthetic import PROBLEMS, Problem, observable_regime
 from tactician.training.checkpoint import versions
+from tactician.training.lineage import HARMLESS
+from tactician.training.resume import OF_DATA
 
 SMALL: dict[str, Any] = {
     "hidden_dim": 64,
@@ -51,6 +53,8 @@ _LAWS = 1
 """Raised when a market's law changes: trainings on the former one do not count any more."""
 
 _DEFAULTS = {name: field.default for name, field in Config.model_fields.items()}
+_ELSEWHERE = HARMLESS | OF_DATA
+"""Keys that no training of the study depends on: its markets are made, not read."""
 
 MARKETS: dict[str, dict[str, Any]] = {
     "oracle": {"timesteps": 400_000},
@@ -111,8 +115,10 @@ class Job:
 
     @property
     def key(self) -> str:
-        """Tells the training from every other one: by every setting, those at their default too, and the market's law."""
-        whole = json.dumps([_LAWS, self.market, {**_DEFAULTS, **self.config}], sort_keys=True, default=str)
+        """Tells the training from every other one: by the market's law and every setting that it depends on."""
+        every = {**_DEFAULTS, **self.config}
+        kept = {name: value for name, value in every.items() if name not in _ELSEWHERE or name in self.config}
+        whole = json.dumps([_LAWS, self.market, kept], sort_keys=True, default=str)
         return f"{self.market} {self.seed} {hashlib.sha256(whole.encode()).hexdigest()[:16]}"
 
 

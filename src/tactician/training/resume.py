@@ -17,7 +17,7 @@ from tactician.training.progress import Reporter
 from tactician.training.setup import Setup, architecture
 from tactician.training.state import Progress, TrainState, first_train_state, fresh_environments, restored_environments
 
-_OF_DATA = frozenset(
+OF_DATA = frozenset(
     {
         "train_until",
         "regimes",
@@ -34,8 +34,9 @@ _OF_DATA = frozenset(
         "delisting_return",
     }
 )
+"""Keys that shape the market."""
 
-_OF_ENVIRONMENTS = _OF_DATA | {
+_OF_ENVIRONMENTS = OF_DATA | {
     "n_envs",
     "n_steps",
     "episode_length",
@@ -45,7 +46,7 @@ _OF_ENVIRONMENTS = _OF_DATA | {
 }
 """Keys with whose change the simulated portfolios cannot simply live on: they begin new episodes."""
 
-_OF_VALIDATION = _OF_DATA | {
+_OF_VALIDATION = OF_DATA | {
     "best_by",
     "validation_until",
     "spread",
