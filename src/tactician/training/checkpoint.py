@@ -1,7 +1,8 @@
 """Checkpoints: a TrainState with what it takes to understand it, written atomically, loaded without running code."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -62,7 +63,7 @@ class Keeper:
         path = self.folder / f"{_PERIODIC}{state.progress.iteration:06d}.pt"
         save_checkpoint(setup, state, path)
         if setup.process.leads:
-            others = [old for old in _newest_first(self.folder.glob(f"{_PERIODIC}*.pt")) if old != path]
+            others = [old for _, old in _newest_first(self.folder.glob(f"{_PERIODIC}*.pt")) if old != path]
             for old in others[self.keep - 1 :]:
                 old.unlink(missing_ok=True)
         return path
@@ -108,23 +109,22 @@ def newest_checkpoint(folder: Path, since: float = 0.0) -> tuple[Path | None, di
         Its path and content, or None twice; and a sentence for every file that is damaged. None of them is deleted.
     """
     complaints: list[str] = []
-    readable: list[tuple[Path, str | None, int]] = []
-    for path in _newest_first(folder.glob("model_*.pt")):
-        if path.stat().st_mtime < since:
+    newest: tuple[Path, dict[str, Any]] | None = None
+    its_run, its_steps = None, 0
+    for modified, path in _newest_first(folder.glob("model_*.pt")):
+        if modified < since:
             break
         try:
             content = read_checkpoint(path)
         except UserError as error:
-            complaints.append(f"{error} It is left where it is and passed over.")
+            if path.exists():  # else a run that goes on in this folder has just removed it
+                complaints.append(f"{error} It is left where it is and passed over.")
             continue
-        steps = 0 if is_legacy(content) else int(content["progress"]["timesteps"])
-        readable.append((path, run_of(content), steps))
-    if not readable:
-        return None, None, complaints
-    newest, run, _ = readable[0]
-    if run is not None:  # of equal steps the first, which is the last modified one
-        newest = max((x for x in readable if x[1] == run), key=lambda x: x[2])[0]
-    return newest, read_checkpoint(newest), complaints
+        run, steps = run_of(content), 0 if is_legacy(content) else int(content["progress"]["timesteps"])
+        # Of equal steps the first, which is the last modified one.
+        if newest is None or (run is not None and run == its_run and steps > its_steps):
+            newest, its_run, its_steps = (path, content), run, steps
+    return (*(newest or (None, None)), complaints)
 
 
 def record_look(path: Path, first: str, last: str) -> None:
@@ -215,6 +215,11 @@ def _is_checkpoint(content: Mapping[str, Any]) -> bool:
     return any(key in content for key in optimisers) and isinstance(content.get("model_state_dict"), dict)
 
 
-def _newest_first(paths: Any) -> list[Path]:
-    files = [path for path in paths if path.is_file()]  # no folder, and no link that leads nowhere
-    return sorted(files, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+def _newest_first(paths: Iterable[Path]) -> list[tuple[float, Path]]:
+    """Time of modification, in seconds of the epoch, and path of the files that are there."""
+    found = []
+    for path in paths:
+        with suppress(OSError):  # a link that leads nowhere, or a file that a run has just removed
+            if path.is_file():
+                found.append((path.stat().st_mtime, path))
+    return sorted(found, key=lambda x: (x[0], x[1].name), reverse=True)
