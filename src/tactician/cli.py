@@ -382,7 +382,8 @@ def _announce(setup: "Setup", reporter: "Reporter") -> None:
         f"{setup.memory.formula_bytes_per_sample} × {memory['overhead']})"
     )
     if market.findings:
-        reporter.note(f"  {len(market.findings)} findings about the data, kept in summary.json (shown with --verbose)")
+        n = len(market.findings)
+        reporter.note(f"  {n} finding{'s' * (n > 1)} about the data, kept in summary.json (shown with --verbose)")
 
 
 def _print_plan(content: dict[str, Any], as_json: bool) -> None:

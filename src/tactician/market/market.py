@@ -131,7 +131,7 @@ def level_findings(bars: Bars) -> tuple[Finding, ...]:
     if bars.as_traded:
         return ()
     text = (
-        "closes may be adjusted for later splits and dividends; as a price level they would be a leak, so there is no size "
+        "closes that may be adjusted for later splits and dividends would be a leak as a price level, so there is no size "
         "score: SIZE_SMALL holds equal weight, and what is observed of size is 0"
     )
     return (Finding(LEVEL_LEAK, "warning", f"{bars.source}: {text}.", action="no size score"),)
