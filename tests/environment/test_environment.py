@@ -202,6 +202,8 @@ def test_impact_on_volume_without_volumes_is_refused():
     from dataclasses import replace
 
     market = random_market()
-    market = replace(market, dollar_volume=market.dollar_volume * math.nan)
-    with pytest.raises(UserError, match="impact_adv needs traded values"):
+    volumes = market.dollar_volume.clone()
+    volumes[:, 2] = math.nan
+    market = replace(market, dollar_volume=volumes)
+    with pytest.raises(UserError, match="impact_adv needs traded values, and the market cache has none of S2;"):
         Environment(market, Frictions(impact_adv=0.1), rows=range(1, 100), episode_length=32)

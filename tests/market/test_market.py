@@ -116,6 +116,13 @@ def test_without_volumes_there_is_no_traded_value(frame):
     assert market.dollar_volume.isnan().all()
 
 
+@pytest.mark.parametrize("volume", [0.0, np.nan])
+def test_an_asset_whose_volume_is_never_known_has_no_traded_value(frame, volume):
+    silent = frame.assign(volume=frame["volume"].where(frame["symbol"] != "AAA", volume))
+    market = build_market(make_bars(silent, "test", as_traded=True))
+    assert market.dollar_volume[:, 0].isnan().all() and market.dollar_volume[30:, 1:].isfinite().all()
+
+
 def test_traded_value_is_price_times_volume(market, frame):
     part = frame[frame["symbol"] == "AAA"].iloc[81:101]
     expected = (part["close"] * part["volume"]).mean()

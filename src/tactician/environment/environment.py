@@ -58,12 +58,8 @@ class Environment:
             )
         if self.rows.start < 1:
             raise ValueError("row 0 has no session before it to earn; ranges begin at row 1")
-        volumes = self.market.dollar_volume
-        if self.frictions.impact_adv > 0 and bool((volumes.isnan() & self.market.tradable).any()):
-            raise UserError(
-                "impact_adv needs traded values, and the market cache has none; build it from bars with a volume column "
-                "whose closes are as traded (closes: as_traded), or set impact_adv to 0."
-            )
+        if self.frictions.impact_adv > 0:
+            self.market.require_traded_values()
         _ = self.market.always_fillable  # asked here, because it waits for the device, which a step must not
 
 

@@ -52,7 +52,7 @@ class MarketTensors:
     vol_daily: Float[Tensor, "day asset"]
     """Daily volatility over 20 sessions."""
     dollar_volume: Float[Tensor, "day asset"]
-    """Mean daily traded value over 20 sessions, in currency; NaN where the source has no volumes or no price as traded."""
+    """Mean daily traded value over 20 sessions, in currency; NaN where an asset has no volumes or no price as traded."""
     regimes: RegimeTable
     fingerprint: str
     """sha256 of the market's bars, cash rates and rules, and of the features' version."""
@@ -78,6 +78,21 @@ class MarketTensors:
         """Whether every asset that a portfolio may hold can be traded in every row: then the ledger needs no masks."""
         held = self.tradable.cumsum(0) > 0
         return not bool((held & (~self.fillable | self.delisted)).any())
+
+    def require_traded_values(self) -> None:
+        """Refuse a market in which an asset's impact on its volume cannot be reckoned.
+
+        Raises:
+            UserError: names assets without a traded value.
+        """
+        unknown = (self.dollar_volume.isnan() & self.tradable).any(0).tolist()
+        missing = [symbol for symbol, none in zip(self.symbols, unknown, strict=True) if none]
+        if missing:
+            shown = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
+            raise UserError(
+                f"impact_adv needs traded values, and the market cache has none of {shown}; build it from bars with volumes "
+                "whose closes are as traded (closes: as_traded), or set impact_adv to 0."
+            )
 
     def to(self, device: torch.device | str) -> "MarketTensors":
         """The same market on another device."""

@@ -42,7 +42,7 @@ class Market:
     volatility: Float[Tensor, "session asset"]
     """Daily, over 20 sessions."""
     dollar_volume: Float[Tensor, "session asset"]
-    """Mean over 20 sessions, in currency; NaN where the source has no volumes or no price as traded."""
+    """Mean over 20 sessions, in currency; NaN where an asset has no volumes or no price as traded."""
     days_to_next: Int64[Tensor, " session"]
     """Calendar days to the exchange's next session."""
     sessions_per_year: int
@@ -99,8 +99,9 @@ def build_market(
     )
     cash = torch.from_numpy(cash_returns(cash_rate, dates, sessions.per_year))
     if "volume" in bars.frame and bars.as_traded:
-        traded = _tensor(_grid(bars, "volume", dates)) * closes
-        dollar_volume = rolling_dollar_volume(torch.nan_to_num(traded))
+        traded = torch.nan_to_num(_tensor(_grid(bars, "volume", dates)) * closes)
+        # An asset that never has a volume is one of which none is known, not one that nobody trades.
+        dollar_volume = rolling_dollar_volume(traded).where(traded.gt(0).any(0), torch.nan)
     else:
         dollar_volume = torch.full_like(returns, torch.nan)
     rules = f"{calendar} {listing_warmup} {delisting_return} {bars.as_traded} {bars.symbols}"

@@ -81,6 +81,9 @@ def rebalance(
     traded = (risky - before).abs()
     costs = component_costs(traded, frictions, rates)
     cash = value - costs.sum(-1) - risky.sum(-1)
+    if limit is not None:
+        # Where all is locked and no cash is held, the sum over assets may round to more than the value; the trades do not.
+        cash = torch.where(cash < 0, holdings[..., -1] - (risky - before).sum(-1) - costs.sum(-1), cash)
     if hold is not None:
         cash = torch.where(hold, holdings[..., -1], cash)
     turnover = traded.sum(-1) / value.clamp_min(torch.finfo(value.dtype).tiny)
@@ -159,10 +162,11 @@ def _affordable(
     buys, sells = trade.clamp_min(0.0), (-trade).clamp_min(0.0)
     wanted, earned = buys.sum(-1), sells.sum(-1) - rates.total(sells)
     value = holdings.sum(-1)
-    short = value - rates.total(trade.abs()) - risky.sum(-1) < 0
+    noise = _noise(value, before.shape[-1])
+    # What is left when all targets can be filled is at least the noise; less than half of it may be negative for the caller.
+    short = value - rates.total(trade.abs()) - risky.sum(-1) < noise / 2
     if short.device.type == "cpu" and not bool(short.any()):  # a GPU would have to be waited for
         return risky
-    noise = _noise(value, before.shape[-1])
     spendable = (cash + earned - 2 * noise).clamp_min(0.0)
     tiny = torch.finfo(risky.dtype).tiny
     factor = torch.ones_like(wanted)

@@ -21,12 +21,8 @@ def session_costs(config: Config, market: MarketTensors, on: str | None) -> Cost
         UserError: the market has no such session.
     """
     row = _row_of(market, on)
-    volumes = market.dollar_volume[row]
-    if config.impact_adv > 0 and bool((volumes.isnan() & market.tradable[row]).any()):
-        raise UserError(
-            "impact_adv needs traded values, and the market cache has none; build it from bars with volumes whose closes are "
-            "as traded (closes: as_traded), or set impact_adv to 0."
-        )
+    if config.impact_adv > 0:
+        market.require_traded_values()
     return cost_report(
         market.regimes,
         market.factor_ranks[row],
@@ -35,7 +31,7 @@ def session_costs(config: Config, market: MarketTensors, on: str | None) -> Cost
         session=str(market.date_of(row)),
         portfolio_value=config.portfolio_value,
         vol_daily=market.vol_daily[row],
-        adv=volumes,
+        adv=market.dollar_volume[row],
     )
 
 
