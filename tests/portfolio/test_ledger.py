@@ -121,9 +121,10 @@ def test_money_is_neither_made_nor_lost(history):
 
 
 @pytest.mark.parametrize("dtype", [F64, torch.float32])
-@pytest.mark.parametrize("assets", [2, 20, 300])
+@pytest.mark.parametrize("assets", [2, 7, 13, 29, 300])
 def test_what_cannot_be_filled_stays_and_cash_is_never_negative(dtype, assets):
     before = random_weights(4000, assets + 1, dtype=dtype, seed=21)
+    before *= torch.linspace(1, 3e4, 4000, dtype=dtype)[:, None]
     before[::4, -1] = 0
     targets = random_weights(4000, assets + 1, dtype=dtype, seed=22)
     locked = torch.rand(4000, assets, generator=torch.Generator().manual_seed(23)) < 0.3
@@ -134,7 +135,7 @@ def test_what_cannot_be_filled_stays_and_cash_is_never_negative(dtype, assets):
             assert trade.holdings.min() >= 0
             assert torch.equal(trade.holdings[:, :-1][locked], before[:, :-1][locked])
             assert trade.traded[locked].eq(0).all()
-            assert torch.equal(trade.holdings[::8], before[::8])
+            torch.testing.assert_close(trade.holdings[::8].sum(-1), before[::8].sum(-1))
         held = trade.holdings / trade.holdings.sum(-1, keepdim=True)
         excess = (held - targets)[:, :-1].masked_fill(locked, 0.0)
         assert excess.max() < 1e-4  # less than the target where something was locked, never more
