@@ -180,9 +180,9 @@ def _train(words: list[str]) -> int:
 
 def _run(arguments: TrainArguments, config: Config, reporter: "Reporter", process: "Process") -> int:
     from tactician.training.interruption import Interrupted, Interruption
-    from tactician.training.lineage import refuse_contaminated
+    from tactician.training.lineage import refuse_contaminated, seen_by_checkpoint
     from tactician.training.loop import train
-    from tactician.training.resume import find_checkpoint, resume, saved_normaliser, saved_since
+    from tactician.training.resume import find_checkpoint, goes_on_from, resume, saved_normaliser, saved_since
     from tactician.training.setup import load_cached_market, plan, prepare_run
     from tactician.training.state import first_train_state
     from tactician.training.summary import print_summary
@@ -197,6 +197,9 @@ def _run(arguments: TrainArguments, config: Config, reporter: "Reporter", proces
     setup = prepare_run(config, market, normaliser=normaliser, process=process)
     for note in setup.notes:
         reporter.warn(note)
+    n_actions = market.regimes.n_actions
+    if found and not arguments.allow_contaminated and goes_on_from(found[1], config, n_actions):
+        refuse_contaminated(setup, seen_by_checkpoint(found[1]), found[0])
     if arguments.dry_run:
         _print_plan(plan(setup), arguments.as_json)
         return 0
@@ -205,8 +208,6 @@ def _run(arguments: TrainArguments, config: Config, reporter: "Reporter", proces
     _announce(setup, reporter)
     with Interruption() as stop:
         state = resume(setup, *found, reporter) if found else first_train_state(setup)
-        if found and not arguments.allow_contaminated:
-            refuse_contaminated(setup, state.seen, found[0])
         try:
             summary = train(setup, state, reporter, stop)
         except Interrupted as end:

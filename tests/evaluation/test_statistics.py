@@ -141,8 +141,21 @@ def test_the_error_of_the_difference_equals_a_bootstraps(drift, own):
     market = rng.normal(0.0005, 0.012, n)
     a, b = market + drift + rng.normal(0, own, n), 0.9 * market + rng.normal(0, own, n)
     draws = rng.integers(0, n, (4000, n))
-    replicas = np.expm1(252 * a[draws].mean(1)) - np.expm1(252 * b[draws].mean(1))
+    both = (a + b)[draws].mean(1)
+    # The level that both share is held where it was found; what moves between the replicas is the difference.
+    shift = 252 * ((a + b).mean() - both) / 2
+    replicas = np.expm1(252 * a[draws].mean(1) + shift) - np.expm1(252 * b[draws].mean(1) + shift)
     assert return_difference(pair(a, b), 0, 1)[1] == pytest.approx(replicas.std(ddof=1), rel=0.05)
+
+
+@pytest.mark.parametrize("drift", [1e-6, 0.0004, -0.002, -0.01])
+def test_the_difference_in_returns_is_as_certain_as_that_in_log_growth(drift):
+    """Also where one of the two loses nearly all: two standard errors are the same test in either unit."""
+    rng = np.random.default_rng(8)
+    b = rng.normal(0.0002, 0.01, 756)
+    two = pair(b + drift + rng.normal(0, 0.004, 756), b)
+    (gap, error), (log_gap, log_error) = return_difference(two, 0, 1), difference(two, 0, 1)
+    assert gap / error == pytest.approx(log_gap / log_error, rel=1e-6) and error > 0
 
 
 def test_the_error_covers_the_true_difference_as_often_as_it_should():

@@ -1,5 +1,6 @@
 """Losses that are not finite, memory that runs out, disks that are full, files that are damaged."""
 
+import json
 import math
 import pickle
 from pathlib import Path
@@ -57,6 +58,18 @@ def test_a_run_that_drops_nothing_else_is_as_if_the_dropped_minibatches_had_not_
     first = prepare_run(config, load_cached_market(config, "")).make_policy().state_dict()
     saved = read_checkpoint(tmp_path / "model_final.pt")["model_state_dict"]
     assert all(torch.equal(first[name], saved[name]) for name in first)
+
+
+def test_figures_of_an_iteration_are_those_of_the_updates_that_were_made(tiny, tmp_path, monkeypatch):
+    """Dropped updates count for nothing: no mean is drawn towards 0, and without an update there is none."""
+    spoil(monkeypatch, lambda k: k in (1, 2) or 8 <= k < 16)
+    words = ("--iterations", "2", "-q", "--critic-epochs", "0", "--max-dropped-updates", "99")
+    assert run(tiny, tmp_path, *words) == 0
+    first, second = (json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert first["entropy"] > 2.3  # of 12 actions: ln 12 = 2.48; with two of eight updates at 0 it would be 1.86
+    names = ("entropy", "kl", "clip_fraction", "policy_loss", "value_loss", "actor_grad_norm", "critic_loss", "score")
+    assert {name: second[name] for name in names} == dict.fromkeys(names)
+    assert first["critic_loss"] is None
 
 
 def test_too_many_in_a_row_stop_the_run_with_the_last_good_state_saved(tiny, tmp_path, monkeypatch, refused):

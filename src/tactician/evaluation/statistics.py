@@ -77,21 +77,19 @@ def difference(path: Path, strategy: int, other: int) -> tuple[float, float]:
 def return_difference(path: Path, strategy: int, other: int) -> tuple[float, float]:
     """Annual return (geometric, as in `Performance`) of one strategy beyond another's, and its standard error.
 
-    With daily log growths a and b of n sessions and Y sessions per year the difference is D = exp(Y·mean a) − exp(Y·mean b).
-    The delta method (Casella and Berger, "Statistical Inference", 2nd ed., §5.5.4) replaces D by its tangent in the two means,
-    which is Y times the mean of the daily values exp(Y·mean a)·aₜ − exp(Y·mean b)·bₜ. So its error is Y·s/√n, with s their
-    standard deviation: pairs of days are kept together, and taken as independent from one day to the next. For equal means
-    it is the error of the difference in log growth, times 1 + annual return.
+    With yearly log growths a and b the difference is D = exp(a) − exp(b) = L·(a − b), where L is the logarithmic mean of the
+    two yearly wealths (Carlson 1972, "The logarithmic mean"). The error is L times that of a − b, of paired days
+    (`difference`). So D over its error is what a − b is over its own: one test, told in the unit of the table. L is taken as
+    known. Its own error is that of the market's level, which both share, and no evidence about their difference.
 
     Returns:
         Difference and standard error, as fractions; NaN where not available.
     """
-    per_year = path.sessions_per_year
-    a, b = path.growth[:, strategy], path.growth[:, other]
-    yearly = [_expm1(float(x.mean()) * per_year) + 1 for x in (a, b)]
-    gap = yearly[0] - yearly[1]
-    error = _mean_and_error(yearly[0] * a - yearly[1] * b, per_year)[1]
-    return (gap, error) if math.isfinite(gap) else (math.nan, math.nan)
+    gap, error = difference(path, strategy, other)
+    mine, theirs = (_expm1(float(path.growth[:, k].mean()) * path.sessions_per_year) + 1 for k in (strategy, other))
+    # Of two wealths that are nearly the same the quotient would be rounding.
+    scale = (mine - theirs) / gap if abs(gap) > 1e-6 else (mine + theirs) / 2
+    return (mine - theirs, scale * error) if math.isfinite(mine - theirs) else (math.nan, math.nan)
 
 
 def _mean_and_error(daily: Float[Tensor, " step"], per_year: int) -> tuple[float, float]:

@@ -131,7 +131,8 @@ def update(
 
     Returns:
         Scalar tensors on the device, none of them read here, the same in every process: policy_loss, value_loss, entropy,
-        kl, clip_fraction, critic_loss (last critic epoch), explained_variance (of the values with which the policy acted),
+        kl, clip_fraction, critic_loss (last critic epoch): means over the updates that were made, NaN without one;
+        explained_variance (of the values with which the policy acted),
         actor_grad_norm, critic_grad_norm, ppo_epochs, dropped_updates, dropped_in_a_row (the longest run of them, of joint
         or of critic updates), dropped_at_the_end (of the joint ones).
     """
@@ -178,28 +179,35 @@ def _joint_epochs(
 ) -> dict[str, Tensor]:
     sums = torch.zeros(len(_SUMS), device=data.day.device)
     norms = torch.zeros(len(_NORMS), device=data.day.device)
+    kept = torch.zeros((), device=data.day.device)
     n_batches, epoch = dealer.count(), 0
     for epoch in range(1, hyper.ppo_epochs + 1):
         epoch_kl = torch.zeros((), device=sums.device)
         for done, batch in enumerate(dealer.deal(data, epoch), 1):
-            figures, lengths = _joint_step(learner, data.take(batch.index), batch.n_samples, hyper, guard)
+            figures, lengths, good = _joint_step(learner, data.take(batch.index), batch.n_samples, hyper, guard)
             sums += figures
             norms += lengths
+            kept += good
             epoch_kl += figures[_SUMS.index("kl")] / n_batches
             on_batch("ppo", done, n_batches, epoch, hyper.ppo_epochs)
         # Every process sees the same divergence, so all of them stop or none does.
         if hyper.target_kl is not None and bool(learner.collective.add_up(epoch_kl) > hyper.target_kl):
             break
-    means = learner.collective.add_up(sums) / (n_batches * max(epoch, 1))
+    # Means over the updates that were made; without one 0/0, which is not available.
+    means = learner.collective.add_up(sums) / kept
     metrics = dict(zip(_SUMS, means.unbind(), strict=True))
-    metrics |= zip(_NORMS, (norms / (n_batches * max(epoch, 1))).unbind(), strict=True)
+    metrics |= zip(_NORMS, (norms / kept).unbind(), strict=True)
     return {**metrics, "ppo_epochs": torch.tensor(float(epoch))}
 
 
 def _joint_step(
     learner: Learner, batch: Sequences, n_samples: Tensor, hyper: Hyperparameters, guard: Guard
-) -> tuple[Float[Tensor, "5"], Float[Tensor, "2"]]:
-    """One step of both optimisers. Returns this process's part of the means, and the gradient norms of all."""
+) -> tuple[Float[Tensor, "5"], Float[Tensor, "2"], Float[Tensor, ""]]:
+    """One step of both optimisers.
+
+    Returns:
+        This process's part of the means, the gradient norms of all, and 1; zeros if the step was dropped.
+    """
     actor, critic, scaler = learner.actor_optimiser, learner.critic_optimiser, learner.precision.actor_scaler
     actor.zero_grad(set_to_none=True)
     critic.zero_grad(set_to_none=True)
@@ -217,7 +225,7 @@ def _joint_step(
     guarded_step(actor, bad)
     guarded_step(critic, bad)
     scaler.update()
-    return torch.where(bad > 0, 0.0, figures), torch.where(bad > 0, 0.0, norms)
+    return torch.where(bad > 0, 0.0, figures), torch.where(bad > 0, 0.0, norms), 1 - bad
 
 
 def _joint_loss(
@@ -254,22 +262,25 @@ def _critic_epochs(
     keep_features: bool,
     on_batch: OnBatch,
 ) -> Tensor:
-    loss = torch.zeros((), device=data.day.device)
+    loss = torch.full((), torch.nan, device=data.day.device)  # without an epoch it is not available
     if hyper.critic_epochs == 0:
         return loss
     kept = _all_features(learner, data, dealer) if keep_features else None
     for epoch in range(1, hyper.critic_epochs + 1):
-        loss = torch.zeros_like(loss)
+        loss, made = torch.zeros_like(loss), torch.zeros_like(loss)
         for done, batch in enumerate(dealer.deal(data, -epoch), 1):
             part, features = data.take(batch.index), None if kept is None else kept[:, batch.index]
-            loss += _critic_step(learner, features, part, batch.n_samples, hyper, guard)
+            step_loss, good = _critic_step(learner, features, part, batch.n_samples, hyper, guard)
+            loss += step_loss
+            made += good
             on_batch("critic", done, dealer.count(), epoch, hyper.critic_epochs)
-    return learner.collective.add_up(loss) / dealer.count()
+    return learner.collective.add_up(loss) / made
 
 
 def _critic_step(
     learner: Learner, features: Tensor | None, batch: Sequences, n_samples: Tensor, hyper: Hyperparameters, guard: Guard
-) -> Tensor:
+) -> tuple[Tensor, Float[Tensor, ""]]:
+    """One step of the critic. Returns this process's part of the mean loss, and 1; zeros if the step was dropped."""
     policy, critic, scaler = learner.policy, learner.critic_optimiser, learner.precision.critic_scaler
     critic.zero_grad(set_to_none=True)
     loss = n_samples.new_zeros(())
@@ -287,7 +298,7 @@ def _critic_step(
     bad = guard.judge(clip_grad_norm_(parameters, hyper.max_grad_norm))
     guarded_step(critic, bad)
     scaler.update()
-    return torch.where(bad > 0, 0.0, loss.detach())
+    return torch.where(bad > 0, 0.0, loss.detach()), 1 - bad
 
 
 @torch.no_grad()

@@ -108,11 +108,11 @@ def explained_variance(
 ) -> Float[Tensor, ""]:
     """1 − Var(R − V)/Var(R) with targets R = A + V, over all processes.
 
-    1 is perfect, 0 no better than a constant; 0 if the targets are constant.
+    1 is perfect, 0 no better than a constant; NaN (not available) if the targets are constant or not finite.
     """
     _, spread = moments(advantages + values, valid, collective)
     _, unexplained = moments(advantages, valid, collective)
-    return torch.where(spread > 0, 1 - unexplained / spread.clamp(min=1e-30), 0.0)
+    return torch.where(spread > 0, 1 - unexplained / spread.clamp(min=1e-30), torch.nan)
 
 
 @dataclass(frozen=True)

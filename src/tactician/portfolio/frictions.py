@@ -70,7 +70,7 @@ class Frictions:
                 raise UserError(f"{field.name} cannot be {value}; give a number that is zero or positive.")
         # The derivative of the cost of trading the whole portfolio in one asset.
         rate = self.spread + self.slippage_max + self.commission + 1.5 * self.impact + 2 * self.impact_linear
-        if rate > _MAX_RATE:
+        if rate > _MAX_RATE * (1 + 1e-9):  # the sum may round
             raise UserError(
                 f"spread + slippage_max + commission + 1.5·impact + 2·impact_linear is {rate:.3g}, and costs may take at most "
                 f"{_MAX_RATE} of a trade; lower them (0.0002 is two basis points)."

@@ -1,5 +1,6 @@
 """Checkpoints: a TrainState with what it takes to understand it, written atomically, loaded without running code."""
 
+import itertools
 import platform
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -90,9 +91,30 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def holds_a_run(folder: Path) -> bool:
-    """Whether a run has saved a model in a folder."""
-    return any(folder.glob("model_*.pt"))
+def set_aside(folder: Path) -> Path | None:
+    """Move what an earlier run left in a folder into a folder of its own inside it, so that no run takes it for its own.
+
+    Returns:
+        That folder; None if there was no earlier run.
+
+    Raises:
+        UserError: a file cannot be moved.
+    """
+    models = list(folder.glob("model_*.pt"))
+    if not models:
+        return None
+    number = next(n for n in itertools.count(1) if not (folder / f"earlier_{n}").exists())
+    aside = folder / f"earlier_{number}"
+    try:
+        aside.mkdir()
+        for path in (*models, folder / "summary.json", folder / "metrics.jsonl"):
+            if path.exists():
+                path.rename(aside / path.name)
+    except OSError as error:
+        raise UserError(
+            f"Cannot move the earlier run in {folder} aside: {error.strerror}; choose another --checkpoint-dir."
+        ) from error
+    return aside
 
 
 def newest_checkpoint(folder: Path, since: float = 0.0) -> tuple[Path | None, dict[str, Any] | None, list[str]]:
@@ -127,14 +149,17 @@ def newest_checkpoint(folder: Path, since: float = 0.0) -> tuple[Path | None, di
     return (*(newest or (None, None)), complaints)
 
 
-def record_look(path: Path, first: str, last: str) -> None:
-    """Note in a checkpoint that it, or the run that it belongs to, was judged on a test range.
+def record_look(folder: Path, run: str, first: str, last: str) -> None:
+    """Note in a run's best model and in all of its checkpoints that it was judged on a test range.
 
     Raises:
-        UserError: the file cannot be read or written.
+        UserError: a file cannot be written.
     """
-    content = read_checkpoint(path)
-    save_tensors({**content, "seen": seen_by_checkpoint(content).looked(first, last).as_dict()}, path)
+    for _, path in reversed(_newest_first(folder.glob("model_*.pt"))):  # the newest stays the newest
+        with suppress(UserError):  # a damaged file is none of the run's
+            content = read_checkpoint(path)
+            if path.name == BEST or run_of(content) == run:
+                save_tensors({**content, "seen": seen_by_checkpoint(content).looked(first, last).as_dict()}, path)
 
 
 @dataclass(frozen=True)

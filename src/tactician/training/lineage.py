@@ -158,11 +158,13 @@ class Contamination:
     """The last session that the weights have seen; '' if not known."""
     known: bool
 
-    def caveat(self, name: str) -> str | None:
-        """What must be said of every result on a range."""
-        if name in self.ranges:
-            return f"CONTAMINATED: the model has seen data up to {self.seen_until}, so this is no evidence"
-        return None if self.known else "whether the model has seen this range is not known"
+    @property
+    def caveat(self) -> str:
+        """What must be said of every result: a model that was picked on data it was trained on is no evidence anywhere."""
+        if self.ranges:
+            seen = " and ".join(self.ranges)
+            return f"CONTAMINATED ({seen}): the model has seen data up to {self.seen_until}, so this is no evidence"
+        return "whether the model has seen this range is not known"
 
     @property
     def metric(self) -> float:

@@ -14,7 +14,7 @@ from tactician.errors import UserError
 from tactician.evaluation import Evaluation, NotFinite, evaluate
 from tactician.learning import Rollout, collect_rollout, update
 from tactician.policy import use_native
-from tactician.training.checkpoint import BEST, FINAL, Keeper, holds_a_run, load_policy, record_look, remove_leftovers
+from tactician.training.checkpoint import BEST, FINAL, Keeper, load_policy, record_look, remove_leftovers, set_aside
 from tactician.training.duration import Share, next_share
 from tactician.training.interruption import Interrupted, Interruption
 from tactician.training.lineage import Contamination, contamination
@@ -87,13 +87,12 @@ def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
         raise Interrupted(stop.signal_number or 15, folder / FINAL)
     results = _judge_best(setup, folder, contaminated, reporter)
     if setup.process.leads:
-        for name in (BEST, FINAL):
-            record_look(folder / name, results["test"].first, results["test"].last)
+        record_look(folder, state.run, results["test"].first, results["test"].last)
     return summarise(setup, closing, results, contaminated)
 
 
 def _prepare_folder(setup: Setup, state: TrainState, reporter: Reporter) -> None:
-    """Clear a run's folder of what a killed one left, and tell of a run that is replaced.
+    """Clear a run's folder of what a killed one left, and set an earlier run aside.
 
     Raises:
         UserError: there is nothing left to train or to judge.
@@ -106,9 +105,10 @@ def _prepare_folder(setup: Setup, state: TrainState, reporter: Reporter) -> None
         return
     folder = setup.config.checkpoint_dir
     remove_leftovers(folder)
-    if state.progress.iteration == 0 and holds_a_run(folder):
+    aside = set_aside(folder) if state.progress.iteration == 0 else None
+    if aside is not None:
         reporter.warn(
-            f"{folder} holds an earlier run, whose models and metrics this one replaces; --resume would go on with it, and "
+            f"{folder} held an earlier run, which is now in {aside}; --resume would have gone on with it, and "
             "--checkpoint-dir takes another folder."
         )
 
@@ -350,7 +350,7 @@ def _judge_best(
                 result = evaluate(setup.environment, policy, setup.splits[name])
             except NotFinite as error:
                 raise _no_result(name, error, folder / FINAL) from error
-            results[name] = replace(result, caveat=contaminated.caveat(name) if contaminated else None)
+            results[name] = replace(result, caveat=contaminated.caveat if contaminated else None)
     return results
 
 

@@ -91,9 +91,14 @@ def saved_normaliser(content: Mapping[str, Any], config: Config, n_actions: int)
 
     None if the run begins anew with another network, and in the old formats, which had none.
     """
-    if is_legacy(content) or _mismatch(content["architecture"], architecture(config, n_actions)):
+    if is_legacy(content) or not goes_on_from(content, config, n_actions):
         return None
     return content["normaliser"]["mean"], content["normaliser"]["std"]
+
+
+def goes_on_from(content: Mapping[str, Any], config: Config, n_actions: int) -> bool:
+    """Whether a run takes over a checkpoint's weights; with another network it begins anew."""
+    return is_legacy(content) or not _mismatch(content["architecture"], architecture(config, n_actions))
 
 
 def resume(setup: Setup, path: Path, content: dict[str, Any], reporter: Reporter) -> TrainState:

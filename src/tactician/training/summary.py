@@ -128,8 +128,9 @@ def _tell_caveats(summary: Summary, reporter: Reporter) -> None:
 def _title(summary: Summary) -> str:
     test, found = summary.results["test"], summary.contaminated
     dates = f"{test.first} to {test.last}"
-    if found is not None and "test" in found.ranges:
-        return f"CONTAMINATED test range {dates}\n(the model has seen data up to {found.seen_until})"
+    if found is not None and found.ranges:
+        which = "" if "test" in found.ranges else " (its validation range)"
+        return f"CONTAMINATED{which} test range {dates}\n(the model has seen data up to {found.seen_until})"
     if found is not None and not found.known:
         return f"Test range {dates}\n(whether the model has seen it is not known)"
     return f"Held-out test range {dates}"
