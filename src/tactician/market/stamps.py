@@ -10,6 +10,8 @@ from tactician.market.exchanges import FROM_BARS, exchange_zone
 from tactician.market.tables import Table, shown
 
 _REMEDY = "write dates as 2020-03-16"
+_YEARS = (1900, 2200)
+"""First and last year of a bar. Other years are marks such as 9999-12-31, and datetime64[ns] would wrap them around."""
 _TIME = (
     r"(?:[T ]\s*(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}(?:\.\d+)?))?\s*(?P<half>[AaPp][Mm])?"
     r"\s*(?P<zone>Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?)?"
@@ -59,18 +61,18 @@ def read_dates(table: Table, column: int, needed: np.ndarray, calendar: str) -> 
         wall, offset = _stamps(distinct, wanted[:-1])
     except _UnreadableError as problem:
         row = _first_row(codes, needed, problem.code)
-        cell = shown(str(table.cells[column].iloc[row]))
+        cell = re.sub(r" 00:00:00(\+00:00)?$", "", shown(str(table.cells[column].iloc[row])))
         text = problem.text.replace("{cell}", f"'{cell}'") if cell else "the date is missing"
-        raise UserError(f"{table.where(row)}: {text}; {_REMEDY}.") from problem
+        raise UserError(f"{table.where(row)}: {text}; {problem.remedy}.") from problem
     session = _sessions(wall, offset, wanted[:-1], calendar)
     missing = [np.datetime64("NaT", "ns")]
     return np.append(session, missing)[codes], np.append(wall, missing)[codes]
 
 
 class _UnreadableError(Exception):
-    def __init__(self, code: int, text: str) -> None:
+    def __init__(self, code: int, text: str, remedy: str = _REMEDY) -> None:
         super().__init__(text)
-        self.code, self.text = code, text
+        self.code, self.text, self.remedy = code, text, remedy
 
 
 def _first_row(codes: np.ndarray, needed: np.ndarray, code: int) -> int:
@@ -80,12 +82,31 @@ def _first_row(codes: np.ndarray, needed: np.ndarray, code: int) -> int:
 def _stamps(distinct: pd.Index, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Wall times (datetime64[ns]) and their offsets from UTC (timedelta64[ns], NaT where none is written)."""
     if not pd.api.types.is_datetime64_any_dtype(distinct.dtype):
-        return _from_text(_as_text(distinct), wanted)
+        wall, offset = _from_text(_as_text(distinct), wanted)
+        _refuse_other_centuries(_years(wall), wanted)
+        return wall, offset
     stamps = pd.DatetimeIndex(distinct)
-    wall = stamps.tz_localize(None).to_numpy("datetime64[ns]")
+    local = stamps.tz_localize(None)
+    strange = _refuse_other_centuries(np.asarray(local.year, dtype="float64"), wanted)
+    local = local.where(~strange, pd.NaT)
+    wall = local.to_numpy("datetime64[ns]")
     if stamps.tz is None:
         return wall, np.full(len(wall), np.timedelta64("NaT", "ns"))
-    return wall, wall - stamps.tz_convert("UTC").tz_localize(None).to_numpy("datetime64[ns]")
+    utc = stamps.tz_convert("UTC").tz_localize(None).where(~strange, pd.NaT)
+    return wall, wall - utc.to_numpy("datetime64[ns]")
+
+
+def _years(wall: np.ndarray) -> np.ndarray:
+    return np.where(np.isnat(wall), np.nan, wall.astype("datetime64[Y]").astype("int64") + 1970.0)
+
+
+def _refuse_other_centuries(year: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Which years are those of no bar; an error if one of them is needed. NaN is no year, and passes."""
+    strange = (year < _YEARS[0]) | (year > _YEARS[1])
+    if (strange & wanted).any():
+        text = f"{{cell}} is no date of a bar, whose years are {_YEARS[0]} to {_YEARS[1]}"
+        raise _UnreadableError(int((strange & wanted).argmax()), text, "correct the date or remove the row")
+    return strange
 
 
 def _as_text(distinct: pd.Index) -> pd.Series:
@@ -112,6 +133,7 @@ def _from_text(text: pd.Series, wanted: np.ndarray) -> tuple[np.ndarray, np.ndar
     parts = text.str.extract(rf"^{pattern}$")
     if pattern == _NUMBERS + _TIME:
         parts = _days_and_months(parts, wanted, first)
+    _refuse_other_centuries(parts["year"].astype("float64").to_numpy(), wanted)
     wall = _wall(parts)
     unreadable = np.isnat(wall) & wanted
     if unreadable.any():
