@@ -3,7 +3,9 @@
 import gzip
 import math
 from dataclasses import dataclass, field
+from datetime import date
 
+import numpy as np
 import pandas as pd
 
 NO_ADJUSTED = ("no_adjusted_close",)
@@ -68,6 +70,17 @@ def priced(*closes, separator=";"):
 
 def epochs(scale, *stamps):
     return dated(*(int(pd.Timestamp(stamp).timestamp()) * scale for stamp in stamps))
+
+
+def centuries(day):
+    """A file with such a date in each form in which files store dates."""
+    yield "text", dated(D4, day)
+    frame = pd.DataFrame({"date": [D4, day], "symbol": "AAA", "close": [1.0, 2.0]})
+    yield "date32", frame.assign(date=[date.fromisoformat(D4), date.fromisoformat(day)])
+    for unit in ("s", "ms", "us"):
+        stamps = pd.Series(np.array([D4, day], dtype=f"datetime64[{unit}]"))
+        yield unit, frame.assign(date=stamps)
+        yield f"{unit} with a zone", frame.assign(date=stamps.dt.tz_localize("UTC"))
 
 
 YAHOO = [
@@ -302,6 +315,21 @@ CSV = [
         volume=[1234.0, 2000.0],
     ),
     one("thousands in spaces", priced("1 234,5", "1 234"), {"AAA": {D4: 1234.5, D5: 1234.0}}),
+    *(
+        one(f"thousands in U+{ord(space):04X}", priced(f"1{space}234,5", f"12{space}345{space}678,25{space}€"),
+            {"AAA": {D4: 1234.5, D5: 12345678.25}})
+        for space in "\u0020\u00a0\u202f\u2009"
+    ),
+    one("typographic apostrophes", priced("1\u2019234.5", "1\u2019234.25"), {"AAA": {D4: 1234.5, D5: 1234.25}}),
+    one("volumes with a no-break space", f"date,symbol,close,volume\n{D4},AAA,10.5,1.5\u00a0M\n{D5},AAA,11,2M\n", ONE,
+        volume=[1.5e6, 2e6]),
+    *(one(f"currency {sign}", priced(f"{sign}10.5", f"11 {sign}"), ONE) for sign in "$€£¥₹"),
+    one("quoted commas throughout are thousands", priced('"2,345"', '"2,350"', separator=","),
+        {"AAA": {D4: 2345.0, D5: 2350.0}}),
+    one("three decimals beside semicolons, one of them below 1", priced("12.345", "0.250"), {"AAA": {D4: 12.345, D5: 0.25}}),
+    one("points alone beside semicolons", priced("12.5", "1.234"), {"AAA": {D4: 12.5, D5: 1.234}}),
+    one("the remedy for three decimals", priced("12.3450", "1.234"), {"AAA": {D4: 12.345, D5: 1.234}}),
+    one("three decimals beside commas", priced("12.345", "13.450", separator=","), {"AAA": {D4: 12.345, D5: 13.45}}),
     one("thousands in apostrophes", priced("1'234.5", "1'234"), {"AAA": {D4: 1234.5, D5: 1234.0}}),
     one("thousands in commas, Indian", priced('"1,23,456.5"', "7", separator=","), {"AAA": {D4: 123456.5, D5: 7.0}}),
     one("quoted thousands without points", priced('"1,234"', "7", separator=","), {"AAA": {D4: 1234.0, D5: 7.0}}),
@@ -314,7 +342,7 @@ CSV = [
     one("latin-1", "date,symbol,close,name\n2021-01-04,AAA,10.5,Société\n2021-01-05,AAA,11,x\n".encode("latin-1"), ONE),
     one("compressed", gzip.compress(TALL.to_csv(index=False).encode()), TWO, file="bars.csv.GZ"),
     one("lines that end as on Windows", TALL.to_csv(index=False, lineterminator="\r\n"), TWO),
-]
+]  # fmt: skip
 
 DATES = [
     one("20210104", dated("20210104", "20210105"), ONE),
@@ -345,6 +373,17 @@ REFUSED = [
     refuses("Excel's mix of dates", dated("2021-01-04", "13/01/2021"), "line 3: '13/01/2021' is written otherwise"),
     refuses("serial numbers", dated("43831", "43832"), "line 2: '43831' looks like a serial number of Excel"),
     refuses("a weekday is no date", "day,symbol,close\n0,AAA,1\n1,AAA,2\n", "line 2: '0' is no date"),
+    *(
+        refuses(f"{day} in {kind}", content, f"2: '{day}' is no date of a bar" if kind != "text" else f"3: '{day}' is no date "
+                "of a bar", "1900 to 2200", "remove the row", file="bars.csv" if kind == "text" else "bars.parquet")
+        for day in ("9999-12-31", "1500-01-01", "1850-01-02", "2201-01-01")
+        for kind, content in centuries(day)
+    ),
+    *(
+        one(f"{day} without a price", f"date,symbol,close\n{D4},AAA,10.5\n{D5},AAA,11\n{day},AAA,\n", ONE,
+            notes=("empty_row", *NO_ADJUSTED))
+        for day in ("9999-12-31", "1500-01-01")
+    ),
     refuses("no such day", dated("2021-01-04", "2021-02-30"), "line 3: '2021-02-30' is no date"),
     refuses("a digit too many", dated("20210104", "202101051"), "line 3: '202101051' is no date"),
     refuses("years of two digits", dated("01/13/21"), "'01/13/21' is no date"),
@@ -371,6 +410,9 @@ REFUSED = [
     refuses("words under symbols", f"date,AAA,note\n{D4},1,x\n", "line 2: 'x' in column note is no number"),
     refuses("both decimal marks", priced("10,5", "11.25"), "'10,5' with a decimal comma and '11.25' with a decimal point"),
     refuses("thousands or decimals", priced("1,234", "2,345"), "'1,234' may be 1234 or 1.234"),
+    refuses("thousands or decimals in points", priced("1.234", "2.345"), "'1.234' may be 1234 or 1.234; write it as 1234 or 1.2340"),
+    refuses("volumes in thousands or decimals", f"date;symbol;close;volume\n{D4};AAA;12;1.234\n{D5};AAA;13;2.345\n",
+            "'1.234' may be 1234 or 1.234"),
     refuses("thousands of two digits", priced("1 23", "4"), "line 2: '1 23' in column close is no number"),
     refuses("underscores", priced("1_000", "4"), "line 2: '1_000' in column close is no number"),
     refuses("millions in a price", priced("1.2M", "4"), "line 2: '1.2M' in column close is no number"),
