@@ -262,6 +262,58 @@ SHAPES = [
     one("tuples as headings", f"Date,\"('Close', 'AAA')\",\"('Close', 'BBB')\"\n{D4},10.5,20\n{D5},11,21.25\n", TWO),
 ]  # fmt: skip
 
+LIKE_FIELDS = [
+    *(
+        one(f"a table of {name} without a heading over the dates", f",{name},SPY\n{D4},65.5,370\n{D5},66.5,371\n",
+            {name: {D4: 65.5, D5: 66.5}, "SPY": {D4: 370.0, D5: 371.0}})
+        for name in ("DAY", "INDEX", "TIME")
+    ),
+    one("DAY in Parquet", pd.DataFrame({"DAY": [65.5, 66.5], "SPY": [370.0, 371.0]}, index=pd.to_datetime([D4, D5])),
+        {"DAY": {D4: 65.5, D5: 66.5}, "SPY": {D4: 370.0, D5: 371.0}}, file="bars.parquet"),
+    one("a count beside the day", f",day,symbol,close\n0,{D4},AAA,10.5\n1,{D5},AAA,11\n", ONE),
+    one("a day of the week beside the stamp", f"day,time,symbol,close\n0,{D4},AAA,10.5\n1,{D5},AAA,11\n", ONE),
+    *(
+        one(f"{name} among symbols in a {kind}", f"Date,{name},SPY,QQQ\n{D4},65.5,370,1\n{D5},66.5,371,2\n",
+            {name: {D4: 65.5, D5: 66.5}, "SPY": {D4: 370.0, D5: 371.0}, "QQQ": {D4: 1.0, D5: 2.0}}, folder=kind == "folder")
+        for name in ("LAST", "PRICE", "VALUE", "CLOSE", "LTP")
+        for kind in ("file", "folder")
+        if (name, kind) != ("CLOSE", "folder")
+    ),
+    one("names of fields and of dates as symbols", f"Date,TIME,INDEX,LAST,PRICE\n{D4},1,2,3,4\n",
+        {"TIME": {D4: 1.0}, "INDEX": {D4: 2.0}, "LAST": {D4: 3.0}, "PRICE": {D4: 4.0}}),
+    alone("a price beside others is one asset", f"date,open,high,low,price\n{D4},1,1,1,10.5\n{D5},1,1,1,11\n", ONE),
+    *(
+        alone(f"{names} is one asset", f"DATE,{names}\n{D4},10.5,7\n{D5},11,7\n", ONE)
+        for names in ("CLOSE,RSI", "CLOSE,VALUE", "LAST,VALUE", "PRICE,TURNOVER", "VALUE,CHG_PCT", "LTP,PREV. CLOSE",
+                      "close_price,prev_close", "Close Price,Last Price", "PRICE,MARKET_CAP", "last,other")
+    ),
+    one("a value beside an adjusted close is a turnover", f"date,symbol,adj_close,volume,value\n{D4},AAA,10.5,100,1050\n"
+        f"{D5},AAA,11,50,550\n", ONE, notes=("no_close",), adjusted=ONE),
+    one("a value beside a close is a turnover", f"date,symbol,value,close\n{D4},AAA,1050,10.5\n{D5},AAA,550,11\n", ONE),
+    one("a value whose column says that it is a close", f"date,symbol,type,price\n{D4},AAA,close,10.5\n{D5},AAA,Close,11\n",
+        ONE),
+    alone("CoinGecko", "snapped_at,price,market_cap,total_volume\n2021-01-04 00:00:00 UTC,10.5,1,0\n"
+        "2021-01-05 00:00:00 UTC,11,1,0\n", ONE),
+    alone("an exchange's page", '"Date ","series ","OPEN ","HIGH ","LOW ","PREV. CLOSE ","ltp ","close ","VOLUME ","VALUE "\n'
+        f'{D4},EQ,1,"1,050.00",1,9,10,10.5,"12,34,567","1,23,45,67,890.50"\n{D5},EQ,1,1,1,9,10,11,1,1\n', ONE,
+        volume=[1234567.0, 1.0]),
+    one("an exchange's file", "Symbol,Series,Date,Prev Close,Open Price,High Price,Low Price,Last Price,Close Price\n"
+        f"AAA,EQ,04-Jan-2021,9,1,2,3,4,10.5\nAAA,EQ,05-Jan-2021,9,1,2,3,4,11\n", ONE),
+]  # fmt: skip
+
+MELTED = [
+    refuses(f"melted: {name}", text, "one field per row", "pivot it", words)
+    for name, words, text in (
+        ("field", "'field' ('close' …)", f"date,symbol,field,value\n{D4},AAA,close,1\n{D4},AAA,volume,100\n"),
+        ("volumes first", "'field' ('volume' …)", f"date,symbol,field,value\n{D4},AAA,volume,100\n{D5},AAA,volume,9\n"),
+        ("variable", "'variable'", f"date,symbol,variable,value\n{D4},AAA,PX_LAST,1\n{D4},AAA,PX_MID,100\n"),
+        ("other names", "'what'", f"date,symbol,what,price\n{D4},AAA,Adj Close,1\n{D4},AAA,Close,100\n"),
+        ("fields as names", "'name' ('open' …)", f"date,name,value\n{D4},open,1\n{D4},close,1\n"),
+        ("symbols", "name that column 'symbol'", f"date,variable,value\n{D4},AAA,1\n{D4},BBB,100\n"),
+        ("val", "'field'", f"date,symbol,field,val\n{D4},AAA,close,1\n{D4},AAA,volume,100\n"),
+    )
+]
+
 SYMBOLS = ("NA", "NAN", "null", "000001", "600000", "ON", "TRUE", "1INCH", "1E5", "INF", "BRK.B", "^GSPC")
 ODD = {symbol: {D4: 1.5 + k} for k, symbol in enumerate(SYMBOLS)}
 ODD_TALL = pd.DataFrame({"date": D4, "symbol": SYMBOLS, "close": [1.5 + k for k in range(len(SYMBOLS))]})
@@ -458,4 +510,4 @@ FOLDERS = [
          {"AAA": TWO["AAA"], "BBB": {D4: 3.0}}, adjusted={"AAA": TWO["AAA"], "BBB": {D4: 2.0}}, folder=True),
 ]  # fmt: skip
 
-CASES = YAHOO + VENDORS + SHAPES + WRITTEN_SYMBOLS + PARQUET + CSV + DATES + REFUSED + FOLDERS
+CASES = YAHOO + VENDORS + SHAPES + LIKE_FIELDS + MELTED + WRITTEN_SYMBOLS + PARQUET + CSV + DATES + REFUSED + FOLDERS

@@ -31,6 +31,7 @@ _EPOCH_UNITS = (1, 10**3, 10**6, 10**9)  # of a second: from seconds to nanoseco
 _EPOCH_RANGE = (-631152000, 4102444800)  # 1950 to 2100 in seconds
 _EPOCH_LEAST = 10**8  # Seconds below it are 1970 to 1973; counters and serial numbers look alike.
 _DIGITS_WITH_HOUR = r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])[0-3]\d[0-2]\d(?:[0-5]\d){0,2}"
+_LOOKED_AT = 20
 _EXCEL = r"[2-5]\d{4}(?:\.\d+)?"
 
 
@@ -67,6 +68,21 @@ def read_dates(table: Table, column: int, needed: np.ndarray, calendar: str) -> 
     session = _sessions(wall, offset, wanted[:-1], calendar)
     missing = [np.datetime64("NaT", "ns")]
     return np.append(session, missing)[codes], np.append(wall, missing)[codes]
+
+
+def looks_dated(table: Table, column: int) -> bool:
+    """Whether the first cells of a column that hold anything are dates or stamps."""
+    cells = table.cells[column].head(_LOOKED_AT).dropna()
+    if pd.api.types.is_datetime64_any_dtype(cells.dtype):
+        return True
+    text = _as_text(pd.Index(cells))
+    text = text[text != ""].reset_index(drop=True)
+    try:
+        _from_text(text, np.ones(len(text), dtype=bool))
+    except _UnreadableError as problem:
+        # 04/01/2021 is a date, though it may be two.
+        return any(re.fullmatch(f + _TIME, text[problem.code]) for f in _FORMATS)
+    return len(text) > 0
 
 
 class _UnreadableError(Exception):
