@@ -13,19 +13,22 @@ _REMEDY = "write dates as 2020-03-16"
 _YEARS = (1900, 2200)
 """First and last year of a bar. Other years are marks such as 9999-12-31, and datetime64[ns] would wrap them around."""
 _TIME = (
-    r"(?:[T ]\s*(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}(?:\.\d+)?))?\s*(?P<half>[AaPp][Mm])?"
-    r"\s*(?P<zone>Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?)?"
+    r"(?:[T ]\s*(?P<hour>[01]?\d|2[0-3]):?(?P<minute>[0-5]\d)(?::?(?P<second>[0-5]\d(?:\.\d+)?))?"
+    r"\s*(?P<half>[AaPp][Mm])?\s*(?P<zone>Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?)?"
 )
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH = r"(?P<month>(?i:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)[a-z]*)\.?"
+_WEEKDAY = r"(?:(?i:mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?,?\s+)?"
 _NUMBERS = r"(?P<one>\d{1,2})([-/.])(?P<two>\d{1,2})\2(?P<year>\d{4})"
 _FORMATS = (
     r"(?P<year>\d{4})([-/.])(?P<month>\d{1,2})\2(?P<day>\d{1,2})",
     r"(?P<year>(?:19|20)\d{2})(?P<month>0[1-9]|1[0-2])(?P<day>[0-3]\d)",
     _NUMBERS,
-    rf"(?P<day>\d{{1,2}})[- ]{_MONTH}[-, ]\s*(?P<year>\d{{4}})",
-    rf"{_MONTH}\s+(?P<day>\d{{1,2}}),?\s+(?P<year>\d{{4}})",
+    rf"{_WEEKDAY}(?P<day>\d{{1,2}})[- ]{_MONTH}[-, ]\s*(?P<year>\d{{4}})",
+    rf"{_WEEKDAY}{_MONTH}\s+(?P<day>\d{{1,2}}),?\s+(?P<year>\d{{4}})",
 )
+_TWO_DIGITS = rf"(?:\d{{1,2}}([-/.])\d{{1,2}}\1\d{{2}}|\d{{1,2}}[- ]{_MONTH}[-, ]\s*'?\d{{2}})"
+"""Dates with years of two digits. 01-02-03 has six readings."""
 _EPOCH = r"-?\d+(?:\.0*)?"
 _EPOCH_UNITS = (1, 10**3, 10**6, 10**9)  # of a second: from seconds to nanoseconds
 _EPOCH_RANGE = (-631152000, 4102444800)  # 1950 to 2100 in seconds
@@ -214,6 +217,8 @@ def _minutes(zone: str) -> int:
 def _from_epoch(text: pd.Series, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Seconds, milliseconds, microseconds or nanoseconds since 1970 in UTC, if all lie between 1950 and 2100."""
     code = int(np.flatnonzero(wanted)[0])
+    if re.fullmatch(_TWO_DIGITS + _TIME, text.iloc[code]):
+        raise _UnreadableError(code, "{cell} has a year of two digits", "write years with four, as in 2020-03-16")
     whole = text.str.fullmatch(_EPOCH).to_numpy(dtype=bool)
     if text[wanted].str.fullmatch(_EXCEL).all():
         raise _UnreadableError(code, "{cell} looks like a serial number of Excel")
