@@ -298,7 +298,7 @@ LIKE_FIELDS = [
         f'{D4},EQ,1,"1,050.00",1,9,10,10.5,"12,34,567","1,23,45,67,890.50"\n{D5},EQ,1,1,1,9,10,11,1,1\n', ONE,
         volume=[1234567.0, 1.0]),
     one("an exchange's file", "Symbol,Series,Date,Prev Close,Open Price,High Price,Low Price,Last Price,Close Price\n"
-        f"AAA,EQ,04-Jan-2021,9,1,2,3,4,10.5\nAAA,EQ,05-Jan-2021,9,1,2,3,4,11\n", ONE),
+        "AAA,EQ,04-Jan-2021,9,1,2,3,4,10.5\nAAA,EQ,05-Jan-2021,9,1,2,3,4,11\n", ONE),
 ]  # fmt: skip
 
 MELTED = [
@@ -479,7 +479,8 @@ REFUSED = [
     refuses("words under symbols", f"date,AAA,note\n{D4},1,x\n", "line 2: 'x' in column note is no number"),
     refuses("both decimal marks", priced("10,5", "11.25"), "'10,5' with a decimal comma and '11.25' with a decimal point"),
     refuses("thousands or decimals", priced("1,234", "2,345"), "'1,234' may be 1234 or 1.234"),
-    refuses("thousands or decimals in points", priced("1.234", "2.345"), "'1.234' may be 1234 or 1.234; write it as 1234 or 1.2340"),
+    refuses("thousands or decimals in points", priced("1.234", "2.345"),
+            "'1.234' may be 1234 or 1.234; write it as 1234 or 1.2340"),
     refuses("volumes in thousands or decimals", f"date;symbol;close;volume\n{D4};AAA;12;1.234\n{D5};AAA;13;2.345\n",
             "'1.234' may be 1234 or 1.234"),
     refuses("thousands of two digits", priced("1 23", "4"), "line 2: '1 23' in column close is no number"),

@@ -139,7 +139,7 @@ def _refuse_melted(table: Table, names: Sequence[str], others: Sequence[int]) ->
             continue
         held = {plain(str(cell)) for cell in table.cells[k].dropna().unique()} - {""}
         # Where all are closes, the numbers are what they seem.
-        if held != {"close"} and (names[k] in _MELTED or held & _TOLD and held <= FIELD_NAMES | _CLOSES | _TOLD):
+        if held != {"close"} and (names[k] in _MELTED or (held & _TOLD and held <= FIELD_NAMES | _CLOSES | _TOLD)):
             raise NotBarsError(
                 f"{table.file} has one field per row, told by column '{table.name(k)}' ('{shown(first)}' …); "
                 "pivot it to a column per field, or name that column 'symbol' if it holds symbols."
