@@ -99,7 +99,8 @@ def _decimal_mark(table: Table, columns: list[pa.Array]) -> str:
             unclear = _first(columns, r"^[^.,]*\.\d{3}$")
     if unclear is not None:
         whole, fraction = re.sub("[,.]", "", unclear), unclear.replace(",", ".")
-        raise UserError(f"{table.file}: '{unclear}' may be {whole} or {fraction}; write it as {whole} or {fraction}0.")
+        longer = re.sub(r"\d(?!.*\d)|\d(?=e)", r"\g<0>0", fraction, count=1, flags=re.IGNORECASE)
+        raise UserError(f"{table.file}: '{unclear}' may be {whole} or {fraction}; write it as {whole} or {longer}.")
     return "."
 
 
@@ -112,7 +113,7 @@ def _example(columns: list[pa.Array], group: str, mark: str) -> str | None:
 
 def _first(columns: list[pa.Array], pattern: str) -> str | None:
     for cells in columns:
-        found = pc.index(pc.match_substring_regex(cells, pattern), True).as_py()
+        found = pc.index(pc.match_substring_regex(cells, pattern, ignore_case=True), True).as_py()
         if found >= 0:
             return cells[found].as_py()
     return None

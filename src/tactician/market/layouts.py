@@ -113,7 +113,8 @@ def _date(table: Table, names: Sequence[str]) -> int:
     """The column of dates. TIME, DAY and INDEX are symbols too, so a column whose cells look like dates is preferred."""
     named = {name for equals in _DATE for name in equals}
     like = [k for k in range(len(names)) if names[k] in named and looks_dated(table, k)]
-    first = [0] if names[0] in _NAMELESS else []
+    is_nameless = names[0] in _NAMELESS and (names[0] != "" or not table.headings[0][0])
+    first = [0] if is_nameless else []
     date = _find(
         table, names, (*_DATE[:2], _NAMELESS, *_DATE[2:]), [*(k for k in first if looks_dated(table, k)), *like]
     )
