@@ -382,6 +382,7 @@ CSV = [
     one("points alone beside semicolons", priced("12.5", "1.234"), {"AAA": {D4: 12.5, D5: 1.234}}),
     one("the remedy for three decimals", priced("12.3450", "1.234"), {"AAA": {D4: 12.345, D5: 1.234}}),
     one("exponents behind decimal commas", priced("1,5E+3", "1,234"), {"AAA": {D4: 1500.0, D5: 1.234}}),
+    one("quoted decimal commas", priced('"10,5"', '"1,234"', separator=","), {"AAA": {D4: 10.5, D5: 1.234}}),
     one("three decimals beside commas", priced("12.345", "13.450", separator=","), {"AAA": {D4: 12.345, D5: 13.45}}),
     one("the separator in the first line", f"sep=;\ndate;symbol;close\n{D4};AAA;10,5\n{D5};AAA;11\n", ONE),
     one("a comma in the first line", f'"sep=,"\r\ndate,symbol,close\r\n{D4},AAA,10.5\r\n{D5},AAA,11\r\n', ONE),
