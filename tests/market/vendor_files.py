@@ -449,6 +449,12 @@ REFUSED = [
             notes=("empty_row", *NO_ADJUSTED))
         for day in ("9999-12-31", "1500-01-01")
     ),
+    *(
+        refuses(f"the {end} stamp that nanoseconds hold, in {zone}", TALL.assign(date=pd.DatetimeIndex(
+            [stamp, stamp, D5, D5], tz="UTC").tz_convert(zone)), "row 1: ", "is no date of a bar", file="bars.parquet")
+        for zone in ("America/New_York", "Asia/Tokyo")
+        for end, stamp in (("first", pd.Timestamp.min.ceil("s")), ("last", pd.Timestamp.max.floor("s")))
+    ),
     refuses("no such day", dated("2021-01-04", "2021-02-30"), "line 3: '2021-02-30' is no date"),
     refuses("a digit too many", dated("20210104", "202101051"), "line 3: '202101051' is no date"),
     *(

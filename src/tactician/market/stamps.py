@@ -65,7 +65,7 @@ def read_dates(table: Table, column: int, needed: np.ndarray, calendar: str) -> 
         wall, offset = _stamps(distinct, wanted[:-1])
     except _UnreadableError as problem:
         row = _first_row(codes, needed, problem.code)
-        cell = re.sub(r" 00:00:00(\+00:00)?$", "", shown(str(table.cells[column].iloc[row])))
+        cell = _written(table.cells[column], row)
         text = problem.text.replace("{cell}", f"'{cell}'") if cell else "the date is missing"
         raise UserError(f"{table.where(row)}: {text}; {problem.remedy}.") from problem
     session = _sessions(wall, offset, wanted[:-1], calendar)
@@ -94,6 +94,13 @@ class _UnreadableError(Exception):
         self.code, self.text, self.remedy = code, text, remedy
 
 
+def _written(cells: pd.Series, row: int) -> str:
+    """A cell for messages. A stamp with a zone is given in UTC, in which it overflows nowhere."""
+    if isinstance(cells.dtype, pd.DatetimeTZDtype):
+        cells = cells.dt.tz_convert("UTC")
+    return re.sub(r" 00:00:00(\+00:00)?$", "", shown(str(cells.iloc[row])))
+
+
 def _first_row(codes: np.ndarray, needed: np.ndarray, code: int) -> int:
     return int(((codes == code) & needed).argmax())
 
@@ -105,14 +112,14 @@ def _stamps(distinct: pd.Index, wanted: np.ndarray) -> tuple[np.ndarray, np.ndar
         _refuse_other_centuries(_years(wall), wanted)
         return wall, offset
     stamps = pd.DatetimeIndex(distinct)
-    local = stamps.tz_localize(None)
-    strange = _refuse_other_centuries(np.asarray(local.year, dtype="float64"), wanted)
-    local = local.where(~strange, pd.NaT)
-    wall = local.to_numpy("datetime64[ns]")
-    if stamps.tz is None:
-        return wall, np.full(len(wall), np.timedelta64("NaT", "ns"))
-    utc = stamps.tz_convert("UTC").tz_localize(None).where(~strange, pd.NaT)
-    return wall, wall - utc.to_numpy("datetime64[ns]")
+    zone = stamps.tz
+    utc = stamps if zone is None else stamps.tz_convert("UTC").tz_localize(None)
+    utc = utc.where(~_refuse_other_centuries(np.asarray(utc.year, dtype="float64"), wanted), pd.NaT)
+    instant = utc.to_numpy("datetime64[ns]")
+    if zone is None:
+        return instant, np.full(len(instant), np.timedelta64("NaT", "ns"))
+    wall = utc.tz_localize("UTC").tz_convert(zone).tz_localize(None).to_numpy("datetime64[ns]")
+    return wall, wall - instant
 
 
 def _years(wall: np.ndarray) -> np.ndarray:
