@@ -94,6 +94,39 @@ def test_notes_of_a_folder_are_gathered_over_its_files(tmp_path):
     assert "AAA.csv, line 4" in empty.message and adjusted.message.endswith("(first of 3 such files)")
 
 
+def test_a_symbol_without_any_adjusted_close_is_told_and_its_closes_make_the_returns(tmp_path):
+    rows = [f"{day},{name},{close},{adjusted}" for day in (D4, D5) for name, close, adjusted in
+            (("AAA", 10, 5), ("BBB", 20, ""), ("CCC", 30, ""))]  # fmt: skip
+    # One that is missing among others is no basis for returns, whatever the close.
+    rows += [f"{D6},AAA,12,", f"{D6},BBB,21,", f"{D6},CCC,,"]
+    (tmp_path / "bars.csv").write_text("date,symbol,close,adj_close\n" + "\n".join(rows))
+    bars = read_bars(tmp_path / "bars.csv")
+    assert by_symbol(bars.frame, "close")["BBB"] == {D4: 20, D5: 20, D6: 21}
+    np.testing.assert_equal(
+        by_symbol(bars.frame, "adj_close"),
+        {"AAA": {D4: 5, D5: 5, D6: np.nan}, "BBB": {D4: 20, D5: 20, D6: 21}, "CCC": {D4: 30, D5: 30}},
+    )
+    (note,) = (note for note in bars.notes if note.name == "no_adjusted_close")
+    assert (note.severity, note.symbol, note.count, [row[0] for row in note.rows]) == (
+        "warning",
+        "BBB",
+        2,
+        ["BBB", "CCC"],
+    )
+    assert "no adj_close of BBB; its closes make the returns" in note.message
+    assert note.message.endswith("(first of 2 such symbols)")
+
+
+def test_adjusted_closes_in_another_file_keep_the_closes_out(tmp_path):
+    for year, adjusted in (("a", ""), ("b", 5)):
+        day = D4 if year == "a" else D5
+        text = f"date,symbol,close,adj_close\n{day},AAA,10,{adjusted}\n{day},BBB,20,9\n"
+        (tmp_path / f"{year}.csv").write_text(text)
+    bars = read_bars(tmp_path)
+    np.testing.assert_equal(by_symbol(bars.frame, "adj_close")["AAA"], {D4: np.nan, D5: 5.0})
+    assert bars.notes == ()
+
+
 def test_files_of_other_symbols_are_not_opened(tmp_path):
     (tmp_path / "AAA.csv").write_text(SPY)
     (tmp_path / "BBB.parquet").write_text("no Parquet")

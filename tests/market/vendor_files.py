@@ -3,7 +3,9 @@
 import gzip
 import math
 from dataclasses import dataclass, field
+from datetime import date
 
+import numpy as np
 import pandas as pd
 
 NO_ADJUSTED = ("no_adjusted_close",)
@@ -68,6 +70,17 @@ def priced(*closes, separator=";"):
 
 def epochs(scale, *stamps):
     return dated(*(int(pd.Timestamp(stamp).timestamp()) * scale for stamp in stamps))
+
+
+def centuries(day):
+    """A file with such a date in each form in which files store dates."""
+    yield "text", dated(D4, day)
+    frame = pd.DataFrame({"date": [D4, day], "symbol": "AAA", "close": [1.0, 2.0]})
+    yield "date32", frame.assign(date=[date.fromisoformat(D4), date.fromisoformat(day)])
+    for unit in ("s", "ms", "us"):
+        stamps = pd.Series(np.array([D4, day], dtype=f"datetime64[{unit}]"))
+        yield unit, frame.assign(date=stamps)
+        yield f"{unit} with a zone", frame.assign(date=stamps.dt.tz_localize("UTC"))
 
 
 YAHOO = [
@@ -249,6 +262,58 @@ SHAPES = [
     one("tuples as headings", f"Date,\"('Close', 'AAA')\",\"('Close', 'BBB')\"\n{D4},10.5,20\n{D5},11,21.25\n", TWO),
 ]  # fmt: skip
 
+LIKE_FIELDS = [
+    *(
+        one(f"a table of {name} without a heading over the dates", f",{name},SPY\n{D4},65.5,370\n{D5},66.5,371\n",
+            {name: {D4: 65.5, D5: 66.5}, "SPY": {D4: 370.0, D5: 371.0}})
+        for name in ("DAY", "INDEX", "TIME")
+    ),
+    one("DAY in Parquet", pd.DataFrame({"DAY": [65.5, 66.5], "SPY": [370.0, 371.0]}, index=pd.to_datetime([D4, D5])),
+        {"DAY": {D4: 65.5, D5: 66.5}, "SPY": {D4: 370.0, D5: 371.0}}, file="bars.parquet"),
+    one("a count beside the day", f",day,symbol,close\n0,{D4},AAA,10.5\n1,{D5},AAA,11\n", ONE),
+    one("a day of the week beside the stamp", f"day,time,symbol,close\n0,{D4},AAA,10.5\n1,{D5},AAA,11\n", ONE),
+    *(
+        one(f"{name} among symbols in a {kind}", f"Date,{name},SPY,QQQ\n{D4},65.5,370,1\n{D5},66.5,371,2\n",
+            {name: {D4: 65.5, D5: 66.5}, "SPY": {D4: 370.0, D5: 371.0}, "QQQ": {D4: 1.0, D5: 2.0}}, folder=kind == "folder")
+        for name in ("LAST", "PRICE", "VALUE", "CLOSE", "LTP")
+        for kind in ("file", "folder")
+        if (name, kind) != ("CLOSE", "folder")
+    ),
+    one("names of fields and of dates as symbols", f"Date,TIME,INDEX,LAST,PRICE\n{D4},1,2,3,4\n",
+        {"TIME": {D4: 1.0}, "INDEX": {D4: 2.0}, "LAST": {D4: 3.0}, "PRICE": {D4: 4.0}}),
+    alone("a price beside others is one asset", f"date,open,high,low,price\n{D4},1,1,1,10.5\n{D5},1,1,1,11\n", ONE),
+    *(
+        alone(f"{names} is one asset", f"DATE,{names}\n{D4},10.5,7\n{D5},11,7\n", ONE)
+        for names in ("CLOSE,RSI", "CLOSE,VALUE", "LAST,VALUE", "PRICE,TURNOVER", "VALUE,CHG_PCT", "LTP,PREV. CLOSE",
+                      "close_price,prev_close", "Close Price,Last Price", "PRICE,MARKET_CAP", "last,other")
+    ),
+    one("a value beside an adjusted close is a turnover", f"date,symbol,adj_close,volume,value\n{D4},AAA,10.5,100,1050\n"
+        f"{D5},AAA,11,50,550\n", ONE, notes=("no_close",), adjusted=ONE),
+    one("a value beside a close is a turnover", f"date,symbol,value,close\n{D4},AAA,1050,10.5\n{D5},AAA,550,11\n", ONE),
+    one("a value whose column says that it is a close", f"date,symbol,type,price\n{D4},AAA,close,10.5\n{D5},AAA,Close,11\n",
+        ONE),
+    alone("CoinGecko", "snapped_at,price,market_cap,total_volume\n2021-01-04 00:00:00 UTC,10.5,1,0\n"
+        "2021-01-05 00:00:00 UTC,11,1,0\n", ONE),
+    alone("an exchange's page", '"Date ","series ","OPEN ","HIGH ","LOW ","PREV. CLOSE ","ltp ","close ","VOLUME ","VALUE "\n'
+        f'{D4},EQ,1,"1,050.00",1,9,10,10.5,"12,34,567","1,23,45,67,890.50"\n{D5},EQ,1,1,1,9,10,11,1,1\n', ONE,
+        volume=[1234567.0, 1.0]),
+    one("an exchange's file", "Symbol,Series,Date,Prev Close,Open Price,High Price,Low Price,Last Price,Close Price\n"
+        "AAA,EQ,04-Jan-2021,9,1,2,3,4,10.5\nAAA,EQ,05-Jan-2021,9,1,2,3,4,11\n", ONE),
+]  # fmt: skip
+
+MELTED = [
+    refuses(f"melted: {name}", text, "one field per row", "pivot it", words)
+    for name, words, text in (
+        ("field", "'field' ('close' …)", f"date,symbol,field,value\n{D4},AAA,close,1\n{D4},AAA,volume,100\n"),
+        ("volumes first", "'field' ('volume' …)", f"date,symbol,field,value\n{D4},AAA,volume,100\n{D5},AAA,volume,9\n"),
+        ("variable", "'variable'", f"date,symbol,variable,value\n{D4},AAA,PX_LAST,1\n{D4},AAA,PX_MID,100\n"),
+        ("other names", "'what'", f"date,symbol,what,price\n{D4},AAA,Adj Close,1\n{D4},AAA,Close,100\n"),
+        ("fields as names", "'name' ('open' …)", f"date,name,value\n{D4},open,1\n{D4},close,1\n"),
+        ("symbols", "name that column 'symbol'", f"date,variable,value\n{D4},AAA,1\n{D4},BBB,100\n"),
+        ("val", "'field'", f"date,symbol,field,val\n{D4},AAA,close,1\n{D4},AAA,volume,100\n"),
+    )
+]
+
 SYMBOLS = ("NA", "NAN", "null", "000001", "600000", "ON", "TRUE", "1INCH", "1E5", "INF", "BRK.B", "^GSPC")
 ODD = {symbol: {D4: 1.5 + k} for k, symbol in enumerate(SYMBOLS)}
 ODD_TALL = pd.DataFrame({"date": D4, "symbol": SYMBOLS, "close": [1.5 + k for k in range(len(SYMBOLS))]})
@@ -302,6 +367,28 @@ CSV = [
         volume=[1234.0, 2000.0],
     ),
     one("thousands in spaces", priced("1 234,5", "1 234"), {"AAA": {D4: 1234.5, D5: 1234.0}}),
+    *(
+        one(f"thousands in U+{ord(space):04X}", priced(f"1{space}234,5", f"12{space}345{space}678,25{space}€"),
+            {"AAA": {D4: 1234.5, D5: 12345678.25}})
+        for space in "\u0020\u00a0\u202f\u2009"
+    ),
+    one("typographic apostrophes", priced("1\u2019234.5", "1\u2019234.25"), {"AAA": {D4: 1234.5, D5: 1234.25}}),
+    one("volumes with a no-break space", f"date,symbol,close,volume\n{D4},AAA,10.5,1.5\u00a0M\n{D5},AAA,11,2M\n", ONE,
+        volume=[1.5e6, 2e6]),
+    *(one(f"currency {sign}", priced(f"{sign}10.5", f"11 {sign}"), ONE) for sign in "$€£¥₹"),
+    one("quoted commas throughout are thousands", priced('"2,345"', '"2,350"', separator=","),
+        {"AAA": {D4: 2345.0, D5: 2350.0}}),
+    one("three decimals beside semicolons, one of them below 1", priced("12.345", "0.250"), {"AAA": {D4: 12.345, D5: 0.25}}),
+    one("points alone beside semicolons", priced("12.5", "1.234"), {"AAA": {D4: 12.5, D5: 1.234}}),
+    one("the remedy for three decimals", priced("12.3450", "1.234"), {"AAA": {D4: 12.345, D5: 1.234}}),
+    one("exponents behind decimal commas", priced("1,5E+3", "1,234"), {"AAA": {D4: 1500.0, D5: 1.234}}),
+    one("quoted decimal commas", priced('"10,5"', '"1,234"', separator=","), {"AAA": {D4: 10.5, D5: 1.234}}),
+    one("three decimals beside commas", priced("12.345", "13.450", separator=","), {"AAA": {D4: 12.345, D5: 13.45}}),
+    one("the separator in the first line", f"sep=;\ndate;symbol;close\n{D4};AAA;10,5\n{D5};AAA;11\n", ONE),
+    one("a comma in the first line", f'"sep=,"\r\ndate,symbol,close\r\n{D4},AAA,10.5\r\n{D5},AAA,11\r\n', ONE),
+    one("an address above the headings", "https://www.example.com\nunix,date,symbol,open,close,Volume AAA\n"
+        f"1609804800000,{D5} 00:00:00,AAA,1,11,2\n1609718400000,{D4} 00:00:00,AAA,1,10.5,2\n", ONE),
+    one("comments above the headings", f"# a vendor\n# of data\n\ndate,symbol,close\n{D4},AAA,10.5\n{D5},AAA,11\n", ONE),
     one("thousands in apostrophes", priced("1'234.5", "1'234"), {"AAA": {D4: 1234.5, D5: 1234.0}}),
     one("thousands in commas, Indian", priced('"1,23,456.5"', "7", separator=","), {"AAA": {D4: 123456.5, D5: 7.0}}),
     one("quoted thousands without points", priced('"1,234"', "7", separator=","), {"AAA": {D4: 1234.0, D5: 7.0}}),
@@ -314,7 +401,7 @@ CSV = [
     one("latin-1", "date,symbol,close,name\n2021-01-04,AAA,10.5,Société\n2021-01-05,AAA,11,x\n".encode("latin-1"), ONE),
     one("compressed", gzip.compress(TALL.to_csv(index=False).encode()), TWO, file="bars.csv.GZ"),
     one("lines that end as on Windows", TALL.to_csv(index=False, lineterminator="\r\n"), TWO),
-]
+]  # fmt: skip
 
 DATES = [
     one("20210104", dated("20210104", "20210105"), ONE),
@@ -326,6 +413,12 @@ DATES = [
     one("Mar 16, 2021", dated("March 16, 2021", "Mar 17, 2021"), {"AAA": {"2021-03-16": 10.5, "2021-03-17": 11.0}}),
     one("day/month/year", dated("04/01/2021", "13/01/2021"), {"AAA": {D4: 10.5, "2021-01-13": 11.0}}),
     one("month/day/year", dated("01/04/2021", "01/13/2021"), {"AAA": {D4: 10.5, "2021-01-13": 11.0}}),
+    one("20210104T160000", dated("20210104T160000", "20210105T160000"), ONE),
+    one("20210104 16:00", dated("20210104 16:00", "20210105 16:00"), ONE),
+    one("2021-01-04T00:00:00Z", dated("2021-01-04T00:00:00Z", "2021-01-05T00:00:00Z"), ONE),
+    one("digits with a zone", dated("20210105T010000Z", "20210106T010000Z"), ONE),
+    one("Mon, Jan 04, 2021", dated("Mon, Jan 04, 2021", "Tuesday, Jan 05, 2021"), ONE),
+    one("Mon 4 Jan 2021", dated("Mon 4 Jan 2021", "Tue, 5 Jan 2021"), ONE),
     one("half a clock", dated("1/4/2021 4:00:00 PM", "1/13/2021 4:00:00 PM"), {"AAA": {D4: 10.5, "2021-01-13": 11.0}}),
     one("seconds", epochs(1, "2021-01-04 14:30Z", "2021-01-05 21:00Z"), ONE),
     one("milliseconds", epochs(10**3, "2021-01-04 21:00Z", "2021-01-06 01:00Z"), ONE),
@@ -345,9 +438,32 @@ REFUSED = [
     refuses("Excel's mix of dates", dated("2021-01-04", "13/01/2021"), "line 3: '13/01/2021' is written otherwise"),
     refuses("serial numbers", dated("43831", "43832"), "line 2: '43831' looks like a serial number of Excel"),
     refuses("a weekday is no date", "day,symbol,close\n0,AAA,1\n1,AAA,2\n", "line 2: '0' is no date"),
+    *(
+        refuses(f"{day} in {kind}", content, f"2: '{day}' is no date of a bar" if kind != "text" else f"3: '{day}' is no date "
+                "of a bar", "1900 to 2200", "remove the row", file="bars.csv" if kind == "text" else "bars.parquet")
+        for day in ("9999-12-31", "1500-01-01", "1850-01-02", "2201-01-01")
+        for kind, content in centuries(day)
+    ),
+    *(
+        one(f"{day} without a price", f"date,symbol,close\n{D4},AAA,10.5\n{D5},AAA,11\n{day},AAA,\n", ONE,
+            notes=("empty_row", *NO_ADJUSTED))
+        for day in ("9999-12-31", "1500-01-01")
+    ),
+    *(
+        refuses(f"the {end} stamp that nanoseconds hold, in {zone}", TALL.assign(date=pd.DatetimeIndex(
+            [stamp, stamp, D5, D5], tz="UTC").tz_convert(zone)), "row 1: ", "is no date of a bar", file="bars.parquet")
+        for zone in ("America/New_York", "Asia/Tokyo")
+        for end, stamp in (("first", pd.Timestamp.min.ceil("s")), ("last", pd.Timestamp.max.floor("s")))
+    ),
     refuses("no such day", dated("2021-01-04", "2021-02-30"), "line 3: '2021-02-30' is no date"),
     refuses("a digit too many", dated("20210104", "202101051"), "line 3: '202101051' is no date"),
-    refuses("years of two digits", dated("01/13/21"), "'01/13/21' is no date"),
+    *(
+        refuses(f"years of two digits, {day}", dated(day), f"line 2: '{day}' has a year of two digits", "with four")
+        for day in ("01/13/21", "04-Jan-21", "21-01-04", "04.01.21", "1/4/21 16:00")
+    ),
+    refuses("no such hour", dated(f"{D4} 25:00:00"), f"line 2: '{D4} 25:00:00' is no date"),
+    refuses("lines below a title are counted", f"A title\n\ndate,symbol,close\n{D4},AAA,1\n{D5},AAA,x\n", "line 5: 'x'"),
+    refuses("a long line below a title", "A title\ndate,symbol,close\n" + f"{D4},AAA,1\n" * 80 + "1,2,3,4\n", "line 83 has 4"),
     refuses("hourly bars", dated(*(f"{day} {hour}:30:00" for day in (D4, D5) for hour in (10, 11, 12))), "hourly bars",
             "AAA has 3 of 2021-01-04", "resample"),
     refuses("mornings and evenings", dated(*(f"{day} 9:30 {half}" for day in (D4, D5) for half in ("AM", "PM"))),
@@ -371,6 +487,12 @@ REFUSED = [
     refuses("words under symbols", f"date,AAA,note\n{D4},1,x\n", "line 2: 'x' in column note is no number"),
     refuses("both decimal marks", priced("10,5", "11.25"), "'10,5' with a decimal comma and '11.25' with a decimal point"),
     refuses("thousands or decimals", priced("1,234", "2,345"), "'1,234' may be 1234 or 1.234"),
+    refuses("thousands or decimals in points", priced("1.234", "2.345"),
+            "'1.234' may be 1234 or 1.234; write it as 1234 or 1.2340"),
+    refuses("thousands or decimals with exponents", priced("1,234E+3", "1,345E+3"), "write it as 1234E+3 or 1.2340E+3"),
+    refuses("what a server says instead of bars", '{\n  "Note": "Thank you for calling"\n}\n', "no date column among '{'"),
+    refuses("volumes in thousands or decimals", f"date;symbol;close;volume\n{D4};AAA;12;1.234\n{D5};AAA;13;2.345\n",
+            "'1.234' may be 1234 or 1.234"),
     refuses("thousands of two digits", priced("1 23", "4"), "line 2: '1 23' in column close is no number"),
     refuses("underscores", priced("1_000", "4"), "line 2: '1_000' in column close is no number"),
     refuses("millions in a price", priced("1.2M", "4"), "line 2: '1.2M' in column close is no number"),
@@ -416,4 +538,4 @@ FOLDERS = [
          {"AAA": TWO["AAA"], "BBB": {D4: 3.0}}, adjusted={"AAA": TWO["AAA"], "BBB": {D4: 2.0}}, folder=True),
 ]  # fmt: skip
 
-CASES = YAHOO + VENDORS + SHAPES + WRITTEN_SYMBOLS + PARQUET + CSV + DATES + REFUSED + FOLDERS
+CASES = YAHOO + VENDORS + SHAPES + LIKE_FIELDS + MELTED + WRITTEN_SYMBOLS + PARQUET + CSV + DATES + REFUSED + FOLDERS

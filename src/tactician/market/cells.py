@@ -1,5 +1,6 @@
 """Numbers as vendors write them: decimal commas, thousands, currency signs, 12.5M, and marks for no value."""
 
+import re
 from collections.abc import Collection
 
 import numpy as np
@@ -11,8 +12,12 @@ from tactician.errors import UserError
 from tactician.market.tables import Table, shown
 
 _NO_VALUE = pa.array(["", "-", "--", "–", "—", ".", "null", "none", "nil", "nan", "na", "n/a", "#n/a", "<na>", "nat"])
-_SPACES = "[   '’]"
-"""What may part thousands beside comma and point: spaces of three widths and apostrophes."""
+_BLANK = "\\s\u00a0\u202f\u2009"
+"""White space within a character class. RE2's own class lacks the no-break, the narrow no-break and the thin space."""
+_SPACES = "[ \u00a0\u202f\u2009'\u2019]"
+"""What may part thousands beside comma and point: spaces of four kinds and two apostrophes."""
+_CURRENCY = "[$\u20ac\u00a3\u00a5\u20b9]"
+"""Signs of dollar, euro, pound, yen or yuan, and rupee."""
 
 
 def read_numbers(table: Table, columns: Collection[int], volumes: Collection[int]) -> dict[int, np.ndarray]:
@@ -42,7 +47,8 @@ def read_numbers(table: Table, columns: Collection[int], volumes: Collection[int
             numbers[column] = _floats(text[column])
         except pa.ArrowInvalid:
             odd.append(column)
-    if odd:
+    # Between semicolons a plain-looking 1.234 may be 1234 too.
+    if odd or table.separator == ";":
         bare = {column: _bare(cells, column in volumes) for column, cells in text.items()}
         mark = _decimal_mark(table, list(bare.values()))
         # With decimal commas a plain-looking 1.234 means 1234, so all columns are read anew.
@@ -67,11 +73,11 @@ def _floats(text: pa.Array) -> np.ndarray:
 
 def _bare(text: pa.Array, is_volume: bool) -> pa.Array:
     """Without currency sign; thousands, millions and billions as exponents, which keeps every bit."""
-    text = pc.replace_substring_regex(text, r"^([+-]?)\s*[$€£¥]\s*", r"\1")
-    text = pc.replace_substring_regex(text, r"\s*[$€£¥]$", "")
+    text = pc.replace_substring_regex(text, rf"^([+-]?)[{_BLANK}]*{_CURRENCY}[{_BLANK}]*", r"\1")
+    text = pc.replace_substring_regex(text, rf"[{_BLANK}]*{_CURRENCY}$", "")
     if is_volume:
         for letter, exponent in (("k", 3), ("m", 6), ("b", 9), ("t", 12)):
-            text = pc.replace_substring_regex(text, rf"(?i)\s*{letter}$", f"e{exponent}")
+            text = pc.replace_substring_regex(text, rf"(?i)[{_BLANK}]*{letter}$", f"e{exponent}")
     return text
 
 
@@ -85,13 +91,16 @@ def _decimal_mark(table: Table, columns: list[pa.Array]) -> str:
         )
     if comma is not None:
         return ","
-    unclear = _first(columns, r"^[^.]*,[^.]*$")
-    # A cell that holds the separator itself was quoted for its thousands.
-    if point is None and unclear is not None and table.separator != ",":
-        value = unclear.replace(",", "")
-        raise UserError(
-            f"{table.file}: '{unclear}' may be {value} or {unclear.replace(',', '.')}; write it as one of them."
-        )
+    # A comma between commas was quoted, as it is for thousands. Semicolons come from where the comma is the decimal mark.
+    unclear = None
+    if point is None and table.separator != ",":
+        unclear = _first(columns, r"^[^.]*,[^.]*$")
+        if unclear is None and table.separator == ";":
+            unclear = _first(columns, r"^[^.,]*\.\d{3}$")
+    if unclear is not None:
+        whole, fraction = re.sub("[,.]", "", unclear), unclear.replace(",", ".")
+        longer = re.sub(r"\d(?!.*\d)|\d(?=e)", r"\g<0>0", fraction, count=1, flags=re.IGNORECASE)
+        raise UserError(f"{table.file}: '{unclear}' may be {whole} or {fraction}; write it as {whole} or {longer}.")
     return "."
 
 
@@ -104,7 +113,7 @@ def _example(columns: list[pa.Array], group: str, mark: str) -> str | None:
 
 def _first(columns: list[pa.Array], pattern: str) -> str | None:
     for cells in columns:
-        found = pc.index(pc.match_substring_regex(cells, pattern), True).as_py()
+        found = pc.index(pc.match_substring_regex(cells, pattern, ignore_case=True), True).as_py()
         if found >= 0:
             return cells[found].as_py()
     return None

@@ -12,7 +12,7 @@ from tactician.market.bars import Bars, make_bars, require_symbols
 from tactician.market.findings import Finding
 from tactician.market.layouts import recognise
 from tactician.market.tables import NotBarsError, read_table, suffix
-from tactician.market.tidy import Part, tidy
+from tactician.market.tidy import Part, stand_in, tidy
 
 _COUNTED = {"no_close": "files", "no_adjusted_close": "files", "empty_column": "columns"}
 """What a finding counts, where it is not rows."""
@@ -51,7 +51,8 @@ def read_bars(
     if frame.empty:
         raise UserError(f"{path} has no row with a price; give a file with a row per symbol and date.")
     notes = _gathered([note for part in parts for note in part.notes])
-    return make_bars(frame, str(path), symbols, start, end, notes)
+    frame, unadjusted = stand_in(frame, path)
+    return make_bars(frame, str(path), symbols, start, end, (*notes, *unadjusted))
 
 
 def _read_file(file: Path, stem: str | None, symbols: Collection[str] | None, calendar: str) -> Part:

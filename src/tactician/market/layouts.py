@@ -8,17 +8,18 @@ from dataclasses import dataclass
 import pandas as pd
 
 from tactician.errors import UserError
-from tactician.market.tables import FIELD_NAMES, NotBarsError, Table, plain
+from tactician.market.stamps import looks_dated
+from tactician.market.tables import FIELD_NAMES, NotBarsError, Table, plain, shown
 
 # Each tuple is a choice of equals; an earlier tuple is preferred to a later one.
 _DATE = (
     ("date",),
-    ("tradedate", "tradingdate", "datetime", "timestamp", "observationdate", "windowstart", "opentime"),
+    ("tradedate", "tradingdate", "datetime", "timestamp", "observationdate", "windowstart", "opentime", "snappedat"),
     ("time",),
     ("day",),
     ("index",),
-    ("unnamed0", ""),
 )
+_NAMELESS = ("unnamed0", "")
 _SYMBOL = tuple(
     (name,)
     for name in (
@@ -27,13 +28,25 @@ _SYMBOL = tuple(
     )
 )
 _FIELDS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "open": (("open",),),
-    "high": (("high",),),
-    "low": (("low",),),
-    "close": (("close",), ("closelast",), ("price",), ("last",), ("value",)),
+    "open": (("open",), ("openprice",)),
+    "high": (("high",), ("highprice",)),
+    "low": (("low",), ("lowprice",)),
+    "close": (("close",), ("closelast",), ("closeprice",)),
     "adj_close": (("adjclose", "adjustedclose", "closeadj", "closeadjusted"),),
     "volume": (("volume",), ("vol",)),
 }
+_LOOSE_CLOSE = (("price",), ("last",), ("lastprice",), ("ltp",), ("value",))
+"""Names that mean a close only where no other close is there: beside one, a value is a turnover."""
+_CLOSES = frozenset(name for names in (*_FIELDS["close"], *_LOOSE_CLOSE) for name in names)
+_TOLD = frozenset(("close", "adjclose", "adjustedclose", "volume", "closeprice", "pxlast", "pxvolume"))
+"""Names of fields that are no symbols."""
+_MELTED = ("field", "variable", "metric", "measure", "attribute", "item")
+"""Names of a column whose cells name what the number beside them is."""
+_FURTHER = re.compile(
+    r"volume|^vol$|turnover|amount|value|vwap|wap$|average|avg|trade|change|chg|pct|percent|return|cap$|dividend|split|prev|"
+    r"deliver|spread|^bid|^ask|quantity|qty|shares|ratio|factor|interest|^oi$|^per$"
+)
+"""What vendors write beside the prices of one asset. No column of such a name makes a table wide."""
 PRICES = ("open", "high", "low", "close", "adj_close")
 _JOINED = re.compile(r"(?:^|[\W_])(open|high|low|close|volume)(?:$|[\W_])", re.IGNORECASE)
 
@@ -75,19 +88,18 @@ def recognise(table: Table, stem: str | None) -> Layout:
     if table.levels == 2:
         return _two_level(table)
     names = [plain(heading[0]) for heading in table.headings]
-    date = _find(table, names, _DATE)
-    if date is None or (names[date] in ("", "unnamed0") and date > 0):
-        raise NotBarsError(
-            f"{table.file} has no date column among {_shown(table)}; name one 'date', beside 'symbol' and 'close', "
-            "or beside a column per symbol."
-        )
+    date = _date(table, names)
     others = [k for k in range(len(names)) if k != date and not _is_blank(table, k)]
     symbol = _find(table, names, _SYMBOL, others)
     fields = _fields(table, names, others)
+    if not _has_own_close(names, fields):
+        _refuse_melted(table, names, others)
     if not {"close", "adj_close"} & set(fields):
         if _is_wide(table, others, symbol, fields):
             return _wide(table, date, others)
         raise _no_close(table)
+    if symbol is None and _is_wide_beside_close(table, names, others, fields, stem):
+        return _wide(table, date, others)
     _refuse_other_periods(table)
     time = _find(table, names, (("time",),), others)
     if symbol is None and stem is None:
@@ -95,6 +107,44 @@ def recognise(table: Table, stem: str | None) -> Layout:
             f"{table.file} has no column 'symbol' among {_shown(table)}; add it, or put one file per symbol into a folder."
         )
     return Layout(date, (Block(None if symbol is not None else stem, fields),), symbol, time)
+
+
+def _date(table: Table, names: Sequence[str]) -> int:
+    """The column of dates. TIME, DAY and INDEX are symbols too, so a column whose cells look like dates is preferred."""
+    named = {name for equals in _DATE for name in equals}
+    like = [k for k in range(len(names)) if names[k] in named and looks_dated(table, k)]
+    is_nameless = names[0] in _NAMELESS and (names[0] != "" or not table.headings[0][0])
+    first = [0] if is_nameless else []
+    date = _find(
+        table, names, (*_DATE[:2], _NAMELESS, *_DATE[2:]), [*(k for k in first if looks_dated(table, k)), *like]
+    )
+    if date is None:
+        date = _find(table, names, (*_DATE, _NAMELESS), [*first, *(k for k in range(len(names)) if names[k] in named)])
+    if date is None:
+        raise NotBarsError(
+            f"{table.file} has no date column among {_shown(table)}; name one 'date', beside 'symbol' and 'close', "
+            "or beside a column per symbol."
+        )
+    return date
+
+
+def _has_own_close(names: Sequence[str], fields: dict[str, int]) -> bool:
+    return "adj_close" in fields or ("close" in fields and (names[fields["close"]],) in _FIELDS["close"])
+
+
+def _refuse_melted(table: Table, names: Sequence[str], others: Sequence[int]) -> None:
+    """A table of one number per row, of which another cell says whether it is a close or a volume."""
+    for k in others:
+        first = next((str(cell) for cell in table.cells[k] if not pd.isna(cell) and cell != ""), "")
+        if not first[:1].isalpha():
+            continue
+        held = {plain(str(cell)) for cell in table.cells[k].dropna().unique()} - {""}
+        # Where all are closes, the numbers are what they seem.
+        if held != {"close"} and (names[k] in _MELTED or (held & _TOLD and held <= FIELD_NAMES | _CLOSES | _TOLD)):
+            raise NotBarsError(
+                f"{table.file} has one field per row, told by column '{table.name(k)}' ('{shown(first)}' …); "
+                "pivot it to a column per field, or name that column 'symbol' if it holds symbols."
+            )
 
 
 def _shown(table: Table) -> str:
@@ -118,6 +168,8 @@ def _find(
 
 def _fields(table: Table, names: Sequence[str], among: Sequence[int]) -> dict[str, int]:
     found = {field: _find(table, names, choices, among) for field, choices in _FIELDS.items()}
+    if found["close"] is None and found["adj_close"] is None:
+        found["close"] = _find(table, names, _LOOSE_CLOSE, among)
     return {field: position for field, position in found.items() if position is not None}
 
 
@@ -154,6 +206,18 @@ def _is_wide(table: Table, others: Sequence[int], symbol: int | None, fields: di
             "give columns date, symbol, close, or a column of closes per symbol."
         )
     return True
+
+
+def _is_wide_beside_close(
+    table: Table, names: Sequence[str], others: Sequence[int], fields: dict[str, int], stem: str | None
+) -> bool:
+    """Whether a column such as LAST or CLOSE is a symbol among others. In a file named after its symbol CLOSE is the close."""
+    if set(fields) != {"close"} or (stem is not None and names[fields["close"]] == "close"):
+        return False
+    strange = [k for k in others if names[k] not in _CLOSES]
+    if not strange or not all(table.name(k).isupper() and _holds_numbers(table, k) for k in others):
+        return False
+    return not any(_FURTHER.search(names[k]) for k in strange)
 
 
 def _holds_numbers(table: Table, position: int) -> bool:
@@ -195,7 +259,7 @@ def _two_level(table: Table) -> Layout:
     pairs = table.headings
     paired = [k for k, levels in enumerate(pairs) if all(levels)]
     dates = [plain("".join(levels)) if not all(levels) else None for levels in pairs]
-    date = next((dates.index(name) for equals in _DATE[:-1] for name in equals if name in dates), None)
+    date = next((dates.index(name) for equals in _DATE for name in equals if name in dates), None)
     upper = next((level for level in (0, 1) if _names_fields(pairs, paired, level)), None)
     if date is None or upper is None:
         raise NotBarsError(

@@ -10,25 +10,31 @@ from tactician.market.exchanges import FROM_BARS, exchange_zone
 from tactician.market.tables import Table, shown
 
 _REMEDY = "write dates as 2020-03-16"
+_YEARS = (1900, 2200)
+"""First and last year of a bar. Other years are marks such as 9999-12-31, and datetime64[ns] would wrap them around."""
 _TIME = (
-    r"(?:[T ]\s*(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}(?:\.\d+)?))?\s*(?P<half>[AaPp][Mm])?"
-    r"\s*(?P<zone>Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?)?"
+    r"(?:[T ]\s*(?P<hour>[01]?\d|2[0-3]):?(?P<minute>[0-5]\d)(?::?(?P<second>[0-5]\d(?:\.\d+)?))?"
+    r"\s*(?P<half>[AaPp][Mm])?\s*(?P<zone>Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?)?"
 )
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH = r"(?P<month>(?i:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)[a-z]*)\.?"
+_WEEKDAY = r"(?:(?i:mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?,?\s+)?"
 _NUMBERS = r"(?P<one>\d{1,2})([-/.])(?P<two>\d{1,2})\2(?P<year>\d{4})"
 _FORMATS = (
     r"(?P<year>\d{4})([-/.])(?P<month>\d{1,2})\2(?P<day>\d{1,2})",
     r"(?P<year>(?:19|20)\d{2})(?P<month>0[1-9]|1[0-2])(?P<day>[0-3]\d)",
     _NUMBERS,
-    rf"(?P<day>\d{{1,2}})[- ]{_MONTH}[-, ]\s*(?P<year>\d{{4}})",
-    rf"{_MONTH}\s+(?P<day>\d{{1,2}}),?\s+(?P<year>\d{{4}})",
+    rf"{_WEEKDAY}(?P<day>\d{{1,2}})[- ]{_MONTH}[-, ]\s*(?P<year>\d{{4}})",
+    rf"{_WEEKDAY}{_MONTH}\s+(?P<day>\d{{1,2}}),?\s+(?P<year>\d{{4}})",
 )
+_TWO_DIGITS = rf"(?:\d{{1,2}}([-/.])\d{{1,2}}\1\d{{2}}|\d{{1,2}}[- ]{_MONTH}[-, ]\s*'?\d{{2}})"
+"""Dates with years of two digits. 01-02-03 has six readings."""
 _EPOCH = r"-?\d+(?:\.0*)?"
 _EPOCH_UNITS = (1, 10**3, 10**6, 10**9)  # of a second: from seconds to nanoseconds
 _EPOCH_RANGE = (-631152000, 4102444800)  # 1950 to 2100 in seconds
 _EPOCH_LEAST = 10**8  # Seconds below it are 1970 to 1973; counters and serial numbers look alike.
 _DIGITS_WITH_HOUR = r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])[0-3]\d[0-2]\d(?:[0-5]\d){0,2}"
+_LOOKED_AT = 20
 _EXCEL = r"[2-5]\d{4}(?:\.\d+)?"
 
 
@@ -59,18 +65,40 @@ def read_dates(table: Table, column: int, needed: np.ndarray, calendar: str) -> 
         wall, offset = _stamps(distinct, wanted[:-1])
     except _UnreadableError as problem:
         row = _first_row(codes, needed, problem.code)
-        cell = shown(str(table.cells[column].iloc[row]))
+        cell = _written(table.cells[column], row)
         text = problem.text.replace("{cell}", f"'{cell}'") if cell else "the date is missing"
-        raise UserError(f"{table.where(row)}: {text}; {_REMEDY}.") from problem
+        raise UserError(f"{table.where(row)}: {text}; {problem.remedy}.") from problem
     session = _sessions(wall, offset, wanted[:-1], calendar)
     missing = [np.datetime64("NaT", "ns")]
     return np.append(session, missing)[codes], np.append(wall, missing)[codes]
 
 
+def looks_dated(table: Table, column: int) -> bool:
+    """Whether the first cells of a column that hold anything are dates or stamps."""
+    cells = table.cells[column].head(_LOOKED_AT).dropna()
+    if pd.api.types.is_datetime64_any_dtype(cells.dtype):
+        return True
+    text = _as_text(pd.Index(cells))
+    text = text[text != ""].reset_index(drop=True)
+    try:
+        _from_text(text, np.ones(len(text), dtype=bool))
+    except _UnreadableError as problem:
+        # 04/01/2021 is a date, though it may be two.
+        return any(re.fullmatch(f + _TIME, text[problem.code]) for f in _FORMATS)
+    return len(text) > 0
+
+
 class _UnreadableError(Exception):
-    def __init__(self, code: int, text: str) -> None:
+    def __init__(self, code: int, text: str, remedy: str = _REMEDY) -> None:
         super().__init__(text)
-        self.code, self.text = code, text
+        self.code, self.text, self.remedy = code, text, remedy
+
+
+def _written(cells: pd.Series, row: int) -> str:
+    """A cell for messages. A stamp with a zone is given in UTC, in which it overflows nowhere."""
+    if isinstance(cells.dtype, pd.DatetimeTZDtype):
+        cells = cells.dt.tz_convert("UTC")
+    return re.sub(r" 00:00:00(\+00:00)?$", "", shown(str(cells.iloc[row])))
 
 
 def _first_row(codes: np.ndarray, needed: np.ndarray, code: int) -> int:
@@ -80,12 +108,31 @@ def _first_row(codes: np.ndarray, needed: np.ndarray, code: int) -> int:
 def _stamps(distinct: pd.Index, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Wall times (datetime64[ns]) and their offsets from UTC (timedelta64[ns], NaT where none is written)."""
     if not pd.api.types.is_datetime64_any_dtype(distinct.dtype):
-        return _from_text(_as_text(distinct), wanted)
+        wall, offset = _from_text(_as_text(distinct), wanted)
+        _refuse_other_centuries(_years(wall), wanted)
+        return wall, offset
     stamps = pd.DatetimeIndex(distinct)
-    wall = stamps.tz_localize(None).to_numpy("datetime64[ns]")
-    if stamps.tz is None:
-        return wall, np.full(len(wall), np.timedelta64("NaT", "ns"))
-    return wall, wall - stamps.tz_convert("UTC").tz_localize(None).to_numpy("datetime64[ns]")
+    zone = stamps.tz
+    utc = stamps if zone is None else stamps.tz_convert("UTC").tz_localize(None)
+    utc = utc.where(~_refuse_other_centuries(np.asarray(utc.year, dtype="float64"), wanted), pd.NaT)
+    instant = utc.to_numpy("datetime64[ns]")
+    if zone is None:
+        return instant, np.full(len(instant), np.timedelta64("NaT", "ns"))
+    wall = utc.tz_localize("UTC").tz_convert(zone).tz_localize(None).to_numpy("datetime64[ns]")
+    return wall, wall - instant
+
+
+def _years(wall: np.ndarray) -> np.ndarray:
+    return np.where(np.isnat(wall), np.nan, wall.astype("datetime64[Y]").astype("int64") + 1970.0)
+
+
+def _refuse_other_centuries(year: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Which years are those of no bar; an error if one of them is needed. NaN is no year, and passes."""
+    strange = (year < _YEARS[0]) | (year > _YEARS[1])
+    if (strange & wanted).any():
+        text = f"{{cell}} is no date of a bar, whose years are {_YEARS[0]} to {_YEARS[1]}"
+        raise _UnreadableError(int((strange & wanted).argmax()), text, "correct the date or remove the row")
+    return strange
 
 
 def _as_text(distinct: pd.Index) -> pd.Series:
@@ -112,6 +159,7 @@ def _from_text(text: pd.Series, wanted: np.ndarray) -> tuple[np.ndarray, np.ndar
     parts = text.str.extract(rf"^{pattern}$")
     if pattern == _NUMBERS + _TIME:
         parts = _days_and_months(parts, wanted, first)
+    _refuse_other_centuries(parts["year"].astype("float64").to_numpy(), wanted)
     wall = _wall(parts)
     unreadable = np.isnat(wall) & wanted
     if unreadable.any():
@@ -176,6 +224,8 @@ def _minutes(zone: str) -> int:
 def _from_epoch(text: pd.Series, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Seconds, milliseconds, microseconds or nanoseconds since 1970 in UTC, if all lie between 1950 and 2100."""
     code = int(np.flatnonzero(wanted)[0])
+    if re.fullmatch(_TWO_DIGITS + _TIME, text.iloc[code]):
+        raise _UnreadableError(code, "{cell} has a year of two digits", "write years with four, as in 2020-03-16")
     whole = text.str.fullmatch(_EPOCH).to_numpy(dtype=bool)
     if text[wanted].str.fullmatch(_EXCEL).all():
         raise _UnreadableError(code, "{cell} looks like a serial number of Excel")

@@ -111,10 +111,11 @@ def _read_text(file: Path, kind: str) -> Table:
     sample = list(itertools.islice(io.StringIO(text, newline=""), _SAMPLE_LINES))
     if not text.strip():
         raise NotBarsError(f"{file} is empty; give a file with a row per symbol and date.")
-    separator = _separator(next(line for line in sample if line.strip()))
-    width = max(len(row) for row in csv.reader(sample, delimiter=separator))
-    cells = _parse(file, text, separator, width)
-    cells.index = pd.RangeIndex(1, len(cells) + 1)
+    before, separator = _before_headings(sample)
+    body = sample[before:]
+    width = max(len(row) for row in csv.reader(body, delimiter=separator))
+    cells = _parse(file, text[sum(map(len, sample[:before])) :], separator, width, before)
+    cells.index = pd.RangeIndex(before + 1, before + len(cells) + 1)
     maybe = cells[cells[0] == ""]
     cells = cells.drop(index=maybe.index[(maybe == "").all(axis=1)])
     headings, rows = _text_headings(cells.iloc[:3].values.tolist())
@@ -122,7 +123,7 @@ def _read_text(file: Path, kind: str) -> Table:
     return Table(file, headings, cells.iloc[rows:], separator)
 
 
-def _parse(file: Path, text: str, separator: str, width: int) -> pd.DataFrame:
+def _parse(file: Path, text: str, separator: str, width: int, before: int) -> pd.DataFrame:
     """Every line as text, so that neither a symbol nor the last bit of a number is touched."""
     try:
         return pd.read_csv(
@@ -140,7 +141,7 @@ def _parse(file: Path, text: str, separator: str, width: int) -> pd.DataFrame:
         if wider is None:
             raise
         raise UserError(
-            f"{file}, line {wider[2]} has {wider[3]} cells where {wider[1]} are expected; correct the line."
+            f"{file}, line {before + int(wider[2])} has {wider[3]} cells where {wider[1]} are expected; correct the line."
         ) from error
 
 
@@ -155,9 +156,24 @@ def _decode(content: bytes) -> str:
         return content.decode("latin-1")
 
 
+def _before_headings(lines: list[str]) -> tuple[int, str]:
+    """How many lines stand before the headings, and what separates cells.
+
+    Excel writes sep=; into the first line. Vendors write an address or a title above the headings: lines of a single cell.
+    """
+    told = re.fullmatch(r'"?sep=(.)"?\s*', lines[0])
+    if told is not None:
+        return 1, told[1]
+    for k, line in enumerate(lines):
+        separator = _separator(line)
+        if len(next(csv.reader([line], delimiter=separator), [])) > 1:
+            return k, separator
+    return 0, _SEPARATORS[0]
+
+
 def _separator(heading: str) -> str:
     """The one that splits the heading most: names hold none of them."""
-    return max(_SEPARATORS, key=lambda separator: len(next(csv.reader([heading], delimiter=separator))))
+    return max(_SEPARATORS, key=lambda separator: len(next(csv.reader([heading], delimiter=separator), [])))
 
 
 def _text_headings(rows: list[list[str]]) -> tuple[tuple[tuple[str, ...], ...], int]:

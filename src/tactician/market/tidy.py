@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from tactician.market.layouts import PRICES, Block, Layout
 from tactician.market.stamps import read_dates
 from tactician.market.tables import Table
 
+_UNADJUSTED = "closes make the returns, without dividends unless they are adjusted already"
 _RETURNS_SHARE = 0.1
 """Share of numbers not above 0 from which on a wide table holds returns: prices hold none."""
 
@@ -132,6 +134,25 @@ def _complete(frame: pd.DataFrame) -> pd.DataFrame:
     return frame if "close" in frame else frame.assign(close=frame["adj_close"])
 
 
+def stand_in(frame: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, tuple[Finding, ...]]:
+    """Closes in place of adjusted closes for the symbols that have none in any row, with what is to be told of it.
+
+    Where only some rows lack one, closes would put two bases into one history: such rows are left to the checks.
+    """
+    if frame["adj_close"].notna().all():
+        return frame, ()
+    has = frame[["close", "adj_close"]].notna().groupby(frame["symbol"]).transform("any")
+    bare = has["close"] & ~has["adj_close"]
+    names = [str(symbol) for symbol in frame.loc[bare, "symbol"].unique()]
+    if not names:
+        return frame, ()
+    others = "" if len(names) == 1 else f" (first of {len(names)} such symbols)"
+    text = f"{path} has no adj_close of {names[0]}; its {_UNADJUSTED}{others}"
+    rows = tuple((name, "", f"{path} has no adj_close of {name}; its {_UNADJUSTED}") for name in names)
+    finding = Finding("no_adjusted_close", "warning", text, names[0], count=len(names), rows=rows)
+    return frame.assign(adj_close=frame["adj_close"].where(~bare, frame["close"])), (finding,)
+
+
 def _refuse_intraday(rows: pd.DataFrame, table: Table) -> None:
     if (rows["stamp"] == rows["date"]).all():
         return
@@ -192,7 +213,7 @@ def _closes(rows: pd.DataFrame, table: Table) -> list[Finding]:
     if rows.empty:
         return []
     if "adj_close" not in rows:
-        text = f"{table.file} has no adj_close; closes make the returns, without dividends unless they are adjusted already"
+        text = f"{table.file} has no adj_close; {_UNADJUSTED}"
         return [Finding("no_adjusted_close", "warning", text)]
     if "close" not in rows:
         text = f"{table.file} has only adjusted closes; there is no traded price, so they stand in for it"
