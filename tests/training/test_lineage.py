@@ -76,7 +76,7 @@ def test_what_is_contaminated_is_marked_in_every_output(tiny, late, tmp_path, ca
     assert "CONTAMINATED test range 2013-07-01 to 2013-12-30" in said and "Held-out" not in said
     assert "(the model has seen data up to 2013-10-31)" in said
     assert "CONTAMINATED validation range 2013-01-02 to 2013-06-27" in flat(said)
-    assert "CONTAMINATED: the model has seen data up to 2013-10-31, so this is no evidence." in flat(said)
+    assert "CONTAMINATED (validation and test): the model has seen data up to 2013-10-31, so this is no" in flat(said)
     summary = summary_of(tmp_path)
     mark = {"ranges": ["validation", "test"], "seen_until": "2013-10-31", "known": True}
     assert summary["contaminated"] == mark
@@ -95,11 +95,12 @@ def test_a_validation_range_that_an_ancestor_was_trained_on_is_refused(tiny, lat
     said = refused(*words, "--checkpoint", str(late), *ranges)
     assert "The validation range 2013-04-01 to 2013-11-15 is not held out" in said
     assert "set --train-until to 2013-08-30 or later" in said
+    assert said == refused(*words, "--checkpoint", str(late), *ranges, "--dry-run")
     assert main([*words, "--checkpoint", str(late), *ranges, "--allow-contaminated"]) == 0
     out = flat(capsys.readouterr().out)
-    assert "Held-out test range" in out and "CONTAMINATED validation range" in out
+    assert "CONTAMINATED (its validation range) test range" in out and "Held-out" not in out
     assert summary_of(tmp_path)["contaminated"]["ranges"] == ["validation"]
-    assert "CONTAMINATED" not in summary_of(tmp_path)["test"]["verdict"]
+    assert "CONTAMINATED (validation)" in summary_of(tmp_path)["test"]["verdict"]
     # Two hops on, the first ancestor's training range still counts, though its child was trained on less.
     grandchild = ("--train-until", "2013-08-15", "--validation-until", "2013-11-15", "--iterations", "4")
     child = str(tmp_path / "model_final.pt")
@@ -171,9 +172,16 @@ def test_a_run_that_is_prolonged_is_clean_and_counts_its_looks_at_the_test_range
 
 
 def test_recording_a_look_leaves_the_rest_of_a_checkpoint_as_it_is(early, tmp_path):
-    shutil.copyfile(early, tmp_path / "model.pt")
-    record_look(tmp_path / "model.pt", "2013-07-01", "2013-12-30")
-    before, after = read_checkpoint(early), read_checkpoint(tmp_path / "model.pt")
+    before = read_checkpoint(early)
+    for name in ("model_final.pt", "model_iteration_000001.pt"):
+        shutil.copyfile(early, tmp_path / name)
+    other = {**before, "run": "another"}
+    save_tensors(other, tmp_path / "model_interrupted_x.pt")
+    record_look(tmp_path, before["run"], "2013-07-01", "2013-12-30")
+    assert read_checkpoint(tmp_path / "model_interrupted_x.pt")["seen"] == before["seen"]
+    periodic = read_checkpoint(tmp_path / "model_iteration_000001.pt")
+    after = read_checkpoint(tmp_path / "model_final.pt")
+    assert periodic["seen"] == after["seen"]
     assert after["seen"].pop("looks") == [{"first": "2013-07-01", "last": "2013-12-30", "count": 2}]
     before["seen"].pop("looks")
     assert checksum(before) == checksum(after)

@@ -206,9 +206,16 @@ def test_a_finished_run_on_other_data_is_validated_again(tiny, trained, tmp_path
     assert (trained / "model_best.pt").stat().st_mtime_ns > before
 
 
-def test_a_run_that_would_replace_another_one_says_so(tiny, trained, capsys):
-    assert run(tiny, trained, "--iterations", "1") == 0
-    assert "holds an earlier run, whose models and metrics this one replaces" in flat(capsys.readouterr().out)
+def test_a_run_that_begins_in_the_folder_of_another_one_sets_it_aside(tiny, trained, capsys):
+    names = {path.name for path in trained.glob("model_*.pt")} | {"summary.json", "metrics.jsonl"}
+    before = {name: (trained / name).read_bytes() for name in names}
+    assert run(tiny, trained, "--iterations", "1", "--save-every", "1") == 0
+    assert f"{trained} held an earlier run, which is now in {trained / 'earlier_1'}" in flat(capsys.readouterr().out)
+    assert {path.name: path.read_bytes() for path in (trained / "earlier_1").iterdir()} == before
+    # What goes on is the run that was begun last, though the one before it had more steps.
+    assert run(tiny, trained, "--resume", "--iterations", "2") == 0
+    assert "iteration 1, 256 of 512 steps done" in flat(capsys.readouterr().out)
+    assert run(tiny, trained, "--iterations", "1", "-q") == 0 and (trained / "earlier_2" / "summary.json").exists()
 
 
 def test_after_a_restart_only_what_the_run_has_saved_itself_counts(trained):
