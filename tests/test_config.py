@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tactician.config import Config, load_config
+from tactician.config import Config, load_config, make_config
 from tactician.errors import UserError
 
 GOOD = Path("configs/embedded_sp500.yaml")
@@ -133,7 +133,13 @@ def test_symbols_that_yaml_takes_for_something_else_are_refused_with_what_to_wri
         ("  ON: [AAPL]", "universe holds true where the name of a group is expected"),
         ("  chips:\n  - AAPL\n  -", "universe 'chips' holds an empty entry where a symbol is expected; remove it"),
         ("  chips: [[AAPL]]", "universe 'chips' holds a list or mapping where a symbol is expected"),
-        ("  chips: AAPL", "'universe' cannot be 'AAPL'"),
+        ("  NO: [AAPL]\n  OFF: [KO]", 'YAML reads NO as false: write "NO" in quotes.'),
+        ("  chips: AAPL", "universe 'chips' holds AAPL where a list of symbols is expected; write [AAPL]."),
+        ("  chips: AAPL, KO", "universe 'chips' holds AAPL, KO where a list of symbols is expected; write [AAPL, KO]."),
+        ("  chips: ON", 'holds ON where a list of symbols is expected; write ["ON"], in quotes because'),
+        ("  chips: 0700", 'holds 0700 where a list of symbols is expected; write ["0700"], in quotes because'),
+        ("  chips:", "universe 'chips' holds nothing where a list of symbols is expected; write [SPY, QQQ]."),
+        ("  chips: {AAPL: 1}", "universe 'chips' holds a mapping where a list of symbols is expected"),
     ],
 )
 def test_groups_that_are_no_lists_of_symbols_are_refused(tmp_path, group, said):
@@ -153,3 +159,134 @@ def test_hindsight_is_said_of_the_universe_in_force_only():
     assert load_config(stocks).picked_with_hindsight
     assert not load_config(funds).picked_with_hindsight
     assert load_config(funds, {"expanded": True}).picked_with_hindsight
+
+
+@pytest.mark.parametrize("universe", ["AAPL", "[AAPL, KO]", "3"])
+def test_a_universe_without_groups_says_how_to_write_one(tmp_path, universe):
+    text = "\n".join(line for line in GOOD.read_text().splitlines() if not line.startswith(("universe", "  ")))
+    with pytest.raises(UserError, match=r"universe holds no groups; write 'group: \[SPY, QQQ\]' below it"):
+        load_config(write(tmp_path, f"{text}\nuniverse: {universe}\n"))
+
+
+def test_groups_that_are_merged_from_an_anchor_are_taken(tmp_path):
+    text = GOOD.read_text().replace("universe:\n", "universe: &all\n")
+    text += "expanded_universe:\n  <<: *all\n  finance: [BAC]\n"
+    config = load_config(write(tmp_path, text))
+    assert config.expanded_universe == {**config.universe, "finance": ("BAC",)}
+
+
+OTHER_THAN_SWITCHES = [name for name, field in Config.model_fields.items() if field.annotation is not bool]
+
+
+@pytest.mark.parametrize("word", ["yes", "off"])
+@pytest.mark.parametrize("key", [key for key in OTHER_THAN_SWITCHES if "universe" not in key])
+def test_yes_and_no_are_no_numbers(tmp_path, key, word):
+    text = "\n".join(line for line in GOOD.read_text().splitlines() if not line.startswith(f"{key}:"))
+    with pytest.raises(UserError) as error:
+        load_config(write(tmp_path, f"{text}\n{key}: {word}\n"))
+    read = {"yes": "true", "off": "false"}[word]
+    assert f"'{key}' cannot be {read}: what belongs there is a number, a date or text; YAML reads" in str(error.value)
+
+
+@pytest.mark.parametrize("key", OTHER_THAN_SWITCHES)
+@pytest.mark.parametrize("value", [True, False])
+def test_true_and_false_are_no_numbers_wherever_they_come_from(key, value):
+    with pytest.raises(UserError, match=f"elsewhere: '{key}' cannot be {str(value).lower()}: "):
+        make_config({**load_config(GOOD).model_dump(), key: value}, "elsewhere")
+
+
+def test_switches_take_what_yaml_reads_as_true(tmp_path):
+    assert load_config(write(tmp_path, GOOD.read_text() + "amp: yes\nlow_vram: on\n")).amp
+
+
+@pytest.mark.parametrize("key", ["start", "end", "train_until", "validation_until"])
+@pytest.mark.parametrize(
+    ("wrote", "instead"),
+    [
+        ("2010", "2010-01-04"),
+        ("86400", "2010-01-04"),
+        ("0", "2010-01-04"),
+        ("1.5", "2010-01-04"),
+        ("20110203", "2011-02-03"),
+        ("'20110203'", "2011-02-03"),
+        ("'2010'", "2010-01-04"),
+        ("03.02.2011", "2010-01-04"),
+        ("2011-02-03 16:00:00", "2011-02-03"),
+        ("2011-02-03T00:00:00Z", "2011-02-03"),
+        ("'2011-02-03T00:00'", "2011-02-03"),
+    ],
+)
+def test_what_is_no_plain_date_is_refused_with_how_to_write_it(tmp_path, key, wrote, instead):
+    text = "\n".join(line for line in GOOD.read_text().splitlines() if not line.startswith(f"{key}:"))
+    with pytest.raises(UserError) as error:
+        load_config(write(tmp_path, f"{text}\n{key}: {wrote}\n"))
+    assert f"'{key}' cannot be " in str(error.value) and str(error.value).endswith(f"write it as {instead}.")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("start: 2010-02-30", "'2010-02-30' is no value (day is out of range for month)"),
+        ("seed: !!int one", "'one' is no value"),
+        ("amp: !!bool perhaps", "'perhaps' is no value"),
+        ("start: !!timestamp today", "'today' is no value"),
+    ],
+)
+def test_what_yaml_cannot_make_a_value_of_is_named_with_its_line(tmp_path, line, said):
+    with pytest.raises(UserError) as error:
+        load_config(write(tmp_path, f"bars: embedded\n{line}\n"))
+    assert f"is not valid YAML at line 2: {said}" in str(error.value)
+
+
+def test_brackets_without_end_are_told(tmp_path):
+    with pytest.raises(UserError, match="is nested too deeply"):
+        load_config(write(tmp_path, "bars: " + "[" * 100_000))
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "first"),
+    [
+        ("seed: 1\namp: true\nseed: 2\n", 3, "seed", 1),
+        ("universe:\n  a: [AAA]\n  b: [BBB]\n  a: [CCC]\n", 4, "a", 2),
+        ("universe:\n  a: [AAA]\n  'a': [CCC]\n", 3, "a", 2),
+    ],
+)
+def test_keys_that_are_there_twice_are_refused_with_both_lines(tmp_path, text, line, key, first):
+    with pytest.raises(UserError) as error:
+        load_config(write(tmp_path, text))
+    assert f"at line {line}: '{key}' is there a second time (first at line {first})" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [
+        ("2%", "'2%': write 2 % as 0.02."),
+        ("1.7 %", "'1.7 %': write 1.7 % as 0.017."),
+        ("1,7%", "'1,7%': write 1.7 % as 0.017."),
+        ("-.5%", "'-.5%': write -0.5 % as -0.005."),
+        ("40%", "'40%': an annual rate lies between -0.05 and 0.3."),
+    ],
+)
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_rate_in_percent_is_no_file(rate, said, kind):
+    with pytest.raises(UserError) as error:
+        load_config(GOOD, {"cash_rate": kind(rate)})
+    assert str(error.value).endswith(f"'cash_rate' cannot be {said}")
+
+
+@pytest.mark.parametrize("file", ["rates.csv", "rates/2%.csv", "50%off"])
+def test_a_rate_may_be_a_file(file):
+    assert load_config(GOOD, {"cash_rate": file}).cash_rate == Path(file)
+
+
+@pytest.mark.parametrize("value", [1e-310, 0, 0.99])
+def test_a_portfolio_is_worth_a_unit_of_currency_at_least(value):
+    with pytest.raises(UserError, match=r"'portfolio_value' cannot be .* greater than or equal to 1"):
+        load_config(GOOD, {"portfolio_value": value})
+    assert load_config(GOOD, {"portfolio_value": 1}).portfolio_value == 1
+
+
+def test_the_embedded_stocks_are_known_to_be_picked_with_hindsight():
+    funds = Path("configs/rl_v2_multi_asset.yaml")
+    assert load_config(GOOD, {"hindsight": False}).picked_with_hindsight
+    assert load_config(funds, {"bars": "embedded"}).picked_with_hindsight

@@ -4,6 +4,7 @@ A key of the YAML file is a field below; its flag is the same name with dashes (
 """
 
 import difflib
+import re
 from collections.abc import Mapping
 from datetime import date
 from math import isfinite
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -23,9 +23,12 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    ValidationInfo,
+    field_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from tactician.config_file import read_settings
 from tactician.errors import UserError
 
 FileOnly = tyro.conf.Suppress
@@ -49,8 +52,16 @@ def rate_fault(rate: Any) -> str | None:
     return f"an annual rate lies between {_LOWEST_RATE:g} and {_HIGHEST_RATE:g}{hint}"
 
 
+_PERCENT = re.compile(r"([-+]?(?:\d+[.,]?\d*|[.,]\d+))\s*%")
+
+
 def _cash_rate(value: Any) -> Any:
     """A constant rate, also one in quotation marks, or the path of a file."""
+    if isinstance(value, str | Path) and (percent := _PERCENT.fullmatch(str(value).strip())):
+        rate = float(percent[1].replace(",", ".")) / 100
+        beyond = f"an annual rate lies between {_LOWEST_RATE:g} and {_HIGHEST_RATE:g}"
+        said = f"write {100 * rate:g} % as {rate:g}" if _LOWEST_RATE <= rate <= _HIGHEST_RATE else beyond
+        raise PydanticCustomError("cash_rate", "{fault}", {"fault": said})
     if isinstance(value, str):
         try:
             value = float(value)
@@ -80,7 +91,7 @@ class Config(BaseModel):
     expanded: bool = False
     """Use the expanded universe."""
     hindsight: Annotated[bool, FileOnly] = False
-    """The universe was picked knowing how it would do; every result says so."""
+    """The universe was picked knowing how it would do; every result says so. Always taken so of the embedded stocks."""
     expanded_hindsight: Annotated[bool, FileOnly] = False
     """The expanded universe was."""
     start: date | None = None
@@ -125,8 +136,8 @@ adjusted know later splits. Yahoo's are made as traded, the embedded ones are ad
     """Market impact b in b·σ·x·√(x/ADV), with daily volatility σ and average daily volume ADV; needs volumes."""
     impact_linear: Annotated[float, Field(ge=0, le=0.2)] = 0.0
     """Market impact k in k·(x/V)·x: costs quadratic in the trade."""
-    portfolio_value: Annotated[float, Field(gt=0, le=1e15)] = 1_000_000.0
-    """Value of the portfolio in currency; matters only beside traded volumes (impact_adv)."""
+    portfolio_value: Annotated[float, Field(ge=1, le=1e15)] = 1_000_000.0
+    """Value of the portfolio in currency, at least 1; matters only beside traded volumes (impact_adv)."""
 
     # -- environment -------------------------------------------------------------------------------------------------
     n_envs: Count | None = None
@@ -230,6 +241,32 @@ nothing more (critic)."""
     checkpoint_dir: Path
     """Folder for all that a run writes: models, metrics, TensorBoard files, summary."""
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _only_a_switch_is_true_or_false(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic would take true for 1 and false for 0."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise PydanticCustomError(
+                "boolean",
+                "what belongs there is a number, a date or text; YAML reads yes, no, on and off as true and false, so put "
+                "text in quotes",
+            )
+        return value
+
+    @field_validator("start", "end", "train_until", "validation_until", mode="before")
+    @classmethod
+    def _written_as_a_date(cls, value: Any) -> Any:
+        """Pydantic would take a number for the seconds since 1970."""
+        if value is None or isinstance(value, bool) or type(value) is date:
+            return value
+        if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value):
+            return value
+        try:
+            meant = str(date.fromisoformat(str(value)[:10]))
+        except ValueError:
+            meant = "2010-01-04"
+        raise PydanticCustomError("date", "a date has a year, a month and a day; write it as {day}", {"day": meant})
+
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
         """The universe in force, by group, without CASH."""
@@ -246,7 +283,9 @@ nothing more (critic)."""
 
     @property
     def picked_with_hindsight(self) -> bool:
-        """Whether the universe in force was picked knowing how it would do."""
+        """Whether the universe in force was picked knowing how it would do; the embedded stocks were, by their source."""
+        if self.bars == "embedded":
+            return True
         return self.expanded_hindsight if self.expanded else self.hindsight
 
     @property
@@ -268,54 +307,7 @@ def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Confi
         UserError: the file is missing, is no YAML mapping, has an unknown key (the nearest known one is named) or a
             value of the wrong kind.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"Cannot read the configuration {path}: {error.strerror}; give one with --config.") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a text file; give a YAML file with --config.") from error
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or "cannot be parsed"
-        raise UserError(f"{path} is not valid YAML{where}: {problem}; correct the file.") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} holds no settings; write one 'key: value' a line, as in configs/embedded_sp500.yaml.")
-    _check_symbols(values, text, path)
-    return make_config({**values, **(overrides or {})}, source=str(path))
-
-
-def _check_symbols(values: Mapping[str, Any], text: str, path: Path) -> None:
-    """Refuse symbols that YAML takes for something else, such as ON (true), NULL (nothing) and 0700 (448).
-
-    Raises:
-        UserError: names what was written and what YAML reads.
-    """
-    written = yaml.load(text, Loader=yaml.BaseLoader)  # as it stands there: makes nothing but strings
-    for key in ("universe", "expanded_universe"):
-        groups, originals = values.get(key), written.get(key)
-        if not isinstance(groups, dict) or not isinstance(originals, dict) or len(groups) != len(originals):
-            continue  # a mapping that YAML merged; what is wrong in it is told without a hint
-        for (name, symbols), (wrote, wrote_symbols) in zip(groups.items(), originals.items(), strict=True):
-            _check_is_text(name, wrote, "the name of a group", f"{path}: {key}")
-            if isinstance(symbols, list):
-                for symbol, wrote_symbol in zip(symbols, wrote_symbols, strict=True):
-                    _check_is_text(symbol, wrote_symbol, "a symbol", f"{path}: {key} '{name}'")
-
-
-def _check_is_text(read: Any, wrote: Any, what: str, where: str) -> None:
-    if isinstance(read, str):
-        return
-    if not isinstance(wrote, str):
-        raise UserError(f"{where} holds a list or mapping where {what} is expected; write plain symbols.")
-    if not wrote:
-        raise UserError(f"{where} holds an empty entry where {what} is expected; remove it.")
-    meaning = "nothing" if read is None else str(read).lower() if isinstance(read, bool) else str(read)
-    raise UserError(
-        f'{where} holds {meaning} where {what} is expected; YAML reads {wrote} as {meaning}: write "{wrote}" in quotes.'
-    )
+    return make_config({**read_settings(path), **(overrides or {})}, source=str(path))
 
 
 def make_config(values: Mapping[str, Any], source: str) -> Config:
@@ -348,7 +340,13 @@ def explain(error: ValidationError, source: str) -> str:
         return f"{source}: the key '{key}' is missing; add it."
     reason = first["msg"][0].lower() + first["msg"][1:]
     hint = "; costs are fractions, so that 0.0002 is 0.02 %" if key in _FRACTIONS else ""
-    return f"{source}: '{key}' cannot be {first['input']!r}: {reason}{hint}."
+    return f"{source}: '{key}' cannot be {_as_written(first['input'])}: {reason}{hint}."
+
+
+def _as_written(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"'{value}'" if isinstance(value, Path) else str(value) if isinstance(value, date) else repr(value)
 
 
 def check_consistency(config: Config, source: str) -> None:

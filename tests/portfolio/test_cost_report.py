@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -97,3 +99,32 @@ def test_the_page_is_readable_at_120_columns(kind, n):
     assert not any("…" in cell for line in switches.splitlines() for cell in line.split()[2:])
     for index in range(result.table.n_actions):
         assert f" {index} " in switches
+
+
+@pytest.mark.parametrize("width", [20, 50, 60, 80])
+def test_no_figure_and_no_heading_is_cut_on_a_narrow_console(width):
+    result, _ = report(Frictions(impact=0.05))
+    narrow, wide = printed(result, width), printed(result, 300)
+    assert "…" not in narrow
+    for heading in ("total", *COMPONENTS):
+        assert heading in narrow
+    figures = [re.findall(r"\d+\.\d+|\d{3}", page[page.index("total") :]) for page in (narrow, wide)]
+    assert figures[0] == figures[1]
+
+
+def test_long_names_of_regimes_go_on_in_the_next_line():
+    groups = {"an_endless_name_of_a_group": SYMBOLS[:2], "another_endless_name": SYMBOLS[2:]}
+    result, _ = report(table=regime_table("static", SYMBOLS, groups))
+    page = printed(result, 72)
+    entry = page[: page.index("Cost of a switch")]
+    rows = [[cell.strip() for cell in line.split("│")[1:3]] for line in entry.splitlines() if line.startswith("│")]
+    names = []
+    for index, part in rows:
+        names = [*names, part] if index else [*names[:-1], names[-1] + part]
+    assert names == list(result.table.names) and len(rows) > len(names)
+
+
+def test_costs_that_round_to_zero_have_no_minus_sign():
+    result, _ = report()
+    page = printed(replace(result, from_cash=result.from_cash * 0 - 1e-12, switch=result.switch * 0 - 1e-12))
+    assert "0.0000" in page and "-0.0" not in page

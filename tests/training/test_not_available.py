@@ -1,5 +1,6 @@
 """What is not finite is no result: it stops a run, or is told as not available; it is never best."""
 
+import io
 import json
 import math
 from dataclasses import replace
@@ -16,9 +17,10 @@ from tactician.config import load_config
 from tactician.evaluation import evaluate
 from tactician.storage import checksum, save_tensors
 from tactician.training.checkpoint import read_checkpoint
-from tactician.training.progress import Reporter
+from tactician.training.progress import Reporter, tell
 from tactician.training.setup import load_cached_market, prepare_run
 from tactician.training.state import Progress, first_train_state
+from tactician.training.summary import Summary, print_summary
 
 
 def words(tiny: Path, folder: Path, *more: str) -> list[str]:
@@ -198,3 +200,76 @@ def test_a_checkpoint_from_before_a_part_of_the_environments_was_known_resumes_w
     assert torch.equal(state.env_state.holdings, content["env_state"]["holdings"])
     save_tensors(content, tmp_path / "model_final.pt")
     assert main(words(tiny, tmp_path, "-q", "--resume", "--iterations", "4")) == 0
+
+
+def result_table(tiny, width: int, **agent: float) -> str:
+    """The table of a summary whose agent has these figures."""
+    config = load_config(tiny)
+    setup = prepare_run(config, load_cached_market(config, ""))
+    state = first_train_state(setup)
+    result = evaluate(setup.environment, state.learner.policy, setup.splits["test"])
+    result = replace(
+        result, performances=result.performances | {"agent": replace(result.performances["agent"], **agent)}
+    )
+    results = {"validation": result, "test": result}
+    metrics = dict.fromkeys(("explained_variance", "entropy", "turnover_daily"), math.nan)
+    page = io.StringIO()
+    reporter = Reporter("quiet", Console(file=page, width=width, highlight=False, soft_wrap=True))
+    print_summary(Summary(setup, state.progress, metrics, results, state.seen), reporter, [])
+    return page.getvalue()
+
+
+ORDINARY = {
+    "annual_return": -0.0312,
+    "annual_volatility": 0.1934,
+    "sharpe": -0.21,
+    "sharpe_standard_error": 1.41,
+    "max_drawdown": 0.119,
+    "annual_turnover": 91.2,
+    "annual_cost": 0.1104,
+}
+VAST = {"annual_return": 123456789.125, "annual_turnover": 98765432.1, "annual_cost": 1234567.25}
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+@pytest.mark.parametrize("figures", [ORDINARY, ORDINARY | VAST])
+def test_no_figure_of_the_result_is_cut_on_a_narrow_console(tiny, width, figures):
+    narrow, wide = (result_table(tiny, columns, **figures) for columns in (width, 300))
+    rows = [[line for line in page.splitlines() if line.strip().startswith("Agent")] for page in (narrow, wide)]
+    assert rows[0] == rows[1] and len(rows[0]) == 1 and "…" not in narrow
+    if figures["annual_return"] > 1:
+        assert "+12345678912.5 %" in rows[0][0] and "98765432.1 ×" in rows[0][0] and "123456725.00 %" in rows[0][0]
+    else:
+        assert "-3.1 %" in rows[0][0] and "-0.21 ± 1.41" in rows[0][0] and "11.04 %" in rows[0][0]
+
+
+@pytest.mark.parametrize(
+    ("volatility", "sharpe", "told"),
+    [
+        (0.2, -0.001, "0.00 ± 1.41"),
+        (0.2, -0.006, "-0.01 ± 1.41"),
+        (0.0005, 3.0, "3.00 ± 1.41"),
+        (0.00049, 3.0, "–"),
+        (0.2, math.nan, "–"),
+    ],
+)
+def test_a_sharpe_ratio_is_told_without_a_minus_zero_and_not_of_what_is_like_cash(tiny, volatility, sharpe, told):
+    page = result_table(tiny, 80, **(ORDINARY | {"annual_volatility": volatility, "sharpe": sharpe}))
+    (row,) = [line for line in page.splitlines() if line.strip().startswith("Agent")]
+    _, after = row.split(f"{100 * volatility:.1f} %", 1)
+    assert after.split("11.9 %")[0].strip() == told
+
+
+@pytest.mark.parametrize(
+    ("value", "pattern", "told"),
+    [
+        (-0.001, ".2f", "0.00"),
+        (-0.001, "+.2f", "+0.00"),
+        (-0.01, ".2f", "-0.01"),
+        (0.04, "+.1f", "+0.0"),
+        (-1234.5, "+.1f", "-1234.5"),
+        (-math.inf, ".2f", "–"),
+    ],
+)
+def test_what_rounds_to_zero_is_told_without_a_minus_sign(value, pattern, told):
+    assert tell(value, pattern) == told and tell(value, pattern, " %") == (told if told == "–" else f"{told} %")

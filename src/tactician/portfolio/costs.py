@@ -22,6 +22,9 @@ _COLUMNS = 16
 _NAME_WIDTH = 30
 """Longer names, of sets of groups with long names, are cut; the number before them and the first table are not."""
 
+_FOLDED_WIDTH = 14
+"""Names in the first table take further lines where the console is narrow, but are never narrower than this."""
+
 
 @dataclass(frozen=True)
 class CostReport:
@@ -63,18 +66,22 @@ class CostReport:
         """Print two tables: the cost of each regime from cash in percent, and of every switch in basis points."""
         from rich.table import Table
 
+        from tactician.printing import print_table
+
         console.print(f"Cost of each regime from cash, in % of the portfolio's value ({self.session}):")
         entry = Table()
-        for heading in ("", "regime", "total", *COMPONENTS):
-            entry.add_column(heading, justify="left" if heading == "regime" else "right")
+        entry.add_column("", justify="right", no_wrap=True)
+        entry.add_column("regime", overflow="fold", min_width=min(_FOLDED_WIDTH, max(map(len, self.table.names))))
+        for heading in ("total", *COMPONENTS):
+            entry.add_column(heading, justify="right", no_wrap=True)
         for index, (name, costs) in enumerate(zip(self.table.names, self.from_cash.tolist(), strict=True)):
-            entry.add_row(str(index), name, *(f"{100 * cost:.4f}" for cost in (sum(costs), *costs)))
-        console.print(entry)
+            entry.add_row(str(index), name, *(f"{100 * cost:z.4f}" for cost in (sum(costs), *costs)))
+        print_table(console, entry)
         console.print("Cost of a switch, in basis points, from the regime of the row to that of the column:")
         count = self.table.n_actions
         width = -(-count // -(-count // _COLUMNS))  # blocks of equal width
         for first in range(0, count, width):
-            console.print(self._switch_block(range(first, min(first + width, count))))
+            print_table(console, self._switch_block(range(first, min(first + width, count))))
 
     def _switch_block(self, columns: Sequence[int]) -> "Table":
         from rich.box import SIMPLE_HEAD
@@ -91,7 +98,7 @@ class CostReport:
 
 
 def _three_digits(number: float) -> str:
-    return f"{number:.1f}" if number < 99.95 else f"{number:.0f}"
+    return f"{number:z.1f}" if number < 99.95 else f"{number:.0f}"
 
 
 def cost_report(

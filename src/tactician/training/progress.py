@@ -17,8 +17,9 @@ _RULE = "=" * 60
 
 
 def tell(value: float, pattern: str, unit: str = "") -> str:
-    """A figure for the eye; "–" if it is not available."""
-    return f"{value:{pattern}}{unit}" if math.isfinite(value) else "–"
+    """A figure for the eye; "–" if it is not available. What rounds to zero has no minus sign."""
+    sign = "+" if pattern.startswith("+") else ""
+    return f"{value:{sign}z{pattern.removeprefix('+')}}{unit}" if math.isfinite(value) else "–"
 
 
 class Reporter:

@@ -8,7 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from tactician.evaluation import Evaluation
+from tactician.evaluation import Evaluation, Performance
+from tactician.printing import print_table
 from tactician.storage import json_text, save_text
 from tactician.training.checkpoint import versions
 from tactician.training.lineage import Contamination, Seen
@@ -18,6 +19,9 @@ from tactician.training.setup import Setup
 from tactician.training.state import Progress, TrainState
 
 _LABELS = {"agent": "Agent", "equal_weight": "Equal weight", "cash": "Cash", "buy_and_hold": "Buy and hold"}
+
+_CASH_LIKE = 0.0005
+"""Annual volatility below which a path is as good as cash: its Sharpe ratio is noise over noise, and is not shown."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def print_summary(summary: Summary, reporter: Reporter, next_commands: list[str]
     folder = summary.setup.config.checkpoint_dir
     test = summary.results["test"]
     reporter.say()
-    reporter.console.print(_performance_table(summary))
+    print_table(reporter.console, _performance_table(summary))
     reporter.say(f"  Verdict: the agent is {test.verdict}.", "bold")
     _tell_caveats(summary, reporter)
     chosen = sorted(test.regime_use.items(), key=lambda item: -item[1])[:4]
@@ -148,17 +152,22 @@ def _performance_table(summary: Summary) -> Table:
     for heading in ("Return", "Volatility", "Sharpe ± s.e.", "Drawdown", "Turnover", "Costs"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, p in result.performances.items():
-        sharpe = tell(p.sharpe, ".2f")
         table.add_row(
             _LABELS[name],
             tell(100 * p.annual_return, "+.1f", " %"),
             tell(100 * p.annual_volatility, ".1f", " %"),
-            sharpe if math.isnan(p.sharpe) else f"{sharpe} ± {tell(p.sharpe_standard_error, '.2f')}",
+            _sharpe(p),
             tell(100 * p.max_drawdown, ".1f", " %"),
             tell(p.annual_turnover, ".1f", " ×"),
             tell(100 * p.annual_cost, ".2f", " %"),
         )
     return table
+
+
+def _sharpe(p: Performance) -> str:
+    if math.isnan(p.sharpe) or p.annual_volatility < _CASH_LIKE:
+        return tell(math.nan, ".2f")
+    return f"{tell(p.sharpe, '.2f')} ± {tell(p.sharpe_standard_error, '.2f')}"
 
 
 def _score_line(summary: Summary) -> Text:

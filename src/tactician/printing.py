@@ -1,0 +1,24 @@
+"""Tables whose figures are never cut: a number without its last digits reads as another number."""
+
+from rich.console import Console
+from rich.table import Table
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table; its columns that do not wrap keep the width of their content, if need be beyond the console's.
+
+    Columns that wrap shrink to their ``min_width``.
+    """
+    boundless = console.options.update(max_width=10_000)
+    spare = 0
+    for column in table.columns:
+        longest = max(console.measure(cell, options=boundless).maximum for cell in (column.header, *column.cells))
+        content = min(longest, column.max_width or longest)
+        if column.no_wrap:
+            column.min_width = content
+        else:
+            spare += content - min(content, column.min_width or 1)
+    needed = console.measure(table, options=boundless).maximum - spare
+    if needed > console.width:
+        table.width = needed
+    console.print(table, crop=False)
