@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from tactician.market.bars import Bars
-from tactician.market.calendar import Agreement, Attendance, Sessions, agree, attendance, better_calendar
+from tactician.market.calendar import Agreement, Attendance, Sessions, agree, attendance, better_calendar, off_by_a_day
 from tactician.market.checks import Fault, duplicates, ohlc, rows_of, spacing, spikes, stale_runs, unpriced, volumes
-from tactician.market.exchanges import FROM_BARS
+from tactician.market.exchanges import FROM_BARS, sessions_between
 from tactician.market.factors import MAX_GAP
 from tactician.market.findings import BadBars, Finding, Row, finding_of
 from tactician.market.splits import split_jumps
@@ -25,6 +25,7 @@ _ENOUGH = 0.95
 """Share of the sessions of its life that an asset must keep to lose any number of bars on other days."""
 _MISFIT, _NO_FIT, _MISFIT_DAYS = 0.015, 0.2, 4
 """Share (and number) of days on which bars and calendar disagree: beyond it another calendar is tried; none fits."""
+_DAY = pd.Timedelta(days=1)
 _HOLE = 31
 """Calendar days between two sessions beyond which the bars have a hole."""
 
@@ -151,7 +152,7 @@ def _of_calendar(agreement: Agreement, days: Attendance, calendar: str, source: 
     """How the calendar and the bars disagree about which days were sessions."""
     found = []
     for name, dates, what, action in (
-        ("extra_session", agreement.extra, f"is no session of {calendar}, but most assets traded", "kept as session"),
+        ("extra_session", agreement.extra, f"is no session of {calendar}, but at least half of the listed assets traded", "kept as session"),
         ("outside_calendar", agreement.beyond, f"is beyond what calendar {calendar} knows", "session by bars"),
         ("empty_session", agreement.empty, f"is a session of {calendar} on which nobody has a bar", "no session"),
     ):
@@ -177,6 +178,9 @@ def _misfit(agreement: Agreement, days: Attendance, calendar: str, source: str) 
     rows: list[Row] = [("", f"{day:%Y-%m-%d}", "") for day in agreement.extra.union(agreement.empty)]
     what = f"is a day on which bars and calendar {calendar} disagree"
     action = f"set calendar: {better}" if better else "set 'calendar' to that of the exchange, or to bars"
+    known = sessions_between(calendar, days.dates[0] - _DAY, days.dates[-1] + _DAY)
+    if not better and (shift := off_by_a_day(days.dates, known)):
+        action = f"correct the dates if they are {shift} (times in UTC may be), or set 'calendar' to that of the exchange"
     return [finding_of("wrong_calendar", "error", rows, what, action, unit="such days")]
 
 
@@ -206,8 +210,22 @@ def _losses(repair: _Repair, sessions: Sessions, calendar: str) -> list[Finding]
     if not losers:
         return []
     what = "would lose more bars than a repair may take"
-    action = "set 'calendar' to that of the exchange, or to bars" if reasons == {"not_a_session"} else ""
+    action = ""
+    if reasons == {"not_a_session"}:
+        action = _of_strays(repair, [symbol for symbol, _, _ in losers], sessions, calendar)
     return [finding_of("too_many_repairs", "error", losers, what, action, unit="such assets")]
+
+
+def _of_strays(repair: _Repair, symbols: Sequence[str], sessions: Sessions, calendar: str) -> str:
+    """What the user can do about assets with many bars on days that are no sessions."""
+    named = ", ".join(symbols[:5]) + (", …" if len(symbols) > 5 else "")
+    if calendar == FROM_BARS:
+        return f"set 'calendar' to that of the exchange, or remove {named} from the universe"
+    came = repair.bars.frame
+    shifts = {off_by_a_day(pd.DatetimeIndex(came.loc[came["symbol"] == s, "date"]), sessions.dates) for s in symbols}
+    if len(shifts) == 1 and (shift := shifts.pop()):
+        return f"correct the dates of {named}, which look {shift} (times in UTC may be)"
+    return f"check whether the dates of {named} are off by a day, or set 'calendar' to that of the exchange, or to bars"
 
 
 def _gaps(f: pd.DataFrame, sessions: Sessions) -> list[Finding]:
