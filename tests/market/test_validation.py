@@ -361,6 +361,27 @@ def test_one_weekly_asset_among_daily_ones_stops_and_is_named():
         check(change)
 
 
+@pytest.mark.parametrize(("step", "kind"), [(5, "weekly"), (21, "monthly")])
+@pytest.mark.parametrize("symbols", [("AAA", "BBB", "CCC"), ("BBB",)])
+@pytest.mark.parametrize("first", [0, 120])
+def test_bars_that_are_not_daily_for_a_part_of_a_life_stop_with_the_dates_of_it(step, kind, symbols, first):
+    frame = synthetic_bars(("AAA", "BBB", "CCC"), "2010-01-04", "2014-12-31")
+    days = pd.DatetimeIndex(sorted(frame["date"].unique()))
+    sparse = days[first : first + 25 * step : step]
+    kept = frame["date"].isin(sparse) | (frame["date"] < sparse[0]) | (frame["date"] > sparse[-1])
+    with pytest.raises(UserError, match=rf"\[{kind}_bars\]; download daily bars") as caught:
+        check_bars(make_bars(frame[kept | ~frame["symbol"].isin(symbols)], "test"), "XNYS")
+    assert f"{symbols[0]} {sparse[0]:%Y-%m-%d} begins {kind} bars (until {sparse[-1]:%Y-%m-%d})" in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_an_asset_that_trades_on_random_days_has_no_weekly_bars(seed):
+    frame = synthetic_bars(("AAA", "BBB", "CCC"), "2010-01-04", "2019-12-31")
+    rare = np.random.default_rng(seed).random(len(frame)) < 0.6
+    checked = check_bars(make_bars(frame[(frame["symbol"] != "BBB") | ~rare], "test"), "XNYS")  # on 40 % of the days
+    assert "missing_sessions" in kinds(checked)
+
+
 def test_one_asset_is_not_enough():
     with pytest.raises(UserError, match=r"AAA is the only asset.*\[one_asset\]; add a symbol"):
         check_bars(bars_with(lambda f: None, symbols=("AAA",)), "XNYS")
@@ -445,6 +466,7 @@ def names_in_the_source() -> set[str]:
         found |= set(re.findall(r'(?:Fault|Finding|finding_of)\(\s*"(\w+)"', text))
         found |= set(re.findall(r'^ +\("(\w+_\w+)", ', text, re.M))  # rows of a table of checks
         found |= set(re.findall(r"\((\w+)\);? ?\"", text)) & {"out_of_order"}
+        found |= set(re.findall(r'"(\w+_bars)": \(', text))  # spacings of bars
         found |= set(re.findall(r'^LEVEL_LEAK = "(\w+)"', text, re.M))
     return found
 

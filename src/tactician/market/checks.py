@@ -19,6 +19,14 @@ CONSTANT_LIFE = 20
 SPIKE = 8.0
 """Factor by which a price leaves, and comes back within `SPIKE_BARS`, as no market does: pence for pounds, a lost point."""
 SPIKE_BARS = 5
+SAME_PRICE = 1e-3
+"""Prices of one day that differ by less are one price, rounded."""
+_SPARSE_DAYS = 4
+"""Calendar days between two bars from which on they are not daily: a long weekend lasts as long, but not again and again."""
+_SPACINGS = {"weekly_bars": (_SPARSE_DAYS, 14), "monthly_bars": (14, 45), "quarterly_bars": (45, np.inf)}
+"""Median days between two bars."""
+_STRETCH = 19
+"""Distances in a row (20 bars) that make a stretch."""
 _HIGHEST, _LOWEST = 1e15, 1e-15
 """Prices beyond are of no currency: adjusted prices reach 1e11 (reverse splits), coins 1e-12."""
 _MOST_VOLUME = 1e20
@@ -92,8 +100,9 @@ def unpriced(f: pd.DataFrame) -> Iterator[Fault]:
 
 def spacing(f: pd.DataFrame) -> Iterator[Fault]:
     """Bars that are not daily: several a day with different prices on most days, or one a week, month or quarter."""
-    by_day = f.groupby(["symbol", "date"], observed=True, sort=False)["close"].agg(["size", "nunique"])
-    several = (by_day["nunique"] > 1).groupby(level="symbol", observed=True).mean() > 0.5
+    by_day = f.groupby(["symbol", "date"], observed=True, sort=False)["close"].agg(["size", "nunique", "min", "max"])
+    differ = (by_day["nunique"] > 2) | (by_day["max"] > by_day["min"] * (1 + SAME_PRICE))  # two may be one, rounded
+    several = differ.groupby(level="symbol", observed=True).mean() > 0.5
     remedy, assets = "download daily bars", "such assets"
     first = _first_bars(f)
     hourly = f["symbol"].map(several).to_numpy(dtype=bool) & first
@@ -103,13 +112,40 @@ def spacing(f: pd.DataFrame) -> Iterator[Fault]:
     gaps = days.groupby(level="symbol", observed=True).diff().dt.days
     median = f["symbol"].map(gaps.groupby(level="symbol", observed=True).median()).to_numpy()
     enough = f["symbol"].map(by_day.groupby(level="symbol", observed=True).size()).to_numpy() >= 4
-    for name, low, high in (
-        ("weekly_bars", 4, 14),
-        ("monthly_bars", 14, 45),
-        ("quarterly_bars", 45, np.inf),
-    ):
+    for name, (low, high) in _SPACINGS.items():
         rows = first & enough & (median >= low) & (median < high)
         yield Fault(name, "error", rows, f"and later: {name.replace('_', ' ')}", "tell", action=remedy, unit=assets)
+
+
+def sparse_stretches(f: pd.DataFrame) -> list[Finding]:
+    """Bars that are not daily for a part of an asset's life, as where a weekly history precedes a daily one.
+
+    Of `_STRETCH` distances between bars all but one are 4 days or more. An asset that is traded on random days has short ones.
+    """
+    bars = f[["symbol", "date"]].drop_duplicates().reset_index(drop=True)
+    gap = bars.groupby("symbol", observed=True)["date"].diff().dt.days.to_numpy(dtype=np.float64)
+    life = bars.groupby("symbol", observed=True).cumcount().to_numpy()
+    long = np.concatenate([[0], np.cumsum(gap >= _SPARSE_DAYS)])
+    sparse = np.zeros(len(bars), dtype=bool)
+    for end in np.flatnonzero(life >= _STRETCH):
+        if long[end + 1] - long[end + 1 - _STRETCH] >= _STRETCH - 1:
+            sparse[end - _STRETCH : end + 1] = True
+    begins = sparse & ~(np.concatenate([[False], sparse[:-1]]) & (life > 0))
+    rows: dict[str, list[Row]] = {}
+    for stretch in np.split(np.flatnonzero(sparse), np.flatnonzero(begins[sparse])[1:]):
+        if not len(stretch):
+            continue
+        long_gaps = np.flatnonzero(gap[stretch[1:]] >= _SPARSE_DAYS)  # a window may begin or end with a daily bar
+        stretch = stretch[long_gaps[0] : long_gaps[-1] + 2]
+        median = np.median(gap[stretch[1:]])
+        name = next(name for name, (low, high) in _SPACINGS.items() if low <= median < high)
+        first, last = bars["date"].iloc[stretch[0]], bars["date"].iloc[stretch[-1]]
+        row = (str(bars["symbol"].iloc[stretch[0]]), f"{first:%Y-%m-%d}", f"until {last:%Y-%m-%d}")
+        rows.setdefault(name, []).append(row)
+    return [
+        finding_of(name, "error", some, f"begins {name.replace('_', ' ')}", "download daily bars", unit="such stretches")
+        for name, some in rows.items()
+    ]
 
 
 def duplicates(f: pd.DataFrame) -> Iterator[Fault]:

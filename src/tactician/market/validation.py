@@ -11,7 +11,7 @@ import pandas as pd
 
 from tactician.market.bars import Bars
 from tactician.market.calendar import Agreement, Attendance, Sessions, agree, attendance, better_calendar, off_by_a_day
-from tactician.market.checks import Fault, duplicates, ohlc, rows_of, spacing, spikes, stale_runs, unpriced, volumes
+from tactician.market.checks import Fault, duplicates, ohlc, rows_of, spacing, sparse_stretches, spikes, stale_runs, unpriced, volumes
 from tactician.market.exchanges import FROM_BARS, sessions_between
 from tactician.market.factors import MAX_GAP
 from tactician.market.findings import BadBars, Finding, Row, finding_of
@@ -108,6 +108,8 @@ def check_bars(bars: Bars, calendar: str, on_findings: str = "repair") -> Checke
     repair.findings += _without_bars(repair, calendar)
     repair.stop()
     repair.apply(spacing(repair.frame))
+    repair.stop()
+    repair.findings += sparse_stretches(repair.frame)
     repair.stop()
     repair.apply(duplicates(repair.frame))
     repair.findings += _without_bars(repair, calendar)
