@@ -19,6 +19,8 @@ CONSTANT_LIFE = 20
 SPIKE = 8.0
 """Factor by which a price leaves, and comes back within `SPIKE_BARS`, as no market does: pence for pounds, a lost point."""
 SPIKE_BARS = 5
+_BACK = np.log(1.5)
+"""Distance (of logarithms) within which a price is back where it left."""
 SAME_PRICE = 1e-3
 """Prices of one day that differ by less are one price, rounded."""
 _SPARSE_DAYS = 4
@@ -148,37 +150,67 @@ def sparse_stretches(f: pd.DataFrame) -> list[Finding]:
     ]
 
 
-def duplicates(f: pd.DataFrame) -> Iterator[Fault]:
-    """Several rows of a symbol and day: the same, or different ones."""
+def duplicates(f: pd.DataFrame) -> list[Fault]:
+    """Several rows of a symbol and day: the same, the same but for rounding or some cells, or different ones.
+
+    Where the prices are equal, or so nearly that one is the other rounded, the first row stays: it is a price that was read.
+    """
     again = f.duplicated(["symbol", "date"], keep=False).to_numpy()
     if not again.any():
-        return
-    same = f.duplicated(keep="first").to_numpy()
-    twice = pd.Series(again & ~same).groupby([f["symbol"].to_numpy(), f["date"].to_numpy()]).transform("sum") > 1
-    conflicting = again & twice.to_numpy()
-    yield Fault(
-        "duplicate_rows", "repair", same & ~conflicting, "has the same row twice", "drop", action="one row kept"
-    )
+        return []
+    some = f[again]
+    day = [some["symbol"].to_numpy(), some["date"].to_numpy()]
+
+    def differs(column: str, tolerance: float) -> np.ndarray:
+        """Over the frame: whether the day has two values of a column."""
+        groups = some[column].groupby(day)
+        low, high, known = (groups.transform(how).to_numpy() for how in ("min", "max", "count"))
+        rows = np.zeros(len(f), dtype=bool)
+        rows[again] = (high - low > tolerance * np.abs(low)) | ((known > 0) & (known < groups.transform("size")))
+        return rows
+
+    conflicting = differs("close", SAME_PRICE) | differs("adj_close", SAME_PRICE)
+    extra = f.duplicated(["symbol", "date"], keep="first").to_numpy() & ~conflicting
+    kept = again & ~extra & ~conflicting
+    faults = []
+    for column in ("open", "high", "low", "volume"):
+        if column in f:
+            rows = kept & differs(column, SAME_PRICE)
+            what = f"has rows with one close and different values of {column}"
+            done = f"{column} missing"
+            faults.append(Fault("conflicting_cells", "repair", rows, what, "clear", (column,), done))
+    what = "has the same row twice"
+    faults.append(Fault("duplicate_rows", "repair", extra, what, "drop", action="one row kept"))
     what = "has rows with different prices on one day"
-    yield Fault("conflicting_rows", "repair", conflicting, what, "drop", ("close",), action="day dropped")
+    faults.append(Fault("conflicting_rows", "repair", conflicting, what, "drop", ("close",), action="day dropped"))
+    return faults
 
 
 def spikes(f: pd.DataFrame) -> Iterator[Fault]:
-    """Prices that leave by a factor of 5 and are back within 5 bars."""
+    """Prices that leave by a factor of 8 or more, wherever they go meanwhile, and are back within 5 bars."""
+    symbol = pd.factorize(f["symbol"].to_numpy())[0]
     rows = np.zeros(len(f), dtype=bool)
     for column in ("close", "adj_close"):
-        step = np.log(f[column]).groupby(f["symbol"], observed=True).diff().to_numpy()
-        jumps = np.flatnonzero(np.abs(step) > np.log(SPIKE))
-        if len(jumps) < 2:
-            continue
-        there, back = jumps[:-1], jumps[1:]
-        symbol = f["symbol"].to_numpy()
-        returned = (back - there <= SPIKE_BARS) & (np.abs(step[there] + step[back]) < np.log(1.5))
-        returned &= symbol[there] == symbol[back]
-        for i, j in zip(there[returned], back[returned], strict=True):
-            rows[i:j] |= not rows[i - 1]  # after a spike the way back is no way out
+        rows |= _away(np.log(f[column].to_numpy(dtype=np.float64)), symbol)
     what = f"has a price off by a factor of {SPIKE:g} or more, and back within {SPIKE_BARS} bars"
     yield Fault("price_spike", "repair", rows, what, "drop", ("close", "adj_close"))
+
+
+def _away(level: np.ndarray, symbol: np.ndarray) -> np.ndarray:
+    """Bars between one and the next at its price, among which the price jumps as no market does."""
+    far, away = np.log(SPIKE) - 1e-9, np.zeros(len(level), dtype=bool)
+    jump = np.concatenate([[False], (np.abs(np.diff(level)) >= far) & (symbol[1:] == symbol[:-1])])
+    starts = np.unique(np.flatnonzero(jump)[:, None] - np.arange(1, SPIKE_BARS + 2))
+    for start in starts[starts >= 0]:
+        if away[start]:
+            continue  # after a spike the way back is no way out
+        path = level[start : start + SPIKE_BARS + 2]
+        off = np.abs(path[symbol[start : start + len(path)] == symbol[start]] - level[start])
+        back = 1 + np.flatnonzero(off[1:] < _BACK)[:1]
+        for end in back:
+            if off[:end].max() >= far and jump[start + 1 : start + end + 1].any():
+                away[start + 1 : start + end] = True
+    return away
 
 
 def volumes(f: pd.DataFrame) -> Iterator[Fault]:

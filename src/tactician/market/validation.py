@@ -51,8 +51,8 @@ class _Repair:
     """Like the bars', and a column 'blocked'."""
     strict: bool
     findings: list[Finding]
-    lost: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Bars dropped so far by symbol and finding, where they count against the asset."""
+    dropped: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Rows dropped so far by symbol and finding."""
 
     def apply(self, faults: Iterable[Fault]) -> None:
         """Note faults that were found in the frame as it is, and repair them."""
@@ -72,10 +72,15 @@ class _Repair:
             self.frame = self.frame[~dropped].reset_index(drop=True)
 
     def _count(self, fault: Fault) -> None:
-        if fault.name in ("empty_row", "duplicate_rows"):
-            return  # no bar, or one that stays
         for symbol, count in self.frame.loc[fault.rows, "symbol"].value_counts().items():
-            self.lost.setdefault(str(symbol), {})[fault.name] = int(count)
+            self.dropped.setdefault(str(symbol), {})[fault.name] = int(count)
+
+    @property
+    def lost(self) -> dict[str, dict[str, int]]:
+        """Bars dropped so far that count against the asset: an empty row is no bar, and of the same rows one stays."""
+        free = ("empty_row", "duplicate_rows")
+        lost = {s: {n: k for n, k in kinds.items() if n not in free} for s, kinds in self.dropped.items()}
+        return {symbol: kinds for symbol, kinds in lost.items() if kinds}
 
     def stop(self, *, at_repairs: bool = False) -> None:
         """Refuse the bars if there is an error (or, at the end of a strict check, a repair)."""
@@ -145,9 +150,23 @@ def _without_bars(repair: _Repair, calendar: str) -> list[Finding]:
     gone = [symbol for symbol in repair.bars.symbols if symbol not in there]
     if not gone:
         return []
+    rows = [(symbol, "", _why_gone(repair, symbol)) for symbol in gone]
     what = f"has no usable bar between the dates asked for (calendar {calendar})"
     action = "choose other dates, or remove the symbol from the universe"
-    return [finding_of("no_bars", "error", [(symbol, "", "") for symbol in gone], what, action)]
+    if rows[0][2]:
+        action = "correct its bars, or remove the symbol from the universe"
+    return [finding_of("no_bars", "error", rows, what, action, unit="such assets")]
+
+
+def _why_gone(repair: _Repair, symbol: str) -> str:
+    """What removed the bars of an asset, by finding; nothing if there never was one."""
+    dropped = [f"{count:,} {name}" for name, count in repair.dropped.get(symbol, {}).items()]
+    if not dropped:
+        return ""
+    came = repair.bars.frame.loc[repair.bars.frame["symbol"].astype(str) == symbol, ["close", "adj_close"]]
+    never = [column for column in came if not (np.isfinite(came[column]) & (came[column] > 0)).any()]
+    whose = f" ({' and '.join(never)} without any price)" if never else ""
+    return f"dropped: {', '.join(dropped)}{whose}"
 
 
 def _of_calendar(agreement: Agreement, days: Attendance, calendar: str, source: str) -> list[Finding]:
