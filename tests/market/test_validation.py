@@ -373,11 +373,15 @@ def test_rows_of_one_close_that_differ_in_another_cell_lose_this_cell_alone(colu
         return pd.concat([frame, frame[at(frame)].assign(**{column: value})])
 
     checked = check(change)
-    assert {"conflicting_cells", "duplicate_rows"} <= set(kinds(checked)) <= {
-        "conflicting_cells",
-        "duplicate_rows",
-        "open_high_low",
-    }
+    assert (
+        {"conflicting_cells", "duplicate_rows"}
+        <= set(kinds(checked))
+        <= {
+            "conflicting_cells",
+            "duplicate_rows",
+            "open_high_low",
+        }
+    )
     assert kinds(checked)["conflicting_cells"].action == f"{column} missing"
     expected = bars_with(lambda f: None).frame
     expected.loc[at(expected), column] = np.nan

@@ -145,7 +145,9 @@ def sparse_stretches(f: pd.DataFrame) -> list[Finding]:
         row = (str(bars["symbol"].iloc[stretch[0]]), f"{first:%Y-%m-%d}", f"until {last:%Y-%m-%d}")
         rows.setdefault(name, []).append(row)
     return [
-        finding_of(name, "error", some, f"begins {name.replace('_', ' ')}", "download daily bars", unit="such stretches")
+        finding_of(
+            name, "error", some, f"begins {name.replace('_', ' ')}", "download daily bars", unit="such stretches"
+        )
         for name, some in rows.items()
     ]
 
@@ -179,7 +181,7 @@ def duplicates(f: pd.DataFrame) -> list[Fault]:
             what = f"has rows with one close and different values of {column}"
             done = f"{column} missing"
             faults.append(Fault("conflicting_cells", "repair", rows, what, "clear", (column,), done))
-    what = "has the same row twice"
+    what = "has the same row, or the same prices rounded, twice"
     faults.append(Fault("duplicate_rows", "repair", extra, what, "drop", action="one row kept"))
     what = "has rows with different prices on one day"
     faults.append(Fault("conflicting_rows", "repair", conflicting, what, "drop", ("close",), action="day dropped"))

@@ -11,7 +11,18 @@ import pandas as pd
 
 from tactician.market.bars import Bars
 from tactician.market.calendar import Agreement, Attendance, Sessions, agree, attendance, better_calendar, off_by_a_day
-from tactician.market.checks import Fault, duplicates, ohlc, rows_of, spacing, sparse_stretches, spikes, stale_runs, unpriced, volumes
+from tactician.market.checks import (
+    Fault,
+    duplicates,
+    ohlc,
+    rows_of,
+    spacing,
+    sparse_stretches,
+    spikes,
+    stale_runs,
+    unpriced,
+    volumes,
+)
 from tactician.market.exchanges import FROM_BARS, sessions_between
 from tactician.market.factors import MAX_GAP
 from tactician.market.findings import BadBars, Finding, Row, finding_of
@@ -173,7 +184,12 @@ def _of_calendar(agreement: Agreement, days: Attendance, calendar: str, source: 
     """How the calendar and the bars disagree about which days were sessions."""
     found = []
     for name, dates, what, action in (
-        ("extra_session", agreement.extra, f"is no session of {calendar}, but at least half of the listed assets traded", "kept as session"),
+        (
+            "extra_session",
+            agreement.extra,
+            f"is no session of {calendar}, but at least half of the listed assets traded",
+            "kept as session",
+        ),
         ("outside_calendar", agreement.beyond, f"is beyond what calendar {calendar} knows", "session by bars"),
         ("empty_session", agreement.empty, f"is a session of {calendar} on which nobody has a bar", "no session"),
     ):
@@ -201,7 +217,9 @@ def _misfit(agreement: Agreement, days: Attendance, calendar: str, source: str) 
     action = f"set calendar: {better}" if better else "set 'calendar' to that of the exchange, or to bars"
     known = sessions_between(calendar, days.dates[0] - _DAY, days.dates[-1] + _DAY)
     if not better and (shift := off_by_a_day(days.dates, known)):
-        action = f"correct the dates if they are {shift} (times in UTC may be), or set 'calendar' to that of the exchange"
+        action = (
+            f"correct the dates if they are {shift} (times in UTC may be), or set 'calendar' to that of the exchange"
+        )
     return [finding_of("wrong_calendar", "error", rows, what, action, unit="such days")]
 
 
