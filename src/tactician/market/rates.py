@@ -46,7 +46,7 @@ _UNPUBLISHED = ("", ".", "-", "nan", "na", "n/a", "#n/a", "nd", "none", "null", 
 _LOWEST_DAILY, _HIGHEST_DAILY = -0.0005, 0.002
 """Beyond, a rate per day is one per year, or in percent."""
 _HIGH, _JUMP = 0.08, 0.01
-"""Annual rate, and its move from a session to the next, from which on rates are likely in percent where they are not meant so."""
+"""Annual rate, and its move from a session to the next, from which on rates may be in percent by mistake."""
 _LARGER = ", or a truly larger one as rf_daily, per session"
 _DAILY = (_LOWEST_DAILY, _HIGHEST_DAILY, "an annual rate or percent", "")
 _ANNUAL = (-0.05, 0.3, "percent where 0.02 is 2 %", _LARGER)
