@@ -243,3 +243,67 @@ def test_a_short_history_on_weekdays_has_252_sessions_a_year_by_its_bars():
 def test_no_bar_on_any_session():
     with pytest.raises(UserError, match="no bar on a session of calendar XNYS"):
         checked(bars_on(pd.DatetimeIndex(["2020-01-04"])), "XNYS")
+
+
+WEEKDAYS = sessions_of("XNYS", "2018-01-02", "2021-12-31")
+EVERY_DAY = pd.date_range("2018-01-01", "2021-12-31").astype("datetime64[ns]")
+
+
+@pytest.mark.parametrize("stocks", ["AB", "ABC", "A"])
+@pytest.mark.parametrize("first", ["2018-01-01", "2014-01-01"])
+def test_as_many_coins_as_stocks_make_no_weekend_a_session(stocks, first):
+    coins = pd.date_range(first, "2021-12-31").astype("datetime64[ns]")
+    result = checked(pd.concat([bars_on(WEEKDAYS, stocks), bars_on(coins, "YZ", seed=1)]), "XNYS")
+    assert result.sessions.dates.equals(sessions_of("XNYS", first, "2021-12-31"))
+    assert names(result) - {"late_listing"} == {"not_a_session"}
+
+
+def test_coins_do_not_outvote_stocks_when_some_of_these_end():
+    frame = [bars_on(WEEKDAYS, "A"), bars_on(WEEKDAYS[:400], "BC", 1), bars_on(EVERY_DAY, "YZ", 2)]
+    result = checked(pd.concat(frame), "XNYS")
+    assert result.sessions.dates.equals(WEEKDAYS) and names(result) == {"not_a_session", "early_end"}
+
+
+def test_a_special_session_beside_coins_is_one():
+    days = sessions_of("XBOM", "2020-01-01", "2020-06-30").append(pd.DatetimeIndex([SATURDAY])).sort_values()
+    coins = pd.date_range("2020-01-01", "2020-06-30").astype("datetime64[ns]")
+    result = checked(pd.concat([bars_on(days, "ABC"), bars_on(coins, "VWXYZ", 1)]), "XBOM")
+    assert SATURDAY in result.sessions.dates and names(result) == {"extra_session", "not_a_session"}
+
+
+@pytest.mark.parametrize(("good", "off"), [("AB", "YZ"), ("ABC", "Z"), ("A", "XYZ")])
+@pytest.mark.parametrize(("shift", "words"), [(-1, "a day early"), (1, "a day late")])
+def test_assets_with_dates_off_by_a_day_stop_and_are_named(good, off, shift, words):
+    late = bars_on(WEEKDAYS, off, seed=1)
+    late["date"] += pd.Timedelta(days=shift)
+    with pytest.raises(UserError, match=r"\[too_many_repairs\]") as caught:
+        checked(pd.concat([bars_on(WEEKDAYS, good), late]), "XNYS")
+    assert f"dates of {', '.join(off)}, which look {words}" in str(caught.value)
+
+
+def test_a_universe_of_which_all_dates_are_off_by_a_day_is_told_so():
+    frame = bars_on(WEEKDAYS)
+    frame["date"] -= pd.Timedelta(days=1)
+    with pytest.raises(UserError, match=r"\[wrong_calendar\]; correct the dates if they are a day early"):
+        checked(frame, "XNYS")
+
+
+def test_stocks_of_two_exchanges_have_the_sessions_of_the_one_asked_for():
+    tokyo = sessions_of("XTKS", "2018-01-02", "2021-12-31")
+    result = checked(pd.concat([bars_on(WEEKDAYS, "AB"), bars_on(tokyo, "YZ", 1)]), "XNYS")
+    assert result.sessions.dates.equals(WEEKDAYS) and "extra_session" not in names(result)
+
+
+def test_a_wrong_calendar_stops_also_where_most_assets_lived_for_months_only():
+    london = sessions_of("XLON", "2018-01-02", "2021-12-31")
+    young = [bars_on(london[k : k + 120], symbol, k) for k, symbol in zip((0, 200, 400, 600), "VWXY", strict=True)]
+    with pytest.raises(UserError, match="set calendar: XLON"):
+        checked(pd.concat([bars_on(london, "AB"), *young]), "XNYS")
+
+
+def test_the_bars_calendar_is_never_sent_to_the_bars():
+    days = pd.date_range("2020-01-01", "2020-12-31").astype("datetime64[ns]")
+    alone = bars_on(days[days.dayofweek == 6].union(days[::3]), "Z", 1)
+    with pytest.raises(UserError, match=r"\[too_many_repairs\]") as caught:
+        checked(pd.concat([bars_on(pd.bdate_range("2020-01-01", "2020-12-31"), "ABC"), alone]), "bars")
+    assert "to bars" not in str(caught.value) and "set 'calendar' to that of the exchange" in str(caught.value)

@@ -10,8 +10,9 @@ import yaml
 
 from tactician.config import make_config
 from tactician.errors import UserError
-from tactician.market.rates import cash_returns
-from tests.conftest import TINY
+from tactician.market import build_market, make_bars
+from tactician.market.rates import cash_returns, rate_findings
+from tests.conftest import TINY, synthetic_bars
 
 SESSIONS = exchange_calendars.get_calendar("XNYS", start="2020-09-28", end="2020-10-30").sessions.astype(
     "datetime64[ns]"
@@ -179,6 +180,80 @@ def test_files_of_other_meaning_are_refused_in_one_sentence(tmp_path, text, word
     with pytest.raises(UserError, match=words) as caught:
         cash_returns(write(tmp_path, text), SESSIONS)
     assert "rates.csv" in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "remedy"),
+    [
+        ("DTB3", "5.25%", "5.25"),
+        ("rate_annual", "5.25%", "0.0525"),
+        ("rate_annual", "5.25 %", "0.0525"),
+        ("rf_daily", "5.25%", "0.0002"),
+        ("rf_daily", "lots", "0.0002"),
+        ("DTB3", "lots", "5.25"),
+        ("rate_annual", '"0,01"', "0.01"),
+        ("DTB3", '"5,25"', "5.25"),
+    ],
+)
+def test_what_is_no_rate_is_to_be_written_in_the_unit_of_its_column(tmp_path, column, text, remedy):
+    with pytest.raises(UserError, match=rf"is no rate; write it as {remedy}\.$"):
+        cash_returns(write(tmp_path, f"date,{column}\n2020-09-28,{text}\n"), SESSIONS)
+
+
+@pytest.mark.parametrize(
+    ("column", "rate", "bounds"),
+    [("rate_annual", 0.45, "0.45 .*-0.05 and 0.3"), ("DTB3", 45, "45 .*-5 and 30"), ("DTB3", 525, "525 .*-5 and 30")],
+)
+def test_a_rate_above_thirty_percent_is_sent_to_rf_daily(tmp_path, column, rate, bounds):
+    with pytest.raises(UserError, match=f"has {bounds}, or a truly larger one as rf_daily, per session"):
+        cash_returns(write(tmp_path, lines(f"date,{column}", rate)), SESSIONS)
+    daily = per_session(0.45)
+    assert cash_returns(write(tmp_path, lines("date,rf_daily", daily)), SESSIONS) == pytest.approx(daily)
+
+
+@pytest.mark.parametrize("header", ["date,rate_annual,rate_annual", "date,DTB3,DTB3", "date,Rate Annual,rate_annual"])
+def test_two_columns_of_one_name_are_refused(tmp_path, header):
+    with pytest.raises(UserError, match="has two columns"):
+        cash_returns(write(tmp_path, f"{header}\n2020-09-28,0.01,0.02\n"), SESSIONS)
+    with pytest.raises(UserError, match="has two columns date"):
+        cash_returns(write(tmp_path, "date,Date,rate_annual\n2020-09-28,2020-09-28,0.02\n"), SESSIONS)
+
+
+@pytest.mark.parametrize(
+    ("column", "rate", "said"),
+    [
+        ("rate_annual", 0.09, "9.0%"),
+        ("rate_annual", 0.25, "25.0%"),
+        ("rf_daily", 0.001, "28.6%"),
+        ("DTB3", 9.0, "9.0%"),
+    ],
+)
+def test_much_that_cash_earns_is_told(tmp_path, column, rate, said):
+    path = write(tmp_path, lines(f"date,{column}", rate))
+    (finding,) = rate_findings(cash_returns(path, SESSIONS), 252, path)
+    assert (finding.name, finding.severity) == ("cash_rate", "warning")
+    assert f"{said} per year on average, between {said} and {said}" in finding.message
+    assert "rates.csv" in finding.message and "looks like rates in percent" in finding.message
+
+
+def test_a_rate_that_moves_by_a_percent_from_one_session_to_the_next_is_told():
+    """0.05 and 0.06 % written where 0.05 is 5 %."""
+    annual = np.array([0.05, 0.06, 0.05, 0.04])
+    (finding,) = rate_findings((1 + annual) ** (1 / 252) - 1, 252, Path("r.csv"))
+    assert "5.0% per year on average, between 4.0% and 6.0%, with moves up to 1.0%" in finding.message
+
+
+def test_usual_rates_are_not_told():
+    annual = np.array([-0.005, 0.0, 0.009, 0.018])
+    assert rate_findings((1 + annual) ** (1 / 252) - 1, 252, Path("r.csv")) == ()
+    assert rate_findings(cash_returns(0.08, SESSIONS), 252, 0.08) == ()
+
+
+def test_a_market_tells_what_cash_earns():
+    bars = make_bars(synthetic_bars(("AAA", "BBB"), "2010-01-04", "2010-06-30"), "test")
+    assert "cash_rate" not in [f.name for f in build_market(bars, cash_rate=0.02).findings]
+    (finding,) = [f for f in build_market(bars, cash_rate=0.09).findings if f.name == "cash_rate"]
+    assert "by 0.09, cash earns 9.0% per year" in finding.message
 
 
 def test_a_file_that_is_not_there(tmp_path):

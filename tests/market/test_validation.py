@@ -345,6 +345,99 @@ def test_what_no_repair_mends_stops_with_a_remedy(name, change, words, remedy):
     assert said.startswith("test: ") and said.endswith(".") and len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "name"),
+    [("adj_close", np.nan, "non_finite_price"), ("close", 0.0, "non_positive_price")],
+)
+def test_an_asset_without_any_bar_says_what_removed_them(column, value, name):
+    def change(frame):
+        frame.loc[frame["symbol"] == "BBB", column] = value
+
+    with pytest.raises(UserError, match=r"\[no_bars\].*correct its bars, or remove the symbol") as caught:
+        check(change)
+    assert f"(dropped: 124 {name} ({column} without any price))" in str(caught.value)
+
+
+def test_an_asset_of_empty_rows_says_so():
+    def change(frame):
+        frame.loc[frame["symbol"] == "BBB", PRICES] = np.nan
+
+    with pytest.raises(UserError, match=r"dropped: 124 empty_row .*\[no_bars\]"):
+        check(change)
+
+
+@pytest.mark.parametrize("column", ["volume", "open", "high", "low"])
+@pytest.mark.parametrize("value", [1.0, np.nan])
+def test_rows_of_one_close_that_differ_in_another_cell_lose_this_cell_alone(column, value):
+    def change(frame):
+        return pd.concat([frame, frame[at(frame)].assign(**{column: value})])
+
+    checked = check(change)
+    assert (
+        {"conflicting_cells", "duplicate_rows"}
+        <= set(kinds(checked))
+        <= {
+            "conflicting_cells",
+            "duplicate_rows",
+            "open_high_low",
+        }
+    )
+    assert kinds(checked)["conflicting_cells"].action == f"{column} missing"
+    expected = bars_with(lambda f: None).frame
+    expected.loc[at(expected), column] = np.nan
+    pd.testing.assert_frame_equal(checked.bars.frame, expected)
+
+
+@pytest.mark.parametrize("days", ["one", "all"])
+def test_bars_that_come_again_rounded_are_kept_as_they_came_first(days):
+    def change(frame):
+        again = frame[at(frame)] if days == "one" else frame
+        return pd.concat([frame, again.assign(**{c: again[c].round(2) for c in PRICES})])
+
+    checked = check(change)
+    assert set(kinds(checked)) == {"duplicate_rows"}
+    pd.testing.assert_frame_equal(checked.bars.frame, bars_with(lambda f: None).frame)
+
+
+@pytest.mark.parametrize("column", ["close", "adj_close"])
+def test_prices_that_differ_by_more_than_rounding_stay_a_conflict(column):
+    checked = check(lambda f: pd.concat([f, f[at(f)].assign(**{column: f[at(f)][column] * 1.0011})]))
+    assert kinds(checked)["conflicting_rows"].count == 2 and not at(checked.bars.frame).any()
+
+
+@pytest.mark.parametrize(
+    "path", [(10.0, 100.0), (10.0, 2.5), (2.5, 10.0), (0.1, 0.01, 0.4), (9.0, 2.0, 2.0, 2.0, 2.0), (8.1, 80.0, 8.1)]
+)
+def test_a_price_that_leaves_wherever_it_goes_meanwhile_is_dropped_until_it_is_back(path):
+    def change(frame):
+        rows = frame.index[(frame["symbol"] == "BBB") & (frame["date"] >= DAY)][: len(path)]
+        for row, factor in zip(rows, path, strict=True):
+            frame.loc[row, PRICES] = frame.loc[row, PRICES].astype(float) * factor
+
+    checked = check(change)
+    assert kinds(checked)["price_spike"].count == len(path)
+    market = build_market(bars_with(change))
+    assert market.returns.abs().max() < 0.5
+
+
+@pytest.mark.parametrize("path", [(9.0,) * 6, (2.0, 4.0, 8.1, 3.0), (7.0,)])
+def test_a_price_that_stays_away_or_wanders_is_no_spike(path):
+    def change(frame):
+        rows = frame.index[(frame["symbol"] == "BBB") & (frame["date"] >= DAY)][: len(path)]
+        for row, factor in zip(rows, path, strict=True):
+            frame.loc[row, PRICES] = frame.loc[row, PRICES].astype(float) * factor
+
+    assert "price_spike" not in kinds(check(change))
+
+
+def test_bars_between_two_spikes_stay():
+    def change(frame):
+        rows = frame.index[(frame["symbol"] == "BBB") & (frame["date"] >= DAY)]
+        frame.loc[rows[[0, 4]], PRICES] *= 10.0
+
+    assert kinds(check(change))["price_spike"].count == 2
+
+
 def test_quarterly_bars_stop():
     frame = synthetic_bars(("AAA", "BBB"), "2010-01-04", "2013-12-31")
     days = pd.DatetimeIndex(sorted(frame["date"].unique()))[::63]
@@ -359,6 +452,27 @@ def test_one_weekly_asset_among_daily_ones_stops_and_is_named():
 
     with pytest.raises(UserError, match=r"^test: BBB .*weekly bars \[weekly_bars\]"):
         check(change)
+
+
+@pytest.mark.parametrize(("step", "kind"), [(5, "weekly"), (21, "monthly")])
+@pytest.mark.parametrize("symbols", [("AAA", "BBB", "CCC"), ("BBB",)])
+@pytest.mark.parametrize("first", [0, 120])
+def test_bars_that_are_not_daily_for_a_part_of_a_life_stop_with_the_dates_of_it(step, kind, symbols, first):
+    frame = synthetic_bars(("AAA", "BBB", "CCC"), "2010-01-04", "2014-12-31")
+    days = pd.DatetimeIndex(sorted(frame["date"].unique()))
+    sparse = days[first : first + 25 * step : step]
+    kept = frame["date"].isin(sparse) | (frame["date"] < sparse[0]) | (frame["date"] > sparse[-1])
+    with pytest.raises(UserError, match=rf"\[{kind}_bars\]; download daily bars") as caught:
+        check_bars(make_bars(frame[kept | ~frame["symbol"].isin(symbols)], "test"), "XNYS")
+    assert f"{symbols[0]} {sparse[0]:%Y-%m-%d} begins {kind} bars (until {sparse[-1]:%Y-%m-%d})" in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_an_asset_that_trades_on_random_days_has_no_weekly_bars(seed):
+    frame = synthetic_bars(("AAA", "BBB", "CCC"), "2010-01-04", "2019-12-31")
+    rare = np.random.default_rng(seed).random(len(frame)) < 0.6
+    checked = check_bars(make_bars(frame[(frame["symbol"] != "BBB") | ~rare], "test"), "XNYS")  # on 40 % of the days
+    assert "missing_sessions" in kinds(checked)
 
 
 def test_one_asset_is_not_enough():
@@ -445,6 +559,7 @@ def names_in_the_source() -> set[str]:
         found |= set(re.findall(r'(?:Fault|Finding|finding_of)\(\s*"(\w+)"', text))
         found |= set(re.findall(r'^ +\("(\w+_\w+)", ', text, re.M))  # rows of a table of checks
         found |= set(re.findall(r"\((\w+)\);? ?\"", text)) & {"out_of_order"}
+        found |= set(re.findall(r'"(\w+_bars)": \(', text))  # spacings of bars
         found |= set(re.findall(r'^LEVEL_LEAK = "(\w+)"', text, re.M))
     return found
 

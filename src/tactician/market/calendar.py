@@ -25,10 +25,17 @@ __all__ = [
     "better_calendar",
     "exchange_sessions",
     "exchange_zone",
+    "off_by_a_day",
 ]
 
 _SEVEN_DAYS = 0.25
 """Share of Saturdays and Sundays among the sessions beyond which a market is open every day (2/7; Sunday to Thursday: 1/5)."""
+SPECIAL_PER_YEAR = 4
+"""Special sessions that an exchange may hold per year."""
+_NEARLY_ALL = 0.9
+"""Share of the listed assets that must trade on a day of which there are too many to be special."""
+_SHIFTED = 0.985
+"""Share of the dates that are sessions after a shift by a day, from which on they are held to be off by it."""
 
 
 @dataclass(frozen=True)
@@ -45,25 +52,34 @@ class Sessions:
 
 @dataclass(frozen=True)
 class Attendance:
-    """On each day with a bar, in order: how many assets have one."""
+    """Which of A assets has a bar on which of D days, in order; each day has one."""
 
     dates: pd.DatetimeIndex
     present: np.ndarray
-    """Assets with a bar."""
+    """bool, day × asset: there is a bar."""
     traded: np.ndarray
-    """Assets with a bar that shows a trade: volume, or another close than before."""
+    """bool, day × asset: the bar shows a trade by its volume, or by another close than before."""
     listed: np.ndarray
-    """Assets between their own first and last bar."""
+    """bool, day × asset: between the asset's own first and last bar."""
 
     @property
     def half_present(self) -> np.ndarray:
         """At least half of the listed assets have a bar."""
-        return 2 * self.present >= self.listed
+        return 2 * self.present.sum(1) >= self.listed.sum(1)
 
-    @property
-    def half_traded(self) -> np.ndarray:
-        """At least half of the listed assets, and two of them, were traded: one alone proves nothing."""
-        return (2 * self.traded >= self.listed) & (self.traded >= 2)
+    def share_traded(self, days: np.ndarray, assets: np.ndarray, share: float) -> np.ndarray:
+        """On which days at least a share of the listed assets, and two of them, were traded: one alone proves nothing.
+
+        Args:
+            days: bool per day; the others are false.
+            assets: bool per asset that counts.
+            share: of those that are listed.
+        """
+        rows = np.flatnonzero(days)
+        traded = self.traded[np.ix_(rows, assets)].sum(1)
+        enough = np.zeros(len(days), dtype=bool)
+        enough[rows] = (traded >= share * self.listed[np.ix_(rows, assets)].sum(1)) & (traded >= 2)
+        return enough
 
 
 @dataclass(frozen=True)
@@ -94,24 +110,27 @@ def exchange_sessions(bars: Bars, calendar: str) -> Sessions:
 
 
 def attendance(frame: pd.DataFrame) -> Attendance:
-    """Count bars by day; ``frame`` has one row per symbol and date, in any order."""
+    """Who has a bar on which day; ``frame`` has one row per symbol and date, in any order."""
     f = frame.sort_values(["symbol", "date"], kind="stable")
     moved = np.abs(f.groupby("symbol", observed=True)["close"].diff().to_numpy()) > 0  # a first bar shows nothing
-    traded = moved | (f["volume"].to_numpy() > 0) if "volume" in f else moved
-    by_day = pd.DataFrame({"present": 1, "traded": traded.astype(int)}).groupby(f["date"].to_numpy()).sum()
-    dates = pd.DatetimeIndex(by_day.index)
-    life = f.groupby("symbol", observed=True)["date"].agg(["min", "max"])
-    begun = np.searchsorted(np.sort(life["min"].to_numpy()), dates.to_numpy(), side="right")
-    ended = np.searchsorted(np.sort(life["max"].to_numpy()), dates.to_numpy(), side="left")
-    return Attendance(dates, by_day["present"].to_numpy(), by_day["traded"].to_numpy(), begun - ended)
+    trade = moved | (f["volume"].to_numpy() > 0) if "volume" in f else moved
+    asset, symbols = pd.factorize(f["symbol"].to_numpy())
+    dates = pd.DatetimeIndex(np.unique(f["date"].to_numpy()))
+    day = dates.get_indexer(f["date"])
+    present = np.zeros((len(dates), len(symbols)), dtype=bool)
+    present[day, asset] = True
+    traded = np.zeros_like(present)
+    traded[day, asset] = trade
+    begun, not_ended = np.logical_or.accumulate(present), np.logical_or.accumulate(present[::-1])[::-1]
+    return Attendance(dates, present, traded, begun & not_ended)
 
 
 def agree(days: Attendance, calendar: str, source: str) -> Agreement:
     """Find the sessions.
 
-    A day of the calendar is a session if anyone has a bar. Another day is one, too, if at least half of the listed assets, and
-    two of them, were traded: exchanges open on a Saturday for a budget or a drill. Where the calendar knows nothing, or
-    is 'bars', a day is a session if at least half of the listed assets have a bar.
+    A day of the calendar is a session if anyone has a bar. For other days see `_special`: exchanges open on a Saturday for
+    a budget or a drill. Where the calendar knows nothing, or is 'bars', a day is a session if at least half of the listed
+    assets have a bar.
 
     Raises:
         UserError: no such calendar, or no bar is on a session.
@@ -125,7 +144,7 @@ def agree(days: Attendance, calendar: str, source: str) -> Agreement:
         outside = np.asarray((dates < low) | (dates > high))
     official = dates.isin(known)
     beyond = outside & days.half_present
-    extra = ~official & ~outside & days.half_traded
+    extra = _special(days, ~official & ~outside)
     chosen = dates[official | beyond | extra]
     if len(chosen) == 0:
         raise UserError(f"{source} has no bar on a session of calendar {calendar}; check dates and 'calendar'.")
@@ -134,6 +153,33 @@ def agree(days: Attendance, calendar: str, source: str) -> Agreement:
     sessions = Sessions(chosen, _days_to_next(chosen, known), year)
     told = dates[:0] if calendar == FROM_BARS else dates[beyond]
     return Agreement(sessions, dates[extra], told, inside[~inside.isin(dates)])
+
+
+def _special(days: Attendance, off: np.ndarray) -> np.ndarray:
+    """Days off the calendar that were sessions all the same.
+
+    Exchanges hold a few special sessions per year: at least half of the listed assets trade then. Assets with more such days
+    are of another kind, as coins are, or misdated, and have no vote. If no others are listed on those days, or the others
+    trade on them as well, the calendar itself is wrong: then nearly all must trade.
+    """
+    years = np.maximum(days.listed.sum(0) / len(days.dates) * ((days.dates[-1] - days.dates[0]).days + 1) / 365.25, 1)
+    often = (days.traded & off[:, None]).sum(0) > SPECIAL_PER_YEAR * years
+    everyone = np.ones(len(often), dtype=bool)
+    if not often.any():
+        return days.share_traded(off, everyone, 0.5)
+    theirs = off & (2 * days.traded[:, often].sum(1) >= np.maximum(days.listed[:, often].sum(1), 1))
+    others = days.listed[np.ix_(theirs, ~often)].sum()
+    if days.traded[np.ix_(theirs, ~often)].sum() >= _NEARLY_ALL * others:
+        return days.share_traded(off, everyone, _NEARLY_ALL)
+    return days.share_traded(off, ~often, 0.5)
+
+
+def off_by_a_day(days: pd.DatetimeIndex, sessions: pd.DatetimeIndex) -> str:
+    """'a day early' or 'a day late' if that explains dates of which many are no sessions; else nothing."""
+    for shift, words in ((1, "a day early"), (-1, "a day late")):
+        if (days + pd.Timedelta(days=shift)).isin(sessions).mean() >= _SHIFTED:
+            return words
+    return ""
 
 
 def better_calendar(days: Attendance, mismatch: float, calendar: str, source: str) -> str | None:

@@ -19,6 +19,16 @@ CONSTANT_LIFE = 20
 SPIKE = 8.0
 """Factor by which a price leaves, and comes back within `SPIKE_BARS`, as no market does: pence for pounds, a lost point."""
 SPIKE_BARS = 5
+_BACK = np.log(1.5)
+"""Distance (of logarithms) within which a price is back where it left."""
+SAME_PRICE = 1e-3
+"""Prices of one day that differ by less are one price, rounded."""
+_SPARSE_DAYS = 4
+"""Calendar days between two bars from which on they are not daily: a long weekend lasts as long, but not again and again."""
+_SPACINGS = {"weekly_bars": (_SPARSE_DAYS, 14), "monthly_bars": (14, 45), "quarterly_bars": (45, np.inf)}
+"""Median days between two bars."""
+_STRETCH = 19
+"""Distances in a row (20 bars) that make a stretch."""
 _HIGHEST, _LOWEST = 1e15, 1e-15
 """Prices beyond are of no currency: adjusted prices reach 1e11 (reverse splits), coins 1e-12."""
 _MOST_VOLUME = 1e20
@@ -92,8 +102,9 @@ def unpriced(f: pd.DataFrame) -> Iterator[Fault]:
 
 def spacing(f: pd.DataFrame) -> Iterator[Fault]:
     """Bars that are not daily: several a day with different prices on most days, or one a week, month or quarter."""
-    by_day = f.groupby(["symbol", "date"], observed=True, sort=False)["close"].agg(["size", "nunique"])
-    several = (by_day["nunique"] > 1).groupby(level="symbol", observed=True).mean() > 0.5
+    by_day = f.groupby(["symbol", "date"], observed=True, sort=False)["close"].agg(["size", "nunique", "min", "max"])
+    differ = (by_day["nunique"] > 2) | (by_day["max"] > by_day["min"] * (1 + SAME_PRICE))  # two may be one, rounded
+    several = differ.groupby(level="symbol", observed=True).mean() > 0.5
     remedy, assets = "download daily bars", "such assets"
     first = _first_bars(f)
     hourly = f["symbol"].map(several).to_numpy(dtype=bool) & first
@@ -103,46 +114,105 @@ def spacing(f: pd.DataFrame) -> Iterator[Fault]:
     gaps = days.groupby(level="symbol", observed=True).diff().dt.days
     median = f["symbol"].map(gaps.groupby(level="symbol", observed=True).median()).to_numpy()
     enough = f["symbol"].map(by_day.groupby(level="symbol", observed=True).size()).to_numpy() >= 4
-    for name, low, high in (
-        ("weekly_bars", 4, 14),
-        ("monthly_bars", 14, 45),
-        ("quarterly_bars", 45, np.inf),
-    ):
+    for name, (low, high) in _SPACINGS.items():
         rows = first & enough & (median >= low) & (median < high)
         yield Fault(name, "error", rows, f"and later: {name.replace('_', ' ')}", "tell", action=remedy, unit=assets)
 
 
-def duplicates(f: pd.DataFrame) -> Iterator[Fault]:
-    """Several rows of a symbol and day: the same, or different ones."""
+def sparse_stretches(f: pd.DataFrame) -> list[Finding]:
+    """Bars that are not daily for a part of an asset's life, as where a weekly history precedes a daily one.
+
+    Of `_STRETCH` distances between bars all but one are 4 days or more. An asset that is traded on random days has short ones.
+    """
+    bars = f[["symbol", "date"]].drop_duplicates().reset_index(drop=True)
+    gap = bars.groupby("symbol", observed=True)["date"].diff().dt.days.to_numpy(dtype=np.float64)
+    life = bars.groupby("symbol", observed=True).cumcount().to_numpy()
+    long = np.concatenate([[0], np.cumsum(gap >= _SPARSE_DAYS)])
+    sparse = np.zeros(len(bars), dtype=bool)
+    for end in np.flatnonzero(life >= _STRETCH):
+        if long[end + 1] - long[end + 1 - _STRETCH] >= _STRETCH - 1:
+            sparse[end - _STRETCH : end + 1] = True
+    begins = sparse & ~(np.concatenate([[False], sparse[:-1]]) & (life > 0))
+    rows: dict[str, list[Row]] = {}
+    for stretch in np.split(np.flatnonzero(sparse), np.flatnonzero(begins[sparse])[1:]):
+        if not len(stretch):
+            continue
+        long_gaps = np.flatnonzero(gap[stretch[1:]] >= _SPARSE_DAYS)  # a window may begin or end with a daily bar
+        stretch = stretch[long_gaps[0] : long_gaps[-1] + 2]
+        median = np.median(gap[stretch[1:]])
+        name = next(name for name, (low, high) in _SPACINGS.items() if low <= median < high)
+        first, last = bars["date"].iloc[stretch[0]], bars["date"].iloc[stretch[-1]]
+        row = (str(bars["symbol"].iloc[stretch[0]]), f"{first:%Y-%m-%d}", f"until {last:%Y-%m-%d}")
+        rows.setdefault(name, []).append(row)
+    return [
+        finding_of(
+            name, "error", some, f"begins {name.replace('_', ' ')}", "download daily bars", unit="such stretches"
+        )
+        for name, some in rows.items()
+    ]
+
+
+def duplicates(f: pd.DataFrame) -> list[Fault]:
+    """Several rows of a symbol and day: the same, the same but for rounding or some cells, or different ones.
+
+    Where the prices are equal, or so nearly that one is the other rounded, the first row stays: it is a price that was read.
+    """
     again = f.duplicated(["symbol", "date"], keep=False).to_numpy()
     if not again.any():
-        return
-    same = f.duplicated(keep="first").to_numpy()
-    twice = pd.Series(again & ~same).groupby([f["symbol"].to_numpy(), f["date"].to_numpy()]).transform("sum") > 1
-    conflicting = again & twice.to_numpy()
-    yield Fault(
-        "duplicate_rows", "repair", same & ~conflicting, "has the same row twice", "drop", action="one row kept"
-    )
+        return []
+    some = f[again]
+    day = [some["symbol"].to_numpy(), some["date"].to_numpy()]
+
+    def differs(column: str, tolerance: float) -> np.ndarray:
+        """Over the frame: whether the day has two values of a column."""
+        groups = some[column].groupby(day)
+        low, high, known = (groups.transform(how).to_numpy() for how in ("min", "max", "count"))
+        rows = np.zeros(len(f), dtype=bool)
+        rows[again] = (high - low > tolerance * np.abs(low)) | ((known > 0) & (known < groups.transform("size")))
+        return rows
+
+    conflicting = differs("close", SAME_PRICE) | differs("adj_close", SAME_PRICE)
+    extra = f.duplicated(["symbol", "date"], keep="first").to_numpy() & ~conflicting
+    kept = again & ~extra & ~conflicting
+    faults = []
+    for column in ("open", "high", "low", "volume"):
+        if column in f:
+            rows = kept & differs(column, SAME_PRICE)
+            what = f"has rows with one close and different values of {column}"
+            done = f"{column} missing"
+            faults.append(Fault("conflicting_cells", "repair", rows, what, "clear", (column,), done))
+    what = "has the same row, or the same prices rounded, twice"
+    faults.append(Fault("duplicate_rows", "repair", extra, what, "drop", action="one row kept"))
     what = "has rows with different prices on one day"
-    yield Fault("conflicting_rows", "repair", conflicting, what, "drop", ("close",), action="day dropped")
+    faults.append(Fault("conflicting_rows", "repair", conflicting, what, "drop", ("close",), action="day dropped"))
+    return faults
 
 
 def spikes(f: pd.DataFrame) -> Iterator[Fault]:
-    """Prices that leave by a factor of 5 and are back within 5 bars."""
+    """Prices that leave by a factor of 8 or more, wherever they go meanwhile, and are back within 5 bars."""
+    symbol = pd.factorize(f["symbol"].to_numpy())[0]
     rows = np.zeros(len(f), dtype=bool)
     for column in ("close", "adj_close"):
-        step = np.log(f[column]).groupby(f["symbol"], observed=True).diff().to_numpy()
-        jumps = np.flatnonzero(np.abs(step) > np.log(SPIKE))
-        if len(jumps) < 2:
-            continue
-        there, back = jumps[:-1], jumps[1:]
-        symbol = f["symbol"].to_numpy()
-        returned = (back - there <= SPIKE_BARS) & (np.abs(step[there] + step[back]) < np.log(1.5))
-        returned &= symbol[there] == symbol[back]
-        for i, j in zip(there[returned], back[returned], strict=True):
-            rows[i:j] |= not rows[i - 1]  # after a spike the way back is no way out
+        rows |= _away(np.log(f[column].to_numpy(dtype=np.float64)), symbol)
     what = f"has a price off by a factor of {SPIKE:g} or more, and back within {SPIKE_BARS} bars"
     yield Fault("price_spike", "repair", rows, what, "drop", ("close", "adj_close"))
+
+
+def _away(level: np.ndarray, symbol: np.ndarray) -> np.ndarray:
+    """Bars between one and the next at its price, among which the price jumps as no market does."""
+    far, away = np.log(SPIKE) - 1e-9, np.zeros(len(level), dtype=bool)
+    jump = np.concatenate([[False], (np.abs(np.diff(level)) >= far) & (symbol[1:] == symbol[:-1])])
+    starts = np.unique(np.flatnonzero(jump)[:, None] - np.arange(1, SPIKE_BARS + 2))
+    for start in starts[starts >= 0]:
+        if away[start]:
+            continue  # after a spike the way back is no way out
+        path = level[start : start + SPIKE_BARS + 2]
+        off = np.abs(path[symbol[start : start + len(path)] == symbol[start]] - level[start])
+        back = 1 + np.flatnonzero(off[1:] < _BACK)[:1]
+        for end in back:
+            if off[:end].max() >= far and jump[start + 1 : start + end + 1].any():
+                away[start + 1 : start + end] = True
+    return away
 
 
 def volumes(f: pd.DataFrame) -> Iterator[Fault]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from tactician.market.bars import Bars
 from tactician.market.factors import factor_scores, rolling_dollar_volume, rolling_volatility, tradable_mask
 from tactician.market.findings import Finding
-from tactician.market.rates import cash_returns
+from tactician.market.rates import cash_returns, rate_findings
 from tactician.market.validation import check_bars
 
 LEVEL_LEAK = "adjusted_level_leak"
@@ -121,7 +121,7 @@ def build_market(
         dollar_volume=dollar_volume,
         days_to_next=torch.from_numpy(sessions.days_to_next),
         sessions_per_year=sessions.per_year,
-        findings=checked.findings + level_findings(bars),
+        findings=checked.findings + rate_findings(cash.numpy(), sessions.per_year, cash_rate) + level_findings(bars),
         fingerprint=digest.hexdigest(),
         source=bars.source,
     )

@@ -8,6 +8,7 @@ import pandas as pd
 
 from tactician.config import rate_fault
 from tactician.errors import UserError
+from tactician.market.findings import Finding
 
 MAX_RATE_AGE = 10
 """Sessions that a rate may be carried forward."""
@@ -44,6 +45,13 @@ _DATE = re.compile(r"(\d{4})(-?)(\d{2})\2(\d{2})(?:[T ].*)?")
 _UNPUBLISHED = ("", ".", "-", "nan", "na", "n/a", "#n/a", "nd", "none", "null", "<na>", "nat")
 _LOWEST_DAILY, _HIGHEST_DAILY = -0.0005, 0.002
 """Beyond, a rate per day is one per year, or in percent."""
+_HIGH, _JUMP = 0.08, 0.01
+"""Annual rate, and its move from a session to the next, from which on rates may be in percent by mistake."""
+_LARGER = ", or a truly larger one as rf_daily, per session"
+_DAILY = (_LOWEST_DAILY, _HIGHEST_DAILY, "an annual rate or percent", "")
+_ANNUAL = (-0.05, 0.3, "percent where 0.02 is 2 %", _LARGER)
+_IN_PERCENT = (-0.05, 0.3, "no rate in percent", _LARGER)
+"""Lowest and highest rate, what one beyond looks like, and what to do if it is none of that."""
 _MONTHLY = 20
 """Median days between two rates from which on a series is monthly."""
 
@@ -78,6 +86,27 @@ def cash_returns(rate: float | Path, sessions: pd.DatetimeIndex, per_year: int =
     return quoted.to_numpy()[latest]
 
 
+def rate_findings(cash_returns: np.ndarray, per_year: int, rate: float | Path) -> tuple[Finding, ...]:
+    """Tells what cash earns where it is much, or moves much from one session to the next: no bound can tell 0.09 from 0.09 %.
+
+    Args:
+        cash_returns: what cash earns per session.
+        per_year: sessions in a year.
+        rate: where it came from.
+    """
+    annual = (1 + cash_returns) ** per_year - 1
+    moves = np.abs(np.diff(annual)).max(initial=0.0)
+    if annual.max(initial=0.0) <= _HIGH and moves < _JUMP - 1e-9:
+        return ()
+    mean = np.prod(1 + cash_returns) ** (per_year / len(cash_returns)) - 1
+    moved = f", with moves up to {moves:.1%} from one session to the next" if moves >= _JUMP - 1e-9 else ""
+    text = (
+        f"by {rate}, cash earns {mean:.1%} per year on average, between {annual.min():.1%} and {annual.max():.1%}{moved}; "
+        "that looks like rates in percent where 0.02 is 2 %"
+    )
+    return (Finding("cash_rate", "warning", text, action="look at its unit"),)
+
+
 def _age(published: pd.DatetimeIndex, sessions: pd.DatetimeIndex, per_year: int) -> np.ndarray:
     """Sessions since a rate was published."""
     held = sessions.searchsorted(published, side="right") - 1
@@ -91,10 +120,10 @@ def _age(published: pd.DatetimeIndex, sessions: pd.DatetimeIndex, per_year: int)
 def _rates(file: Path, per_year: int) -> pd.Series:
     """Simple rate per session, by date of publication, each date once, in order."""
     table = _table(file)
+    column = _rate_column(table, file)
     date_column = next((name for name in _DATE_NAMES if name in table), None)
     if date_column is None:
         raise UserError(f"cash_rate: cannot read {file} (it has no column 'date'); give columns date and rf_daily.")
-    column = _rate_column(table, file)
     numbers, dates = _numbers(table[column], column, file), _dates(table[date_column], file)
     known = pd.DataFrame({"date": dates, "rate": numbers}).dropna(subset="rate").drop_duplicates().sort_values("date")
     if known.empty:
@@ -107,27 +136,21 @@ def _rates(file: Path, per_year: int) -> pd.Series:
     _refuse_monthly(known["date"], column, file)
     rates = pd.Series(known["rate"].to_numpy(), index=pd.DatetimeIndex(known["date"]))
     if column == "rf_daily":
-        return _in_bounds(rates, column, file, _LOWEST_DAILY, _HIGHEST_DAILY, "an annual rate or percent")
-    if column in IN_PERCENT:
-        rates = rates / 100
-    _in_bounds(
-        rates,
-        column,
-        file,
-        -0.05,
-        0.3,
-        "percent where 0.02 is 2 %" if column not in IN_PERCENT else "no rate in percent",
-    )
-    return (1 + rates) ** (1 / per_year) - 1
+        return _in_bounds(rates, column, file, 1, _DAILY)
+    scale = 100 if column in IN_PERCENT else 1
+    _in_bounds(rates, column, file, scale, _IN_PERCENT if column in IN_PERCENT else _ANNUAL)
+    return (1 + rates / scale) ** (1 / per_year) - 1
 
 
-def _in_bounds(rates: pd.Series, column: str, file: Path, low: float, high: float, looks: str) -> pd.Series:
+def _in_bounds(rates: pd.Series, column: str, file: Path, scale: int, unit: tuple[float, float, str, str]) -> pd.Series:
+    low, high, looks, larger = unit
+    low, high = low * scale, high * scale
     beyond = ((rates < low) | (rates > high) | ~np.isfinite(rates)).to_numpy()
     if beyond.any():
         k = int(beyond.argmax())
         raise UserError(
             f"cash_rate: {file} has {rates.iloc[k]:g} in column {column} on {rates.index[k]:%Y-%m-%d}, which looks like "
-            f"{looks}; write rates between {low:g} and {high:g}."
+            f"{looks}; write rates between {low:g} and {high:g}{larger}."
         )
     return rates
 
@@ -160,6 +183,10 @@ def _table(file: Path) -> pd.DataFrame:
 
 
 def _rate_column(table: pd.DataFrame, file: Path) -> str:
+    names = pd.Index([re.sub(r"\.\d+$", "", name) for name in table.columns])  # a CSV's second 'x' is read as 'x.1'
+    for name in ("rf_daily", "rate_annual", *IN_PERCENT, *_DATE_NAMES):
+        if (names == name).sum() > 1:
+            raise UserError(f"cash_rate: {file} has two columns {name}; remove one.")
     for name in ("rf_daily", "rate_annual"):
         if name in table:
             return name
@@ -179,9 +206,19 @@ def _numbers(column: pd.Series, name: str, file: Path) -> np.ndarray:
     if wrong.any():
         k = int(wrong.argmax())
         raise UserError(
-            f"cash_rate: {file}, row {k + 1}: '{text.iloc[k]}' in column {name} is no rate; write it as 0.0525."
+            f"cash_rate: {file}, row {k + 1}: '{text.iloc[k]}' in column {name} is no rate; write it as "
+            f"{_written(text.iloc[k], name)}."
         )
     return numbers
+
+
+def _written(text: str, column: str) -> str:
+    """How a rate is written in a column: this one if it can be read, else an example."""
+    number = re.fullmatch(r"(-?\d*[.,]?\d+) ?(%?)", text)
+    if number and (column != "rf_daily" or not number[2]):  # of which day or year a percentage is, nobody knows
+        value = float(number[1].replace(",", "."))
+        return f"{value / 100 if number[2] and column not in IN_PERCENT else value:g}"
+    return "0.0002" if column == "rf_daily" else "5.25" if column in IN_PERCENT else "0.0525"
 
 
 def _dates(column: pd.Series, file: Path) -> np.ndarray:

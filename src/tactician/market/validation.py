@@ -10,9 +10,20 @@ import numpy as np
 import pandas as pd
 
 from tactician.market.bars import Bars
-from tactician.market.calendar import Agreement, Attendance, Sessions, agree, attendance, better_calendar
-from tactician.market.checks import Fault, duplicates, ohlc, rows_of, spacing, spikes, stale_runs, unpriced, volumes
-from tactician.market.exchanges import FROM_BARS
+from tactician.market.calendar import Agreement, Attendance, Sessions, agree, attendance, better_calendar, off_by_a_day
+from tactician.market.checks import (
+    Fault,
+    duplicates,
+    ohlc,
+    rows_of,
+    spacing,
+    sparse_stretches,
+    spikes,
+    stale_runs,
+    unpriced,
+    volumes,
+)
+from tactician.market.exchanges import FROM_BARS, sessions_between
 from tactician.market.factors import MAX_GAP
 from tactician.market.findings import BadBars, Finding, Row, finding_of
 from tactician.market.splits import split_jumps
@@ -25,6 +36,7 @@ _ENOUGH = 0.95
 """Share of the sessions of its life that an asset must keep to lose any number of bars on other days."""
 _MISFIT, _NO_FIT, _MISFIT_DAYS = 0.015, 0.2, 4
 """Share (and number) of days on which bars and calendar disagree: beyond it another calendar is tried; none fits."""
+_DAY = pd.Timedelta(days=1)
 _HOLE = 31
 """Calendar days between two sessions beyond which the bars have a hole."""
 
@@ -50,8 +62,8 @@ class _Repair:
     """Like the bars', and a column 'blocked'."""
     strict: bool
     findings: list[Finding]
-    lost: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Bars dropped so far by symbol and finding, where they count against the asset."""
+    dropped: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Rows dropped so far by symbol and finding."""
 
     def apply(self, faults: Iterable[Fault]) -> None:
         """Note faults that were found in the frame as it is, and repair them."""
@@ -71,10 +83,15 @@ class _Repair:
             self.frame = self.frame[~dropped].reset_index(drop=True)
 
     def _count(self, fault: Fault) -> None:
-        if fault.name in ("empty_row", "duplicate_rows"):
-            return  # no bar, or one that stays
         for symbol, count in self.frame.loc[fault.rows, "symbol"].value_counts().items():
-            self.lost.setdefault(str(symbol), {})[fault.name] = int(count)
+            self.dropped.setdefault(str(symbol), {})[fault.name] = int(count)
+
+    @property
+    def lost(self) -> dict[str, dict[str, int]]:
+        """Bars dropped so far that count against the asset: an empty row is no bar, and of the same rows one stays."""
+        free = ("empty_row", "duplicate_rows")
+        lost = {s: {n: k for n, k in kinds.items() if n not in free} for s, kinds in self.dropped.items()}
+        return {symbol: kinds for symbol, kinds in lost.items() if kinds}
 
     def stop(self, *, at_repairs: bool = False) -> None:
         """Refuse the bars if there is an error (or, at the end of a strict check, a repair)."""
@@ -107,6 +124,8 @@ def check_bars(bars: Bars, calendar: str, on_findings: str = "repair") -> Checke
     repair.findings += _without_bars(repair, calendar)
     repair.stop()
     repair.apply(spacing(repair.frame))
+    repair.stop()
+    repair.findings += sparse_stretches(repair.frame)
     repair.stop()
     repair.apply(duplicates(repair.frame))
     repair.findings += _without_bars(repair, calendar)
@@ -142,16 +161,35 @@ def _without_bars(repair: _Repair, calendar: str) -> list[Finding]:
     gone = [symbol for symbol in repair.bars.symbols if symbol not in there]
     if not gone:
         return []
+    rows = [(symbol, "", _why_gone(repair, symbol)) for symbol in gone]
     what = f"has no usable bar between the dates asked for (calendar {calendar})"
     action = "choose other dates, or remove the symbol from the universe"
-    return [finding_of("no_bars", "error", [(symbol, "", "") for symbol in gone], what, action)]
+    if rows[0][2]:
+        action = "correct its bars, or remove the symbol from the universe"
+    return [finding_of("no_bars", "error", rows, what, action, unit="such assets")]
+
+
+def _why_gone(repair: _Repair, symbol: str) -> str:
+    """What removed the bars of an asset, by finding; nothing if there never was one."""
+    dropped = [f"{count:,} {name}" for name, count in repair.dropped.get(symbol, {}).items()]
+    if not dropped:
+        return ""
+    came = repair.bars.frame.loc[repair.bars.frame["symbol"].astype(str) == symbol, ["close", "adj_close"]]
+    never = [column for column in came if not (np.isfinite(came[column]) & (came[column] > 0)).any()]
+    whose = f" ({' and '.join(never)} without any price)" if never else ""
+    return f"dropped: {', '.join(dropped)}{whose}"
 
 
 def _of_calendar(agreement: Agreement, days: Attendance, calendar: str, source: str) -> list[Finding]:
     """How the calendar and the bars disagree about which days were sessions."""
     found = []
     for name, dates, what, action in (
-        ("extra_session", agreement.extra, f"is no session of {calendar}, but most assets traded", "kept as session"),
+        (
+            "extra_session",
+            agreement.extra,
+            f"is no session of {calendar}, but at least half of the listed assets traded",
+            "kept as session",
+        ),
         ("outside_calendar", agreement.beyond, f"is beyond what calendar {calendar} knows", "session by bars"),
         ("empty_session", agreement.empty, f"is a session of {calendar} on which nobody has a bar", "no session"),
     ):
@@ -177,6 +215,11 @@ def _misfit(agreement: Agreement, days: Attendance, calendar: str, source: str) 
     rows: list[Row] = [("", f"{day:%Y-%m-%d}", "") for day in agreement.extra.union(agreement.empty)]
     what = f"is a day on which bars and calendar {calendar} disagree"
     action = f"set calendar: {better}" if better else "set 'calendar' to that of the exchange, or to bars"
+    known = sessions_between(calendar, days.dates[0] - _DAY, days.dates[-1] + _DAY)
+    if not better and (shift := off_by_a_day(days.dates, known)):
+        action = (
+            f"correct the dates if they are {shift} (times in UTC may be), or set 'calendar' to that of the exchange"
+        )
     return [finding_of("wrong_calendar", "error", rows, what, action, unit="such days")]
 
 
@@ -206,8 +249,22 @@ def _losses(repair: _Repair, sessions: Sessions, calendar: str) -> list[Finding]
     if not losers:
         return []
     what = "would lose more bars than a repair may take"
-    action = "set 'calendar' to that of the exchange, or to bars" if reasons == {"not_a_session"} else ""
+    action = ""
+    if reasons == {"not_a_session"}:
+        action = _of_strays(repair, [symbol for symbol, _, _ in losers], sessions, calendar)
     return [finding_of("too_many_repairs", "error", losers, what, action, unit="such assets")]
+
+
+def _of_strays(repair: _Repair, symbols: Sequence[str], sessions: Sessions, calendar: str) -> str:
+    """What the user can do about assets with many bars on days that are no sessions."""
+    named = ", ".join(symbols[:5]) + (", …" if len(symbols) > 5 else "")
+    if calendar == FROM_BARS:
+        return f"set 'calendar' to that of the exchange, or remove {named} from the universe"
+    came = repair.bars.frame
+    shifts = {off_by_a_day(pd.DatetimeIndex(came.loc[came["symbol"] == s, "date"]), sessions.dates) for s in symbols}
+    if len(shifts) == 1 and (shift := shifts.pop()):
+        return f"correct the dates of {named}, which look {shift} (times in UTC may be)"
+    return f"check whether the dates of {named} are off by a day, or set 'calendar' to that of the exchange, or to bars"
 
 
 def _gaps(f: pd.DataFrame, sessions: Sessions) -> list[Finding]:
