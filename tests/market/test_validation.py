@@ -557,7 +557,7 @@ def names_in_the_source() -> set[str]:
     for file in Path("src/tactician/market").glob("*.py"):
         text = file.read_text(encoding="utf-8")
         found |= set(re.findall(r'(?:Fault|Finding|finding_of)\(\s*"(\w+)"', text))
-        found |= set(re.findall(r'^ +\("(\w+_\w+)", ', text, re.M))  # rows of a table of checks
+        found |= set(re.findall(r'^ +\(\s*"(\w+_\w+)",\s', text, re.M))  # rows of a table of checks
         found |= set(re.findall(r"\((\w+)\);? ?\"", text)) & {"out_of_order"}
         found |= set(re.findall(r'"(\w+_bars)": \(', text))  # spacings of bars
         found |= set(re.findall(r'^LEVEL_LEAK = "(\w+)"', text, re.M))
