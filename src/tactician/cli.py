@@ -18,10 +18,8 @@ from tactician.config import Config, load_config, make_config
 from tactician.errors import UserError
 
 if TYPE_CHECKING:
-    from tactician.environment import MarketTensors
     from tactician.training.processes import Process
     from tactician.training.progress import Reporter
-    from tactician.training.setup import Setup
 
 # Threads that wait must sleep, not spin: beside another program that takes a core, spinning makes training twenty times slower.
 # OpenMP reads this when torch is first imported.
@@ -179,6 +177,7 @@ def _train(words: list[str]) -> int:
 
 
 def _run(arguments: TrainArguments, config: Config, reporter: "Reporter", process: "Process") -> int:
+    from tactician.training.announcement import announce, print_plan
     from tactician.training.interruption import Interrupted, Interruption
     from tactician.training.lineage import refuse_contaminated, seen_by_checkpoint
     from tactician.training.loop import train
@@ -201,11 +200,11 @@ def _run(arguments: TrainArguments, config: Config, reporter: "Reporter", proces
     if found and not arguments.allow_contaminated and goes_on_from(found[1], config, n_actions):
         refuse_contaminated(setup, seen_by_checkpoint(found[1]), found[0])
     if arguments.dry_run:
-        _print_plan(plan(setup), arguments.as_json)
+        print_plan(plan(setup), arguments.as_json)
         return 0
     for finding in market.findings:
         reporter.debug(f"market: {finding}")
-    _announce(setup, reporter)
+    announce(setup, reporter)
     with Interruption() as stop:
         state = resume(setup, *found, reporter) if found else first_train_state(setup)
         try:
@@ -367,46 +366,3 @@ def _next_commands(config_file: Path, config: Config) -> list[str]:
         f"python src/apps/costs.py --config {config_file}{suffix}",
         f"python src/apps/train.py --config {config_file}{suffix} --seed {config.seed + 1}   (does it hold for another seed?)",
     ]
-
-
-def _announce(setup: "Setup", reporter: "Reporter") -> None:
-    market: MarketTensors = setup.environment.market
-    memory = setup.memory.as_dict(setup.sizes)
-    reporter.note(
-        f"  {len(market.symbols)} assets and CASH, {market.regimes.n_actions} regimes ({market.regimes.kind}), "
-        f"{len(setup.splits['train']):,} training sessions from {market.date_of(setup.splits['train'].start)}, "
-        f"{setup.sizes.n_envs:,} environments on {setup.device}"
-    )
-    reporter.note(
-        f"  Memory: {memory['predicted_gb']:.2f} GB of {memory['budget_gb']:.1f} GB planned, "
-        f"{memory['held_bytes_per_sample']:.0f} bytes per sample (the specification's formula: "
-        f"{setup.memory.formula_bytes_per_sample} × {memory['overhead']})"
-    )
-    if market.findings:
-        n = len(market.findings)
-        reporter.note(f"  {n} finding{'s' * (n > 1)} about the data, kept in summary.json (shown with --verbose)")
-
-
-def _print_plan(content: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        from tactician.storage import json_text
-
-        print(json_text(content, indent=2))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="Plan (nothing is trained)", show_header=False)
-    for key, value in content.items():
-        if isinstance(value, list):
-            value = ", ".join(value)
-        elif isinstance(value, dict):
-            value = "\n".join(f"{name}: {_plain(part)}" for name, part in value.items())
-        table.add_row(key, f"{value:,}" if isinstance(value, int) else str(value))
-    Console().print(table)
-
-
-def _plain(part: Any) -> str:
-    if isinstance(part, dict):
-        return f"{part['first']} to {part['last']}, {part['sessions']:,} sessions"
-    return f"{part:,}"

@@ -1,0 +1,50 @@
+"""What a run says before it begins, and the plan that a dry run prints instead."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tactician.storage import json_text
+from tactician.training.progress import Reporter
+from tactician.training.setup import Setup
+
+
+def announce(setup: Setup, reporter: Reporter) -> None:
+    """Say what is trained on what, and what it takes of memory."""
+    market = setup.environment.market
+    memory = setup.memory.as_dict(setup.sizes)
+    reporter.note(
+        f"  {len(market.symbols)} assets and CASH, {market.regimes.n_actions} regimes ({market.regimes.kind}), "
+        f"{len(setup.splits['train']):,} training sessions from {market.date_of(setup.splits['train'].start)}, "
+        f"{setup.sizes.n_envs:,} environments on {setup.device}"
+    )
+    reporter.note(
+        f"  Memory: {memory['predicted_gb']:.2f} GB of {memory['budget_gb']:.1f} GB planned, "
+        f"{memory['held_bytes_per_sample']:.0f} bytes per sample (the specification's formula: "
+        f"{setup.memory.formula_bytes_per_sample} × {memory['overhead']})"
+    )
+    if market.findings:
+        n = len(market.findings)
+        reporter.note(f"  {n} finding{'s' * (n > 1)} about the data, kept in summary.json (shown with --verbose)")
+
+
+def print_plan(content: dict[str, Any], as_json: bool) -> None:
+    """Print what would be trained, as a table or as JSON."""
+    if as_json:
+        print(json_text(content, indent=2))
+        return
+    table = Table(title="Plan (nothing is trained)", show_header=False)
+    for key, value in content.items():
+        if isinstance(value, list):
+            value = ", ".join(value)
+        elif isinstance(value, dict):
+            value = "\n".join(f"{name}: {_plain(part)}" for name, part in value.items())
+        table.add_row(key, f"{value:,}" if isinstance(value, int) else str(value))
+    Console().print(table)
+
+
+def _plain(part: Any) -> str:
+    if isinstance(part, dict):
+        return f"{part['first']} to {part['last']}, {part['sessions']:,} sessions"
+    return f"{part:,}"
