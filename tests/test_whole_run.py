@@ -204,3 +204,11 @@ def test_scripts_and_console_verbs_are_the_same(verb):
         text=True,
     )
     assert script.stdout == module.stdout and "--config" in script.stdout
+
+
+def test_the_command_that_building_a_cache_names_next_reads_that_cache(tiny, tmp_path, capsys):
+    other = ("--cash-rate", "0.02", "--delisting-return", "-0.3", "--cache-path", str(tmp_path / "other.pt"))
+    assert main(["build-cache", "--config", str(tiny), *other]) == 0
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if "Next:" in x]
+    words = line.split("src/apps/train.py")[1].split()
+    assert main(["train", *words, "--dry-run"]) == 0

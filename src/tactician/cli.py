@@ -224,7 +224,7 @@ def _gpus(device: str) -> int:
 
 def _resume_command(arguments: TrainArguments, config: Config) -> str:
     in_file = load_config(arguments.config_file)
-    words = f"python src/apps/train.py --config {arguments.config_file}{_expanded_flags(config)} --resume"
+    words = f"python src/apps/train.py --config {arguments.config_file}{_market_flags(arguments.config_file, config)} --resume"
     if config.checkpoint_dir != in_file.checkpoint_dir:
         words += f" --checkpoint-dir {config.checkpoint_dir}"
     return words + "  (with the flags of this run)"
@@ -239,7 +239,8 @@ def _build_cache(words: list[str]) -> int:
     reporter = Reporter()
     market = build_cache(config, reporter)
     reporter.say(f"  Wrote {config.cache}: {market.n_days:,} decision sessions, fingerprint {market.fingerprint[:12]}.")
-    reporter.say(f"  Next: python src/apps/train.py --config {arguments.config_file}" + _expanded_flags(config))
+    flags = _market_flags(arguments.config_file, config)
+    reporter.say(f"  Next: python src/apps/train.py --config {arguments.config_file}{flags}")
     return 0
 
 
@@ -343,24 +344,23 @@ def _config_path(words: list[str]) -> Path:
 
 
 def _rebuild_command(config_file: Path, config: Config) -> str:
-    from tactician.training.setup import cache_key
-
-    words = f"python src/apps/build_cache.py --config {config_file}{_expanded_flags(config)}"
-    in_file = load_config(config_file)
-    for name in ("bars", *(key for key in cache_key(config) if key != "universe")):
-        if getattr(config, name) != getattr(in_file, name):
-            words += f" --{name.replace('_', '-')} {getattr(config, name)}"
+    words = f"python src/apps/build_cache.py --config {config_file}{_market_flags(config_file, config, 'bars')}"
     return words + (" (or with --bars FILE)" if config.bars == "yfinance" else "")
 
 
-def _expanded_flags(config: Config) -> str:
-    flags = " --expanded" if config.expanded else ""
-    explicit = config.expanded and config.expanded_cache_path is None
-    return flags + (f" --cache-path {config.cache_path}" if explicit else "")
+def _market_flags(config_file: Path, config: Config, *more: str) -> str:
+    """The flags that make another command use the same market cache, and further keys' if they are not the file's."""
+    from tactician.training.setup import cache_key
+
+    in_file = load_config(config_file)
+    names = (*more, *(key for key in cache_key(config) if key != "universe"), "cache_path")
+    changed = [name for name in names if getattr(config, name) != getattr(in_file, name)]
+    flags = "".join(f" --{name.replace('_', '-')} {getattr(config, name)}" for name in changed)
+    return (" --expanded" if config.expanded and not in_file.expanded else "") + flags
 
 
 def _next_commands(config_file: Path, config: Config) -> list[str]:
-    suffix = _expanded_flags(config)
+    suffix = _market_flags(config_file, config)
     return [
         f"tensorboard --logdir {config.checkpoint_dir / 'tensorboard'}",
         f"python src/apps/costs.py --config {config_file}{suffix}",
