@@ -25,7 +25,7 @@ $(VENV)/.dev: $(VENV)/.run
 
 setup: $(VENV)/.run ## make the virtual environment
 
-train: $(VENV)/.run ## train on the embedded market: cache, training, verdict (about 4 minutes)
+train: $(VENV)/.run ## train on the embedded market: cache, training, verdict (2 to 4 minutes)
 	$(BIN)/python src/apps/build_cache.py --config configs/embedded_sp500.yaml
 	$(BIN)/python src/apps/train.py --config configs/embedded_sp500.yaml
 
