@@ -22,6 +22,7 @@ from tactician.environment import (
     step,
 )
 from tactician.evaluation import action_targets, backtest, baseline_targets
+from tactician.evaluation.agent import closed_trades
 from tactician.market import build_market, make_bars
 from tactician.portfolio.frictions import Frictions
 from tests.portfolio import scalar_ledger
@@ -186,6 +187,49 @@ def test_the_bars_so_far_tell_what_is_tradable_whatever_comes_later():
     for last in range(MISSING - 1, MISSING + 6):
         part = build_market(make_bars(frame[frame["date"] <= DAYS[last]], "test"))
         assert torch.equal(part.tradable, whole.tradable[: last + 1])
+
+
+@pytest.mark.parametrize("silent", [range(MISSING, len(DAYS)), range(300), range(MISSING, MISSING + 12)])
+def test_bars_that_nobody_traded_at_are_as_if_they_were_not_there(silent):
+    """Filled forward after an end or amid a halt, or backward before a listing, with volume 0: like a file without them."""
+    clean = bars(noise=0.01, missing=silent).frame.assign(volume=1e6)
+    whole = bars(noise=0.01).frame.assign(volume=1e6)
+    hit = (whole["symbol"] == "B") & whole["date"].isin(DAYS[list(silent)])
+    price = clean.loc[clean["symbol"] == "B"].set_index("date")["close"].reindex(DAYS).ffill().bfill()
+    for column in ("close", "adj_close"):
+        whole.loc[hit, column] = price[whole.loc[hit, "date"]].to_numpy()
+    whole.loc[hit, "volume"] = 0.0
+    filled, left_out = (build_market(make_bars(x, "test")) for x in (whole, clean))
+    assert torch.equal(filled.delisted, left_out.delisted)
+    # The first filled bar repeats no close before it, so it cannot be told from a quiet day.
+    assert (filled.fillable != left_out.fillable).sum() <= 1
+    difference = (filled.tradable != left_out.tradable).sum(0).tolist()
+    assert difference[0] == difference[2] == 0 and difference[1] <= 1
+    assert torch.equal(filled.returns, left_out.returns)
+
+
+def test_a_few_missing_sessions_at_the_end_of_the_data_are_no_delisting():
+    for absent, ended in ((1, False), (5, False), (6, True)):
+        market = build_market(bars(missing=range(len(DAYS) - absent, len(DAYS))), delisting_return=-0.3)
+        assert bool(market.delisted.any()) == ended
+        assert bool((market.returns[-7:, 1] < -0.29).any()) == ended
+
+
+def test_cash_is_no_trade_and_the_same_targets_are_no_move():
+    market = tensors(noise=0.01)  # SIZE_SMALL is EQUAL_WEIGHT here: there are no closes as traded
+    names = market.regimes.names
+    env = Environment(market, Frictions(), range(1, 100), 8, first_holdings="cash", seed=3)
+    state = first_state(env, torch.arange(4))
+    closed = []
+    for name in ("FULL_CASH", "HOLD", EW, "SIZE_SMALL", EW, "MOMENTUM", "FULL_CASH", "FULL_CASH"):
+        state, outcome = step(env, state, torch.full((4,), names.index(name)))
+        closed.append(bool(outcome.trade_closed.all()))
+        assert bool(outcome.trade_closed.any()) == closed[-1]
+    assert closed == [False] * 5 + [True, True, False]
+    actions = torch.tensor([names.index(x) for x in ("FULL_CASH", EW, "SIZE_SMALL", "MOMENTUM", "FULL_CASH", "HOLD")])
+    growth = torch.tensor([0.01, 0.02, 0.03, -0.01, 0.0, 0.0], dtype=torch.float64)
+    trades = closed_trades(market.canonical_regimes[actions], growth)
+    assert trades.tolist() == pytest.approx([np.expm1(0.05), np.expm1(-0.01)])
 
 
 def test_equal_weight_chosen_every_day_is_the_baseline_to_the_last_bit():

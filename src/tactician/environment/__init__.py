@@ -2,6 +2,7 @@
 
 from tactician.environment.cache import load_market, save_market
 from tactician.environment.environment import (
+    FULL_CASH,
     HOLD,
     Environment,
     EnvState,
@@ -30,6 +31,7 @@ from tactician.environment.observation import (
 __all__ = [
     "FEATURE_NAMES",
     "FEATURE_VERSION",
+    "FULL_CASH",
     "HOLD",
     "MAX_REGIMES",
     "OBSERVATION_NAMES",

@@ -28,6 +28,9 @@ from tactician.portfolio.ledger import grow, rebalance, settle
 HOLD = 0
 """Every regime table begins with HOLD."""
 
+FULL_CASH = 1
+"""Every regime table has it second; who is in cash has bought nothing."""
+
 _PER_WINDOW = ("window", "episode", "age", "day")
 
 
@@ -60,7 +63,8 @@ class Environment:
             raise ValueError("row 0 has no session before it to earn; ranges begin at row 1")
         if self.frictions.impact_adv > 0:
             self.market.require_traded_values()
-        _ = self.market.always_fillable  # asked here, because it waits for the device, which a step must not
+        # Asked here, because they wait for the device, which a step must not.
+        _ = self.market.always_fillable, self.market.canonical_regimes
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class EnvState:
     trade_growth: Float[Tensor, " env"]
     """Log growth since then, net of cost."""
     in_trade: Bool[Tensor, " env"]
-    """Whether the agent itself has traded into the regime; what an episode starts with is no trade of its own."""
+    """Whether the agent itself has bought what it holds; what an episode starts with is no trade of its own, nor is cash."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """The tensors by name."""
@@ -154,8 +158,10 @@ def step(env: Environment, state: EnvState, action: Int64[Tensor, " env"]) -> tu
     )
     after = grow(trade.holdings, market.returns[day], market.cash_return[day])
     growth = torch.log(after.sum(-1) / value)
-    switched = ~hold & (action != state.regime)
+    same = market.canonical_regimes
+    switched = ~hold & (same[action] != same[state.regime])
     closed = switched & state.in_trade
+    bought = ~hold & (switched | ~state.in_trade)  # also into what an episode happened to start with
     new_state = replace(
         state,
         age=state.age + 1,
@@ -163,8 +169,8 @@ def step(env: Environment, state: EnvState, action: Int64[Tensor, " env"]) -> tu
         holdings=trade.holdings,
         regime=torch.where(hold, state.regime, action),
         since_trade=torch.where(switched, 0, state.since_trade + 1),
-        trade_growth=torch.where(switched, 0.0, state.trade_growth) + growth,
-        in_trade=state.in_trade | switched,
+        trade_growth=torch.where(bought, 0.0, state.trade_growth) + growth,
+        in_trade=torch.where(bought, action != FULL_CASH, state.in_trade),
     )
     outcome = Outcome(
         reward=100 * growth,

@@ -79,6 +79,14 @@ class MarketTensors:
         held = self.tradable.cumsum(0) > 0
         return not bool((held & (~self.fillable | self.delisted)).any())
 
+    @cached_property
+    def canonical_regimes(self) -> Int64[Tensor, " regime"]:
+        """For every regime the first one with the same targets in all rows: a move between the two is none."""
+        first: dict[bytes, int] = {}
+        weights = self.regime_weights.cpu()
+        seen = [hashlib.sha256(weights[:, k].numpy().tobytes()).digest() for k in range(weights.shape[1])]
+        return torch.tensor([first.setdefault(key, k) for k, key in enumerate(seen)], device=self.device)
+
     def require_traded_values(self) -> None:
         """Refuse a market in which an asset's impact on its volume cannot be reckoned.
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from tactician.environment import HOLD, Environment, MarketTensors, first_state, observe, step
+from tactician.environment import FULL_CASH, HOLD, Environment, MarketTensors, first_state, observe, step
 from tactician.errors import UserError
 from tactician.evaluation.backtest import Path, action_targets, backtest, baseline_targets
 from tactician.evaluation.statistics import Performance, difference, performance, return_difference
@@ -153,7 +153,7 @@ def evaluate(env: Environment, policy: ActorCritic, rows: range) -> Evaluation:
         raise NotFinite(_POLICY_NOT_FINITE)
     growth, growth_error = difference(path, 0, 1)
     gap, error = return_difference(path, 0, 1)
-    trades = closed_trades(actions, path.growth[:, 0])
+    trades = closed_trades(market.canonical_regimes[actions], path.growth[:, 0])
     use = torch.bincount(actions, minlength=market.regimes.n_actions).double() / len(actions)
     return Evaluation(
         first=str(market.date_of(rows.start)),
@@ -178,16 +178,19 @@ def _what_is_not_finite(market: MarketTensors, rows: range, path: Path, strategi
 
 
 def closed_trades(actions: Int64[Tensor, " step"], growth: Float[Tensor, " step"]) -> Float[Tensor, " trade"]:
-    """Simple net returns of the trades that ended: from a move into a regime until before the move into another one.
+    """Simple net returns of the trades that ended: from buying a regime until before the move into another one.
+
+    Who is in cash has bought nothing, and a move between regimes of the same targets is none.
 
     Args:
-        actions: regime of each session; HOLD goes on with the regime before.
+        actions: regime of each session, by its canonical number (`MarketTensors.canonical_regimes`); HOLD goes on with the
+            regime before.
         growth: log growth of each session, net of cost.
     """
     returns, regime, total = [], HOLD, 0.0
     for action, step_growth in zip(actions.tolist(), growth.tolist(), strict=True):
         if action not in (HOLD, regime):
-            if regime != HOLD:
+            if regime not in (HOLD, FULL_CASH):
                 returns.append(math.expm1(total))
             regime, total = action, 0.0
         total += step_growth

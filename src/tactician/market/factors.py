@@ -65,7 +65,7 @@ def tradable_mask(priced: Bool[Tensor, "session asset"], warmup: int) -> Bool[Te
     the `WINDOW` sessions that the scores look back over have bars again.
 
     Args:
-        priced: there is a bar.
+        priced: there is a bar that can be traded at.
         warmup: bars that must lie before the latest one.
     """
     bars = priced.to(torch.int64).cumsum(0)
@@ -76,6 +76,15 @@ def tradable_mask(priced: Bool[Tensor, "session asset"], warmup: int) -> Bool[Te
     amid = (missing > MAX_GAP) & (last_bar >= 0)
     before_gap = torch.where(amid, bars, -WINDOW).cummax(0).values
     return (bars > warmup) & ~amid & (bars - before_gap >= WINDOW)
+
+
+def delisted_mask(priced: Bool[Tensor, "session asset"]) -> Bool[Tensor, "session asset"]:
+    """Sessions after an asset's last bar, if more than `MAX_GAP` of them are known.
+
+    Fewer at the end of the data may be a halt, or a vendor that is late with the last day.
+    """
+    after = ~priced.flip(0).cumsum(0).flip(0).bool()
+    return after & (after.sum(0) > MAX_GAP)
 
 
 def _rolling(x: Tensor) -> Tensor:

@@ -10,7 +10,13 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from tactician.market.bars import Bars
-from tactician.market.factors import factor_scores, rolling_dollar_volume, rolling_volatility, tradable_mask
+from tactician.market.factors import (
+    delisted_mask,
+    factor_scores,
+    rolling_dollar_volume,
+    rolling_volatility,
+    tradable_mask,
+)
 from tactician.market.findings import Finding
 from tactician.market.rates import cash_returns, rate_findings
 from tactician.market.validation import check_bars
@@ -37,7 +43,7 @@ class Market:
     fillable: Bool[Tensor, "session asset"]
     """Whether an order of this session can be filled: there is a bar, and nothing is wrong with it."""
     delisted: Bool[Tensor, "session asset"]
-    """After the asset's last bar; its holding is cash from here on."""
+    """After the asset's last bar, if more than five sessions follow it; its holding is cash from here on."""
     scores: Float[Tensor, "session asset factor"]
     volatility: Float[Tensor, "session asset"]
     """Daily, over 20 sessions."""
@@ -86,17 +92,16 @@ def build_market(
     bars, sessions = checked.bars, checked.sessions
     dates = sessions.dates
     adjusted = _grid(bars, "adj_close", dates)
-    priced = _tensor(adjusted.notna())
-    delisted = ~priced.flip(0).cumsum(0).flip(0).bool()
+    blocked = bars.frame[["date", "symbol"]].assign(blocked=checked.blocked.to_numpy())
+    blocked = blocked.pivot(index="date", columns="symbol", values="blocked").reindex(dates, columns=bars.symbols)
+    # A bar on which nobody traded, or in which something is wrong, says nothing about whether the asset is alive.
+    fillable = _tensor(adjusted.notna() & ~blocked.eq(True))
+    delisted = delisted_mask(fillable)
     marked = adjusted.ffill()
     returns = _tensor((marked / marked.shift(1) - 1).fillna(0.0))
     first_after = delisted & ~torch.cat([torch.zeros_like(delisted[:1]), delisted[:-1]])
-    returns = torch.where(first_after, delisting_return, returns)
+    returns = torch.where(first_after, delisting_return, returns.masked_fill(delisted, 0.0))
     closes = _tensor(_grid(bars, "close", dates).ffill()) if bars.as_traded else torch.full_like(returns, torch.nan)
-    blocked = bars.frame[["date", "symbol"]].assign(blocked=checked.blocked.to_numpy())
-    blocked = _tensor(
-        blocked.pivot(index="date", columns="symbol", values="blocked").reindex(dates, columns=bars.symbols).eq(True)
-    )
     cash = torch.from_numpy(cash_returns(cash_rate, dates, sessions.per_year))
     if "volume" in bars.frame and bars.as_traded:
         traded = torch.nan_to_num(_tensor(_grid(bars, "volume", dates)) * closes)
@@ -113,10 +118,10 @@ def build_market(
         returns=returns,
         closes=closes,
         cash_returns=cash,
-        tradable=tradable_mask(priced, listing_warmup),
-        fillable=priced & ~blocked,
+        tradable=tradable_mask(fillable, listing_warmup),
+        fillable=fillable,
         delisted=delisted,
-        scores=factor_scores(returns, priced.cumsum(0) > 0, closes, sessions.per_year),
+        scores=factor_scores(returns, fillable.cumsum(0) > 0, closes, sessions.per_year),
         volatility=rolling_volatility(returns),
         dollar_volume=dollar_volume,
         days_to_next=torch.from_numpy(sessions.days_to_next),

@@ -7,13 +7,21 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from tactician.environment import FEATURE_NAMES, HOLD, Environment, EnvState, MarketTensors, first_state, step
+from tactician.environment import (
+    FEATURE_NAMES,
+    FULL_CASH,
+    HOLD,
+    Environment,
+    EnvState,
+    MarketTensors,
+    first_state,
+    step,
+)
 from tactician.portfolio.frictions import Frictions
 from tactician.portfolio.ledger import rebalance
 from tactician.portfolio.regimes import FACTORS, GroupSplit, Regime, RegimeTable
 
-CASH = 1
-"""Every regime table has FULL_CASH second."""
+CASH = FULL_CASH
 
 WARM_UP = 64
 """Sessions at the start of a judged window that do not count: a filter or a recurrent state must first find its bearings."""
