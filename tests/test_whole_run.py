@@ -1,6 +1,7 @@
 """From a market cache to a trained, saved and judged agent: what a run leaves behind and what it says."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -207,8 +208,8 @@ def test_scripts_and_console_verbs_are_the_same(verb):
 
 
 def test_the_command_that_building_a_cache_names_next_reads_that_cache(tiny, tmp_path, capsys):
-    other = ("--cash-rate", "0.02", "--delisting-return", "-0.3", "--cache-path", str(tmp_path / "other.pt"))
+    other = ("--cash-rate", "0.02", "--delisting-return", "-0.3", "--cache-path", str(tmp_path / "an other.pt"))
     assert main(["build-cache", "--config", str(tiny), *other]) == 0
     (line,) = [x for x in capsys.readouterr().out.splitlines() if "Next:" in x]
-    words = line.split("src/apps/train.py")[1].split()
+    words = shlex.split(line.split("src/apps/train.py")[1])
     assert main(["train", *words, "--dry-run"]) == 0

@@ -5,6 +5,7 @@ Flags are the fields of `tactician.config.Config`. Heavy libraries are imported 
 """
 
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -224,9 +225,9 @@ def _gpus(device: str) -> int:
 
 def _resume_command(arguments: TrainArguments, config: Config) -> str:
     in_file = load_config(arguments.config_file)
-    words = f"python src/apps/train.py --config {arguments.config_file}{_market_flags(arguments.config_file, config)} --resume"
+    words = f"{_command('train', arguments.config_file, config)} --resume"
     if config.checkpoint_dir != in_file.checkpoint_dir:
-        words += f" --checkpoint-dir {config.checkpoint_dir}"
+        words += f" --checkpoint-dir {_quoted(config.checkpoint_dir)}"
     return words + "  (with the flags of this run)"
 
 
@@ -239,8 +240,7 @@ def _build_cache(words: list[str]) -> int:
     reporter = Reporter()
     market = build_cache(config, reporter)
     reporter.say(f"  Wrote {config.cache}: {market.n_days:,} decision sessions, fingerprint {market.fingerprint[:12]}.")
-    flags = _market_flags(arguments.config_file, config)
-    reporter.say(f"  Next: python src/apps/train.py --config {arguments.config_file}{flags}")
+    reporter.say(f"  Next: {_command('train', arguments.config_file, config)}")
     return 0
 
 
@@ -344,25 +344,29 @@ def _config_path(words: list[str]) -> Path:
 
 
 def _rebuild_command(config_file: Path, config: Config) -> str:
-    words = f"python src/apps/build_cache.py --config {config_file}{_market_flags(config_file, config, 'bars')}"
+    words = _command("build_cache", config_file, config, "bars")
     return words + (" (or with --bars FILE)" if config.bars == "yfinance" else "")
 
 
-def _market_flags(config_file: Path, config: Config, *more: str) -> str:
-    """The flags that make another command use the same market cache, and further keys' if they are not the file's."""
+def _command(app: str, config_file: Path, config: Config, *more: str) -> str:
+    """A command that uses the same market cache, with the flags of its keys, and of further ones, that are not the file's."""
     from tactician.training.setup import cache_key
 
     in_file = load_config(config_file)
     names = (*more, *(key for key in cache_key(config) if key != "universe"), "cache_path")
     changed = [name for name in names if getattr(config, name) != getattr(in_file, name)]
-    flags = "".join(f" --{name.replace('_', '-')} {getattr(config, name)}" for name in changed)
-    return (" --expanded" if config.expanded and not in_file.expanded else "") + flags
+    flags = "".join(f" --{name.replace('_', '-')} {_quoted(getattr(config, name))}" for name in changed)
+    expanded = " --expanded" if config.expanded and not in_file.expanded else ""
+    return f"python src/apps/{app}.py --config {_quoted(config_file)}{expanded}{flags}"
+
+
+def _quoted(value: object) -> str:
+    return shlex.quote(str(value))
 
 
 def _next_commands(config_file: Path, config: Config) -> list[str]:
-    suffix = _market_flags(config_file, config)
     return [
-        f"tensorboard --logdir {config.checkpoint_dir / 'tensorboard'}",
-        f"python src/apps/costs.py --config {config_file}{suffix}",
-        f"python src/apps/train.py --config {config_file}{suffix} --seed {config.seed + 1}   (does it hold for another seed?)",
+        f"tensorboard --logdir {_quoted(config.checkpoint_dir / 'tensorboard')}",
+        _command("costs", config_file, config),
+        f"{_command('train', config_file, config)} --seed {config.seed + 1}   (does it hold for another seed?)",
     ]

@@ -183,6 +183,15 @@ def test_a_session_without_any_bar_is_none_and_is_told():
     assert market.fillable.any(1).all()
 
 
+@pytest.mark.parametrize("calendar", ["XNYS", "bars"])
+def test_a_year_without_any_bar_is_a_hole_and_no_other_calendar(calendar):
+    days = sessions_of("XNYS", "2010-01-04", "2013-12-31")
+    kept = days[(days < "2011-06-01") | (days > "2012-05-31")]
+    result = checked(bars_on(kept), calendar)
+    assert "hole" in {f.name for f in result.findings} and list(result.sessions.dates) == list(kept)
+    assert result.sessions.per_year == 252
+
+
 def test_months_without_any_bar_are_told_and_no_sessions():
     days = sessions_of("XNYS", "2018-01-02", "2020-06-30")
     kept = days[(days < "2019-02-01") | (days > "2019-04-01")]

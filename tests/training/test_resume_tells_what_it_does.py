@@ -1,5 +1,6 @@
 """Resuming from what does not quite fit: other settings, other data, other networks, the old format, damaged files."""
 
+import math
 import os
 from pathlib import Path
 
@@ -204,6 +205,19 @@ def test_a_finished_run_on_other_data_is_validated_again(tiny, trained, tmp_path
     before = (trained / "model_best.pt").stat().st_mtime_ns
     assert run(tiny, trained, "--resume", "--iterations", "2", "-q") == 0
     assert (trained / "model_best.pt").stat().st_mtime_ns > before
+
+
+def test_weights_that_are_not_finite_are_passed_over(tiny, trained, capsys):
+    """What a run saved when its policy broke is not what --resume goes on from."""
+    content = read_checkpoint(trained / "model_final.pt")
+    name = next(iter(content["model_state_dict"]))
+    content["model_state_dict"][name] = content["model_state_dict"][name] * math.nan
+    content["progress"]["timesteps"] += 10**6
+    save_tensors(content, trained / "model_interrupted_x.pt")
+    assert run(tiny, trained, "--resume", "--iterations", "2") == 0
+    said = flat(capsys.readouterr().out)
+    assert "model_interrupted_x.pt holds weights that are not finite numbers. It is passed over." in said
+    assert f"Resumed from {trained / 'model_final.pt'}" in said
 
 
 def test_a_run_that_begins_in_the_folder_of_another_one_sets_it_aside(tiny, trained, capsys):

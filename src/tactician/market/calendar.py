@@ -37,6 +37,9 @@ _NEARLY_ALL = 0.9
 _SHIFTED = 0.985
 """Share of the dates that are sessions after a shift by a day, from which on they are held to be off by it."""
 
+HOLE = 31
+"""Calendar days between two sessions beyond which the bars have a hole."""
+
 
 @dataclass(frozen=True)
 class Sessions:
@@ -95,9 +98,17 @@ class Agreement:
     """Sessions of the calendar on which nobody has a bar; they are not among the sessions."""
 
     @property
+    def disputed(self) -> pd.DatetimeIndex:
+        """Days that only one of bars and calendar has; a hole in the bars is no word against the calendar."""
+        dates = self.sessions.dates
+        at = dates.searchsorted(self.empty)
+        in_hole = (dates[at] - dates[at - 1]).days > HOLE if len(at) else np.zeros(0, dtype=bool)
+        return self.extra.union(self.empty[~in_hole])
+
+    @property
     def mismatch(self) -> float:
-        """Days that only one of bars and calendar has, as a share of the sessions."""
-        return (len(self.extra) + len(self.empty)) / len(self.sessions.dates)
+        """Disputed days as a share of the sessions."""
+        return len(self.disputed) / len(self.sessions.dates)
 
 
 def exchange_sessions(bars: Bars, calendar: str) -> Sessions:
@@ -197,7 +208,8 @@ def _sessions_per_year_of(dates: pd.DatetimeIndex) -> int:
     """Sessions in a year where no calendar says it."""
     if _open_every_day(dates):
         return 365
-    years = ((dates[-1] - dates[0]).days + 1) / 365.25
+    steps = np.diff(dates.to_numpy("datetime64[D]")).astype(int)
+    years = (steps[steps <= HOLE].sum() + 1) / 365.25
     return round(len(dates) / years) if years >= 1 else 252
 
 

@@ -10,7 +10,16 @@ import numpy as np
 import pandas as pd
 
 from tactician.market.bars import Bars
-from tactician.market.calendar import Agreement, Attendance, Sessions, agree, attendance, better_calendar, off_by_a_day
+from tactician.market.calendar import (
+    HOLE,
+    Agreement,
+    Attendance,
+    Sessions,
+    agree,
+    attendance,
+    better_calendar,
+    off_by_a_day,
+)
 from tactician.market.checks import (
     Fault,
     duplicates,
@@ -37,8 +46,6 @@ _ENOUGH = 0.95
 _MISFIT, _NO_FIT, _MISFIT_DAYS = 0.015, 0.2, 4
 """Share (and number) of days on which bars and calendar disagree: beyond it another calendar is tried; none fits."""
 _DAY = pd.Timedelta(days=1)
-_HOLE = 31
-"""Calendar days between two sessions beyond which the bars have a hole."""
 
 
 @dataclass(frozen=True)
@@ -198,21 +205,21 @@ def _of_calendar(agreement: Agreement, days: Attendance, calendar: str, source: 
             found.append(finding_of(name, "warning", rows, what, action, unit="such days"))
     dates = agreement.sessions.dates
     gap = np.diff(dates.to_numpy("datetime64[D]")).astype(int)
-    if (gap > _HOLE).any():
-        rows = [("", f"{dates[k]:%Y-%m-%d}", f"{gap[k]} days") for k in np.flatnonzero(gap > _HOLE)]
+    if (gap > HOLE).any():
+        rows = [("", f"{dates[k]:%Y-%m-%d}", f"{gap[k]} days") for k in np.flatnonzero(gap > HOLE)]
         what = "is followed by days on which nobody has a bar"
         found.append(finding_of("hole", "warning", rows, what, "one return across it", unit="holes"))
     return found + _misfit(agreement, days, calendar, source)
 
 
 def _misfit(agreement: Agreement, days: Attendance, calendar: str, source: str) -> list[Finding]:
-    n = len(agreement.extra) + len(agreement.empty)
-    if calendar == FROM_BARS or agreement.mismatch <= _MISFIT or n < _MISFIT_DAYS:
+    disputed = agreement.disputed
+    if calendar == FROM_BARS or agreement.mismatch <= _MISFIT or len(disputed) < _MISFIT_DAYS:
         return []
     better = better_calendar(days, agreement.mismatch, calendar, source)
     if better is None and agreement.mismatch <= _NO_FIT:
         return []
-    rows: list[Row] = [("", f"{day:%Y-%m-%d}", "") for day in agreement.extra.union(agreement.empty)]
+    rows: list[Row] = [("", f"{day:%Y-%m-%d}", "") for day in disputed]
     what = f"is a day on which bars and calendar {calendar} disagree"
     action = f"set calendar: {better}" if better else "set 'calendar' to that of the exchange, or to bars"
     known = sessions_between(calendar, days.dates[0] - _DAY, days.dates[-1] + _DAY)

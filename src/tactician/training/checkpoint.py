@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import tactician
 from tactician.environment import OBSERVATION_NAMES
@@ -141,6 +142,9 @@ def newest_checkpoint(folder: Path, since: float = 0.0) -> tuple[Path | None, di
         except UserError as error:
             if path.exists():  # else a run that goes on in this folder has just removed it
                 complaints.append(f"{error} It is left where it is and passed over.")
+            continue
+        if not all(x.isfinite().all() for x in content["model_state_dict"].values() if isinstance(x, Tensor)):
+            complaints.append(f"{path} holds weights that are not finite numbers. It is passed over.")
             continue
         run, steps = run_of(content), 0 if is_legacy(content) else int(content["progress"]["timesteps"])
         # Of equal steps the first, which is the last modified one.

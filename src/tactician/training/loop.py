@@ -313,9 +313,12 @@ def _validate(setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporte
 
 
 def _no_result(name: str, error: NotFinite, saved: Path) -> Diverged:
+    remedy = "Lower the costs, or build the market cache again and look at its findings"
+    if "policy" in str(error):
+        remedy = "Lower --actor-lr and --critic-lr"
     return Diverged(
-        f"The {name} range has no result: {error}; saved {saved}. Lower the costs, build the market cache again and look at "
-        "its findings, or resume from an earlier checkpoint."
+        f"The {name} range has no result: {error}; saved {saved}. {remedy}, and go on from an earlier checkpoint with "
+        "--checkpoint FILE."
     )
 
 
