@@ -57,7 +57,8 @@ def test_the_bars_become_a_market_of_the_exchanges_sessions(calendar):
     expected |= {"conflicting_rows", "non_positive_price", "empty_session"} | (
         {"extra_session"} if calendar == "XBOM" else set()
     )
-    assert {f.name for f in market.findings} == expected | {"adjusted_level_leak"}
+    # Whether one of the randomly missing bars is the last one is chance.
+    assert {f.name for f in market.findings} - {"incomplete_end"} == expected | {"adjusted_level_leak"}
     count = {f.name: f.count for f in market.findings}
     assert count["not_a_session"] == 9 and count["duplicate_rows"] == 9 and count["conflicting_rows"] == 8
     assert count["non_positive_price"] == 2 and count["late_listing"] == 8 and count["long_gap"] == 1

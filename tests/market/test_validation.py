@@ -260,6 +260,7 @@ def test_a_price_that_leaves_and_comes_back_is_dropped_for_as_long(days, factor)
         ("split_like_jump", split, "2010-03-16"),
         ("late_listing", drop("2010-01-01", "2010-03-15"), "2010-03-16"),
         ("early_end", drop("2010-06-01", "2010-12-31"), "2010-05-28"),
+        ("incomplete_end", drop("2010-06-29", "2010-12-31"), "2010-06-28"),
     ],
 )
 def test_warnings_change_nothing_and_name_symbol_and_date(name, change, day):

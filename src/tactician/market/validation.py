@@ -294,14 +294,22 @@ def _lives(f: pd.DataFrame, sessions: Sessions) -> list[Finding]:
     before = sessions.dates.searchsorted(life["min"])
     after = len(sessions.dates) - sessions.dates.searchsorted(life["max"], side="right")
     found = []
-    for name, dates, count, least, what, action in (
-        ("late_listing", life["min"], before, MAX_GAP, "is the first bar of an asset", "not held before"),
-        ("early_end", life["max"], after, 0, "is the last bar of an asset", "cash afterwards"),
+    for name, dates, count, chosen, what, action in (
+        ("late_listing", life["min"], before, before > MAX_GAP, "is the first bar of an asset", "not held before"),
+        ("early_end", life["max"], after, after > MAX_GAP, "is the last bar of an asset", "cash afterwards"),
+        (
+            "incomplete_end",
+            life["max"],
+            after,
+            (after > 0) & (after <= MAX_GAP),
+            f"is the last bar, up to {MAX_GAP} sessions before the end",
+            "held at that price",
+        ),
     ):
         rows = [
             (str(symbol), f"{day:%Y-%m-%d}", f"{n} sessions {'late' if name == 'late_listing' else 'early'}")
-            for symbol, day, n in zip(life.index, dates, count, strict=True)
-            if n > least
+            for symbol, day, n, hit in zip(life.index, dates, count, chosen, strict=True)
+            if hit
         ]
         if rows:
             found.append(finding_of(name, "warning", rows, what, action, unit="such dates"))
