@@ -38,7 +38,8 @@ FileOnly = tyro.conf.Suppress
 Count = Annotated[int, Field(gt=0, le=10**12)]
 """Beyond this a number is a slip of the hand, and products with it are no numbers any more."""
 
-_LOWEST_RATE, _HIGHEST_RATE = -0.05, 0.3
+LOWEST_RATE, HIGHEST_RATE = -0.05, 0.3
+"""Bounds of an annual rate of cash."""
 
 
 def rate_fault(rate: Any) -> str | None:
@@ -46,10 +47,10 @@ def rate_fault(rate: Any) -> str | None:
     if isinstance(rate, bool) or not isinstance(rate, Real):
         return "an annual rate is a number, 0.02 for 2 %"
     x = float(rate)
-    if isfinite(x) and _LOWEST_RATE <= x <= _HIGHEST_RATE:
+    if isfinite(x) and LOWEST_RATE <= x <= HIGHEST_RATE:
         return None
-    hint = f"; write {x:g} % as {x / 100:g}" if _LOWEST_RATE <= x / 100 <= _HIGHEST_RATE else ""
-    return f"an annual rate lies between {_LOWEST_RATE:g} and {_HIGHEST_RATE:g}{hint}"
+    hint = f"; write {x:g} % as {x / 100:g}" if LOWEST_RATE <= x / 100 <= HIGHEST_RATE else ""
+    return f"an annual rate lies between {LOWEST_RATE:g} and {HIGHEST_RATE:g}{hint}"
 
 
 _PERCENT = re.compile(r"([-+]?(?:\d+[.,]?\d*|[.,]\d+))\s*%")
@@ -59,8 +60,8 @@ def _cash_rate(value: Any) -> Any:
     """A constant rate, also one in quotation marks, or the path of a file."""
     if isinstance(value, str | Path) and (percent := _PERCENT.fullmatch(str(value).strip())):
         rate = float(percent[1].replace(",", ".")) / 100
-        beyond = f"an annual rate lies between {_LOWEST_RATE:g} and {_HIGHEST_RATE:g}"
-        said = f"write {100 * rate:g} % as {rate:g}" if _LOWEST_RATE <= rate <= _HIGHEST_RATE else beyond
+        beyond = f"an annual rate lies between {LOWEST_RATE:g} and {HIGHEST_RATE:g}"
+        said = f"write {100 * rate:g} % as {rate:g}" if LOWEST_RATE <= rate <= HIGHEST_RATE else beyond
         raise PydanticCustomError("cash_rate", "{fault}", {"fault": said})
     if isinstance(value, str):
         try:

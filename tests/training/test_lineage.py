@@ -10,6 +10,7 @@ import torch
 
 from tactician.cli import main
 from tactician.config import load_config
+from tactician.errors import UserError
 from tactician.storage import checksum, save_tensors
 from tactician.training.checkpoint import newest_checkpoint, read_checkpoint, record_look
 from tactician.training.lineage import Look, Seen, run_name, run_of, seen_by_checkpoint
@@ -185,6 +186,18 @@ def test_recording_a_look_leaves_the_rest_of_a_checkpoint_as_it_is(early, tmp_pa
     assert after["seen"].pop("looks") == [{"first": "2013-07-01", "last": "2013-12-30", "count": 2}]
     before["seen"].pop("looks")
     assert checksum(before) == checksum(after)
+
+
+def test_a_look_that_cannot_be_written_is_said_and_a_damaged_file_is_passed_over(early, tmp_path, monkeypatch):
+    shutil.copyfile(early, tmp_path / "model_final.pt")
+    (tmp_path / "model_iteration_000001.pt").write_bytes(b"damaged")
+
+    def full(*_):
+        raise UserError("Cannot write: the disk is full")
+
+    monkeypatch.setattr("tactician.training.checkpoint.save_tensors", full)
+    with pytest.raises(UserError, match="disk is full"):
+        record_look(tmp_path, read_checkpoint(early)["run"], "2013-07-01", "2013-12-30")
 
 
 def test_what_two_have_seen_together():

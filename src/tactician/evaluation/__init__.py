@@ -1,6 +1,6 @@
 """Judging a policy or a path of weights."""
 
-from tactician.evaluation.agent import Evaluation, NotFinite, act, evaluate
+from tactician.evaluation.agent import Evaluation, NotFinite, PolicyNotFinite, act, evaluate
 from tactician.evaluation.backtest import Path, action_targets, backtest, baseline_targets
 from tactician.evaluation.statistics import Performance, difference, performance, return_difference
 
@@ -9,6 +9,7 @@ __all__ = [
     "NotFinite",
     "Path",
     "Performance",
+    "PolicyNotFinite",
     "act",
     "action_targets",
     "backtest",

@@ -22,6 +22,13 @@ class NotFinite(UserError):
     """What is to be judged has no finite numbers, so there is nothing to tell."""
 
 
+class PolicyNotFinite(NotFinite):
+    """It is the policy that has none."""
+
+    def __init__(self) -> None:
+        super().__init__("outputs of the policy are not finite numbers")
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The agent and the baselines over one range."""
@@ -89,9 +96,6 @@ def _verdict(gap: float | None, error: float | None) -> str:
     return f"{side} equal weight by more than two standard errors ({measured}); one path proves little"
 
 
-_POLICY_NOT_FINITE = "outputs of the policy are not finite numbers"
-
-
 def act(env: Environment, policy: ActorCritic, rows: range) -> Int64[Tensor, " step"]:
     """The regimes that the deterministic policy (most probable action, no dropout) chooses in one pass from cash.
 
@@ -102,7 +106,7 @@ def act(env: Environment, policy: ActorCritic, rows: range) -> Int64[Tensor, " s
     """
     actions, finite = _choose(env, policy, rows)
     if not finite:
-        raise NotFinite(_POLICY_NOT_FINITE)
+        raise PolicyNotFinite
     return actions
 
 
@@ -150,7 +154,7 @@ def evaluate(env: Environment, policy: ActorCritic, rows: range) -> Evaluation:
     if not path.is_finite:
         raise NotFinite(_what_is_not_finite(market, rows, path, strategies))
     if not finite:  # told second: a policy that sees what is no number puts out the like
-        raise NotFinite(_POLICY_NOT_FINITE)
+        raise PolicyNotFinite
     growth, growth_error = difference(path, 0, 1)
     gap, error = return_difference(path, 0, 1)
     trades = closed_trades(market.canonical_regimes[actions], path.growth[:, 0])

@@ -31,11 +31,6 @@ class Finding:
     rows: tuple[Row, ...] = ()
     """Every fault of this kind."""
 
-    @property
-    def n_symbols(self) -> int:
-        """Symbols with such a fault; 0 if it is about no symbol."""
-        return len({symbol for symbol, _, _ in self.rows if symbol}) or int(self.symbol is not None)
-
 
 class BadBars(UserError):
     """Bars that do not become a market, with all that was found in them."""

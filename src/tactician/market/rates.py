@@ -6,30 +6,36 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tactician.config import rate_fault
+from tactician.config import HIGHEST_RATE, LOWEST_RATE, rate_fault
 from tactician.errors import UserError
 from tactician.market.findings import Finding
 
 MAX_RATE_AGE = 10
 """Sessions that a rate may be carried forward."""
 IN_PERCENT = (
-    *(
-        "dtb3",
-        "dtb4wk",
-        "dtb6",
-        "dtb1yr",
-        "dgs1mo",
-        "dgs3mo",
-        "dgs6mo",
-        "dgs1",
-        "dff",
-        "effr",
-        "sofr",
-        "obfr",
-        "iorb",
-        "ioer",
-    ),
-    *("ecbdfr", "ecbestrvolwgttrmdmnrt", "iudsoia", "tb3ms", "tb4wk", "tb6ms", "gs1m", "gs3m", "fedfunds"),
+    "dtb3",
+    "dtb4wk",
+    "dtb6",
+    "dtb1yr",
+    "dgs1mo",
+    "dgs3mo",
+    "dgs6mo",
+    "dgs1",
+    "dff",
+    "effr",
+    "sofr",
+    "obfr",
+    "iorb",
+    "ioer",
+    "ecbdfr",
+    "ecbestrvolwgttrmdmnrt",
+    "iudsoia",
+    "tb3ms",
+    "tb4wk",
+    "tb6ms",
+    "gs1m",
+    "gs3m",
+    "fedfunds",
 )
 """FRED's names of short rates; all of them are in percent per year."""
 _DAILY_INSTEAD = {
@@ -49,8 +55,8 @@ _HIGH, _JUMP = 0.08, 0.01
 """Annual rate, and its move from a session to the next, from which on rates may be in percent by mistake."""
 _LARGER = ", or a truly larger one as rf_daily, per session"
 _DAILY = (_LOWEST_DAILY, _HIGHEST_DAILY, "an annual rate or percent", "")
-_ANNUAL = (-0.05, 0.3, "percent where 0.02 is 2 %", _LARGER)
-_IN_PERCENT = (-0.05, 0.3, "no rate in percent", _LARGER)
+_ANNUAL = (LOWEST_RATE, HIGHEST_RATE, "percent where 0.02 is 2 %", _LARGER)
+_IN_PERCENT = (LOWEST_RATE, HIGHEST_RATE, "no rate in percent", _LARGER)
 """Lowest and highest rate, what one beyond looks like, and what to do if it is none of that."""
 _MONTHLY = 20
 """Median days between two rates from which on a series is monthly."""

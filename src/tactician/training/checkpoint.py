@@ -160,10 +160,12 @@ def record_look(folder: Path, run: str, first: str, last: str) -> None:
         UserError: a file cannot be written.
     """
     for _, path in reversed(_newest_first(folder.glob("model_*.pt"))):  # the newest stays the newest
-        with suppress(UserError):  # a damaged file is none of the run's
+        try:
             content = read_checkpoint(path)
-            if path.name == BEST or run_of(content) == run:
-                save_tensors({**content, "seen": seen_by_checkpoint(content).looked(first, last).as_dict()}, path)
+        except UserError:  # a damaged file is none of the run's
+            continue
+        if path.name == BEST or run_of(content) == run:
+            save_tensors({**content, "seen": seen_by_checkpoint(content).looked(first, last).as_dict()}, path)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tactician.environment import EnvState, narrow
 from tactician.errors import UserError
-from tactician.evaluation import Evaluation, NotFinite, evaluate
+from tactician.evaluation import Evaluation, NotFinite, PolicyNotFinite, evaluate
 from tactician.learning import Rollout, collect_rollout, update
 from tactician.policy import use_native
 from tactician.training.checkpoint import BEST, FINAL, Keeper, load_policy, record_look, remove_leftovers, set_aside
@@ -314,7 +314,7 @@ def _validate(setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporte
 
 def _no_result(name: str, error: NotFinite, saved: Path) -> Diverged:
     remedy = "Lower the costs, or build the market cache again and look at its findings"
-    if "policy" in str(error):
+    if isinstance(error, PolicyNotFinite):
         remedy = "Lower --actor-lr and --critic-lr"
     return Diverged(
         f"The {name} range has no result: {error}; saved {saved}. {remedy}, and go on from an earlier checkpoint with "
