@@ -16,11 +16,12 @@ from pathlib import Path
 import torch
 
 from tactician.config import load_config
+from tactician.environment import load_cached_market
+from tactician.hardware.probe import Taken
+from tactician.monitor.progress import Reporter
 from tactician.training.checkpoint import save_checkpoint
 from tactician.training.loop import iterate
-from tactician.training.probe import Taken
-from tactician.training.progress import Reporter
-from tactician.training.setup import load_cached_market, prepare_run
+from tactician.training.setup import prepare_run
 from tactician.training.state import first_train_state
 
 CONFIG = Path("configs/embedded_sp500.yaml")

@@ -20,10 +20,10 @@ from pathlib import Path
 import torch
 
 from tactician.config import load_config
-from tactician.environment import OBS_DIM, first_state, observe, restart_finished, step
+from tactician.environment import OBS_DIM, first_state, load_cached_market, observe, restart_finished, step
+from tactician.monitor.progress import Reporter
 from tactician.training.loop import iterate
-from tactician.training.progress import Reporter
-from tactician.training.setup import load_cached_market, prepare_run
+from tactician.training.setup import prepare_run
 from tactician.training.state import first_train_state
 
 

@@ -11,15 +11,15 @@ import torch
 
 from tactician.cli import main
 from tactician.config import load_config
-from tactician.environment import Environment, Stream, first_state, observe, step, uniform
+from tactician.environment import Environment, Stream, first_state, load_cached_market, observe, step, uniform
+from tactician.hardware.probe import Taken
 from tactician.learning import collect_rollout, make_learner, make_precision, update
+from tactician.monitor.progress import Reporter
 from tactician.policy import ActorCritic, settle_recurrence, use_native
 from tactician.portfolio.frictions import Frictions
 from tactician.training.checkpoint import Keeper, read_checkpoint
 from tactician.training.loop import _iterate_within_memory, iterate
-from tactician.training.probe import Taken
-from tactician.training.progress import Reporter
-from tactician.training.setup import load_cached_market, prepare_run
+from tactician.training.setup import prepare_run
 from tactician.training.state import first_train_state
 from tests.learning.test_ratio_is_one import HYPER
 from tests.markets import random_market

@@ -11,10 +11,10 @@ import torch
 
 from tactician.cli import main
 from tactician.config import load_config
-from tactician.environment import OBS_DIM
+from tactician.environment import OBS_DIM, load_cached_market
 from tactician.evaluation import evaluate
 from tactician.training.checkpoint import load_policy
-from tactician.training.setup import load_cached_market, prepare_run
+from tactician.training.setup import prepare_run
 
 METRICS = [
     "reward",

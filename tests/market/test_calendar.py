@@ -5,10 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tactician.bars.exchanges import known_range, sessions_per_year
 from tactician.errors import UserError
 from tactician.market import build_market, check_bars, make_bars
 from tactician.market.calendar import exchange_sessions, exchange_zone
-from tactician.market.exchanges import known_range, sessions_per_year
 
 
 def sessions_of(calendar: str, first: str, last: str) -> pd.DatetimeIndex:

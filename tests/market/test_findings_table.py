@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from tactician.market.findings import Finding, finding_of
+from tactician.bars.findings import Finding, finding_of
 from tactician.market.findings_table import MAX_KINDS, findings_csv, findings_table
 
 ROWS = [("RELIANCE.NS", "2020-02-03", "close nan"), ("TCS.NS", "2020-02-04", "close inf"), ("TCS.NS", "2020-02-05", "")]

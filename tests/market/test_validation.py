@@ -555,7 +555,7 @@ def test_symbols_may_be_categories():
 
 def names_in_the_source() -> set[str]:
     found = set()
-    for file in Path("src/tactician/market").glob("*.py"):
+    for file in (file for room in ("bars", "market") for file in Path("src/tactician", room).glob("*.py")):
         text = file.read_text(encoding="utf-8")
         found |= set(re.findall(r'(?:Fault|Finding|finding_of)\(\s*"(\w+)"', text))
         found |= set(re.findall(r'^ +\(\s*"(\w+_\w+)",\s', text, re.M))  # rows of a table of checks

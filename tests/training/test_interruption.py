@@ -90,12 +90,14 @@ def test_the_second_ctrl_c_leaves_at_once_without_saving(tiny, tmp_path):
     assert not list(folder.glob("model_*"))
 
 
-@pytest.mark.parametrize("phase", ["read_source", "build_market", "build_market_tensors", "save_market"])
+@pytest.mark.parametrize(
+    "phase", ["bars.read_source", "market.build_market", "environment.build_market_tensors", "environment.save_market"]
+)
 def test_ctrl_c_while_the_cache_is_built_leaves_nothing(tiny, tmp_path, monkeypatch, capsys, phase):
     def interrupted(*_, **__):  # a process that is told from outside may be done before it hears
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"tactician.training.market_cache.{phase}", interrupted)
+    monkeypatch.setattr(f"tactician.{phase}", interrupted)
     assert main(["build-cache", "--config", str(tiny), "--cache-path", str(tmp_path / "c.pt")]) == 130
     assert "interrupted" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

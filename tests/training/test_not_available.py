@@ -10,15 +10,16 @@ import pytest
 import torch
 from rich.console import Console
 
+import tactician.environment as preparation
 import tactician.training.loop as loop
-import tactician.training.setup as preparation
 from tactician.cli import main
 from tactician.config import load_config
+from tactician.environment import load_cached_market
 from tactician.evaluation import evaluate
+from tactician.monitor.progress import Reporter, tell
 from tactician.storage import checksum, save_tensors
 from tactician.training.checkpoint import read_checkpoint
-from tactician.training.progress import Reporter, tell
-from tactician.training.setup import load_cached_market, prepare_run
+from tactician.training.setup import prepare_run
 from tactician.training.state import Progress, first_train_state
 from tactician.training.summary import Summary, print_summary
 

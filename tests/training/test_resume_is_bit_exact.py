@@ -136,9 +136,10 @@ def test_a_step_of_the_optimiser_that_is_not_restored_would_be_seen(tiny, tmp_pa
 def test_iterations_are_pure_given_the_state(tiny):
     # What resume relies on: nothing outside the state and the setup decides what an iteration does.
     from tactician.config import load_config
+    from tactician.environment import load_cached_market
+    from tactician.monitor.progress import Reporter
     from tactician.training.loop import iterate
-    from tactician.training.progress import Reporter
-    from tactician.training.setup import load_cached_market, prepare_run
+    from tactician.training.setup import prepare_run
     from tactician.training.state import first_train_state
 
     config = load_config(tiny)

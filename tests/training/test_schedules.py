@@ -3,10 +3,11 @@
 import pytest
 
 from tactician.config import load_config
+from tactician.environment import load_cached_market
+from tactician.monitor.progress import Reporter
 from tactician.training.loop import iterate
-from tactician.training.progress import Reporter
 from tactician.training.schedules import annealed, training_environment
-from tactician.training.setup import load_cached_market, prepare_run
+from tactician.training.setup import prepare_run
 from tactician.training.state import first_train_state
 
 

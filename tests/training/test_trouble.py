@@ -52,7 +52,8 @@ def test_a_run_that_drops_nothing_else_is_as_if_the_dropped_minibatches_had_not_
     assert run(tiny, tmp_path, "--iterations", "1", "-q", "--critic-epochs", "0", "--max-dropped-updates", "99") == 0
     monkeypatch.undo()
     from tactician.config import load_config
-    from tactician.training.setup import load_cached_market, prepare_run
+    from tactician.environment import load_cached_market
+    from tactician.training.setup import prepare_run
 
     config = load_config(tiny)
     first = prepare_run(config, load_cached_market(config, "")).make_policy().state_dict()
@@ -146,7 +147,7 @@ def test_a_full_disk_under_the_metrics_is_said_in_a_sentence(tiny, tmp_path, mon
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tactician.training.trackers.Trackers._log", full)
+    monkeypatch.setattr("tactician.monitor.trackers.Trackers._log", full)
     said = refused("train", "--config", str(tiny), "--checkpoint-dir", str(tmp_path), "-q", "--iterations", "1")
     assert "Cannot write the metrics" in said and "No space left on device" in said
 

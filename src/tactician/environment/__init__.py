@@ -1,6 +1,6 @@
 """What the agent sees and does: market tensors, observation, state and step."""
 
-from tactician.environment.cache import load_market, save_market
+from tactician.environment.cache import cache_key, load_cached_market, load_market, save_market
 from tactician.environment.environment import (
     FULL_CASH,
     HOLD,
@@ -27,6 +27,7 @@ from tactician.environment.observation import (
     observe_portfolio,
     observed_day,
 )
+from tactician.environment.splits import split_rows
 
 __all__ = [
     "FEATURE_NAMES",
@@ -43,8 +44,10 @@ __all__ = [
     "Stream",
     "assemble",
     "build_market_tensors",
+    "cache_key",
     "first_state",
     "fit_normaliser",
+    "load_cached_market",
     "load_market",
     "narrow",
     "normalise",
@@ -55,6 +58,7 @@ __all__ = [
     "portfolio_index",
     "restart_finished",
     "save_market",
+    "split_rows",
     "step",
     "uniform",
 ]

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tactician.config import Config
 from tactician.environment.features import FEATURE_NAMES, FEATURE_VERSION
 from tactician.environment.market_tensors import MarketTensors
 from tactician.errors import UserError
@@ -76,3 +77,32 @@ def load_market(path: Path, expected: Mapping[str, str], rebuild: str) -> Market
         findings=tuple(content["findings"]),
         sessions_per_year=content["sessions_per_year"],
     )
+
+
+def load_cached_market(config: Config, rebuild: str) -> MarketTensors:
+    """Read the configuration's market cache, with the configuration's regime table.
+
+    Args:
+        config: the run's.
+        rebuild: the command that makes the cache.
+
+    Raises:
+        UserError: missing, damaged, or built from other settings.
+    """
+    market = load_market(config.cache, cache_key(config), rebuild)
+    return market.with_regimes(config.regimes, config.groups)
+
+
+def cache_key(config: Config) -> dict[str, str]:
+    """The settings that shape a market cache; one built with others is refused."""
+    return {
+        "universe": " ".join(config.symbols),
+        "start": str(config.start),
+        "end": str(config.end),
+        "cash_rate": str(config.cash_rate),
+        "calendar": config.calendar,
+        "listing_warmup": str(config.listing_warmup),
+        "on_findings": config.on_findings,
+        "closes": config.closes,
+        "delisting_return": str(config.delisting_return),
+    }

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tactician.errors import UserError
-from tactician.market.bars import Bars
-from tactician.market.exchanges import (
+from tactician.bars.bars import Bars
+from tactician.bars.exchanges import (
     FAMILIAR,
     FROM_BARS,
     exchange_zone,
@@ -15,6 +14,7 @@ from tactician.market.exchanges import (
     sessions_between,
     sessions_per_year,
 )
+from tactician.errors import UserError
 
 __all__ = [
     "Agreement",

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from tactician.market.findings import Finding, Row, Severity, finding_of
+from tactician.bars.findings import Finding, Row, Severity, finding_of
 
 STALE_RUN = 5
 """Bars in a row with the same close that are worth a warning."""

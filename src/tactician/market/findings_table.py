@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Collection, Iterable, Sequence
 
-from tactician.market.findings import Finding, Severity
+from tactician.bars.findings import Finding, Severity
 
 MAX_KINDS = 10
 """Rows of the table; further kinds are summed in one line."""

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from tactician.market.bars import Bars
+from tactician.bars.bars import Bars
+from tactician.bars.findings import Finding
 from tactician.market.factors import (
     delisted_mask,
     factor_scores,
@@ -17,7 +18,6 @@ from tactician.market.factors import (
     rolling_volatility,
     tradable_mask,
 )
-from tactician.market.findings import Finding
 from tactician.market.rates import cash_returns, rate_findings
 from tactician.market.validation import check_bars
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tactician.bars.findings import Finding
 from tactician.config import HIGHEST_RATE, LOWEST_RATE, rate_fault
 from tactician.errors import UserError
-from tactician.market.findings import Finding
 
 MAX_RATE_AGE = 10
 """Sessions that a rate may be carried forward."""

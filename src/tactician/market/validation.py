@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from tactician.market.bars import Bars
+from tactician.bars.bars import Bars
+from tactician.bars.exchanges import FROM_BARS, sessions_between
+from tactician.bars.findings import BadBars, Finding, Row, finding_of
 from tactician.market.calendar import (
     HOLE,
     Agreement,
@@ -32,9 +34,7 @@ from tactician.market.checks import (
     unpriced,
     volumes,
 )
-from tactician.market.exchanges import FROM_BARS, sessions_between
 from tactician.market.factors import MAX_GAP
-from tactician.market.findings import BadBars, Finding, Row, finding_of
 from tactician.market.splits import split_jumps
 
 MAX_DROPPED = 0.05

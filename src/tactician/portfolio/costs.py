@@ -66,7 +66,7 @@ class CostReport:
         """Print two tables: the cost of each regime from cash in percent, and of every switch in basis points."""
         from rich.table import Table
 
-        from tactician.printing import print_table
+        from tactician.monitor.tables import print_table
 
         console.print(f"Cost of each regime from cash, in % of the portfolio's value ({self.session}):")
         entry = Table()

@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tactician.config import Config
 from tactician.errors import UserError
 
 COMPONENTS = ("spread", "slippage", "impact", "commission")
@@ -75,6 +76,11 @@ class Frictions:
                 f"spread + slippage_max + commission + 1.5·impact + 2·impact_linear is {rate:.3g}, and costs may take at most "
                 f"{_MAX_RATE} of a trade; lower them (0.0002 is two basis points)."
             )
+
+    @classmethod
+    def of(cls, config: Config) -> "Frictions":
+        """A configuration's."""
+        return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
 
     @classmethod
     def zero(cls) -> "Frictions":

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from tactician.config import make_config
 from tactician.environment import EnvState, observe
+from tactician.monitor.progress import Reporter
 from tactician.policy import ActorCritic
 from tactician.synthetic import Choose, Played, Problem, best_constant, play
 from tactician.training.loop import iterate
-from tactician.training.progress import Reporter
 from tactician.training.setup import Setup, prepare_run
 from tactician.training.state import first_train_state
 

@@ -9,9 +9,9 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from tactician.monitor.progress import Reporter
 from tactician.storage import plain
 from tactician.studies.learnability_table import Row, plot_turnover, summarise_runs
-from tactician.training.progress import Reporter
 
 
 def tell_run(run: Mapping[str, Any], left: int, reporter: Reporter) -> None:

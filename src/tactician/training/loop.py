@@ -12,22 +12,22 @@ from torch import Tensor
 from tactician.environment import EnvState, narrow
 from tactician.errors import UserError
 from tactician.evaluation import Evaluation, NotFinite, PolicyNotFinite, evaluate
+from tactician.hardware.memory import is_out_of_memory, reserved_gb
+from tactician.hardware.probe import Taken
 from tactician.learning import Rollout, collect_rollout, update
+from tactician.monitor.progress import Phase, Reporter
+from tactician.monitor.trackers import Trackers
 from tactician.policy import use_native
 from tactician.training.checkpoint import BEST, FINAL, Keeper, load_policy, record_look, remove_leftovers, set_aside
 from tactician.training.duration import Share, next_share
 from tactician.training.interruption import Interrupted, Interruption
 from tactician.training.lineage import Contamination, contamination
-from tactician.training.memory import is_out_of_memory, reserved_gb
 from tactician.training.metrics import read_once, rollout_metrics
-from tactician.training.probe import Taken
-from tactician.training.progress import Phase, Reporter
 from tactician.training.schedules import annealed, training_environment
 from tactician.training.score import model_score
 from tactician.training.setup import Setup
 from tactician.training.state import Progress, TrainState, put_back, snapshot
 from tactician.training.summary import Summary, summarise
-from tactician.training.trackers import Trackers
 
 _UPDATE_LABELS = {"ppo": ("📈 PPO Update", "Epoch"), "critic": ("🎯 Critic Update", "Extra Epoch")}
 _AUTOSAVE_SECONDS = 120.0

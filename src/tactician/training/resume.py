@@ -11,9 +11,9 @@ from torch import Tensor
 
 from tactician.config import Config
 from tactician.errors import UserError
+from tactician.monitor.progress import Reporter
 from tactician.training.checkpoint import BEST, is_legacy, newest_checkpoint, read_checkpoint
 from tactician.training.lineage import HARMLESS, run_name, run_of, seen_by_checkpoint
-from tactician.training.progress import Reporter
 from tactician.training.setup import Setup, architecture
 from tactician.training.state import Progress, TrainState, first_train_state, fresh_environments, restored_environments
 

@@ -1,8 +1,6 @@
 """From a configuration and a market to everything a run needs, and the plan that says so before it starts."""
 
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,16 +14,12 @@ from tactician.environment import (
     Environment,
     MarketTensors,
     fit_normaliser,
-    load_market,
     normalise,
+    split_rows,
 )
 from tactician.errors import UserError
-from tactician.learning import Hyperparameters, Precision
-from tactician.market import LEVEL_LEAK
-from tactician.policy import ActorCritic, Architecture, settle_recurrence, use_native
-from tactician.portfolio.frictions import Frictions
-from tactician.training.duration import n_iterations, total_timesteps
-from tactician.training.memory import (
+from tactician.hardware.device import pick_autocast, pick_device
+from tactician.hardware.memory import (
     MemoryPlan,
     Sizes,
     choose_sizes,
@@ -36,11 +30,15 @@ from tactician.training.memory import (
     note_on_learning,
     split_windows,
 )
-from tactician.training.probe import probe_iteration
-from tactician.training.processes import SINGLE, Process
+from tactician.hardware.probe import probe_iteration
+from tactician.hardware.processes import SINGLE, Process
+from tactician.learning import Hyperparameters, Precision
+from tactician.market import LEVEL_LEAK
+from tactician.policy import ActorCritic, Architecture, settle_recurrence, use_native
+from tactician.portfolio.frictions import Frictions
+from tactician.training.duration import n_iterations, total_timesteps
 
 _SEQUENCE = 64
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -134,35 +132,6 @@ def sequence_length(config: Config, n_steps: int) -> int:
     return max(k for k in range(1, min(_SEQUENCE, longest) + 1) if longest % k == 0)
 
 
-def load_cached_market(config: Config, rebuild: str) -> MarketTensors:
-    """Read the configuration's market cache, with the configuration's regime table.
-
-    Args:
-        config: the run's.
-        rebuild: the command that makes the cache.
-
-    Raises:
-        UserError: missing, damaged, or built from other settings.
-    """
-    market = load_market(config.cache, cache_key(config), rebuild)
-    return market.with_regimes(config.regimes, config.groups)
-
-
-def cache_key(config: Config) -> dict[str, str]:
-    """The settings that shape a market cache; one built with others is refused."""
-    return {
-        "universe": " ".join(config.symbols),
-        "start": str(config.start),
-        "end": str(config.end),
-        "cash_rate": str(config.cash_rate),
-        "calendar": config.calendar,
-        "listing_warmup": str(config.listing_warmup),
-        "on_findings": config.on_findings,
-        "closes": config.closes,
-        "delisting_return": str(config.delisting_return),
-    }
-
-
 def prepare_run(
     config: Config,
     market: MarketTensors,
@@ -193,7 +162,7 @@ def prepare_run(
     mean, std = normaliser or fit_normaliser(market, splits["train"])
     environment = Environment(
         market=normalise(market, mean, std).to(device),
-        frictions=frictions(config),
+        frictions=Frictions.of(config),
         rows=splits["train"],
         episode_length=config.episode_length,
         portfolios_per_window=config.portfolios_per_window,
@@ -262,105 +231,6 @@ def prepare_run(
             if x
         ),
     )
-
-
-def split_rows(config: Config, market: MarketTensors) -> dict[str, range]:
-    """Rows of the training, validation and test ranges: no reward crosses from one into the next.
-
-    Raises:
-        UserError: the training range has no room for one episode, or another range has fewer than two sessions.
-    """
-    splits = {
-        "train": market.rows(None, config.train_until),
-        "validation": market.rows(config.train_until, config.validation_until),
-        "test": market.rows(config.validation_until, None),
-    }
-    if len(splits["train"]) < config.episode_length:
-        raise UserError(
-            f"The training range up to train_until ({config.train_until}) has {len(splits['train'])} usable sessions, too "
-            f"few for one episode of {config.episode_length}; start earlier, move train_until or lower episode_length."
-        )
-    for name, key in (("validation", "validation_until"), ("test", "end")):
-        if len(splits[name]) < 2:
-            raise UserError(
-                f"The {name} range has {len(splits[name])} sessions, and the bars end on "
-                f"{market.date_of(market.n_days - 1)}; move train_until, validation_until or {key}."
-            )
-    return splits
-
-
-def frictions(config: Config) -> Frictions:
-    """The configuration's trading costs."""
-    return Frictions(**{f.name: getattr(config, f.name) for f in fields(Frictions)})
-
-
-def pick_device(name: str, local_rank: int = 0) -> torch.device:
-    """The device by name; 'auto' takes a GPU where there is one.
-
-    Raises:
-        UserError: no such device on this machine.
-    """
-    if name == "auto":
-        return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
-    try:
-        device = torch.device(name)
-        if device.type not in ("cpu", "cuda"):
-            raise NotImplementedError(f"nothing here is tested on {device.type}")
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"--device {name} is not available on this machine; use auto or cpu.") from error
-    return device
-
-
-def pick_autocast(config: Config, device: torch.device) -> tuple[torch.dtype | None, str | None]:
-    """The 16-bit format of --amp on a device, or None for float32; and what the user should be told."""
-    if not config.amp:
-        return None, None
-    if config.amp_dtype != "auto":
-        return _AUTOCAST[config.amp_dtype], None
-    if device.type == "cuda":
-        return (torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16), None
-    if _cpu_has_bf16_units():
-        return torch.bfloat16, None
-    return None, "--amp: this CPU has no units for 16-bit numbers, which would only be slower: float32 is used instead."
-
-
-def _cpu_has_bf16_units() -> bool:
-    try:
-        capabilities = torch.backends.cpu.get_cpu_capability()
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except (OSError, AttributeError):
-        return False
-    return capabilities != "DEFAULT" and ("avx512_bf16" in flags or "amx_bf16" in flags)
-
-
-def plan(setup: Setup) -> dict[str, Any]:
-    """What the run would do, as plain values for JSON and for the eye."""
-    market = setup.environment.market
-    n_actions = market.regimes.n_actions
-    policy = setup.make_policy()
-    return {
-        "assets": [*market.symbols, "CASH"],
-        "regimes": list(market.regimes.names),
-        "obs_dim": OBS_DIM,
-        "n_actions": n_actions,
-        "n_params": sum(p.numel() for p in policy.parameters()),
-        **asdict(setup.sizes),
-        "total_timesteps": setup.total_timesteps,
-        "iterations": setup.iterations,
-        "bytes_per_sample": setup.memory.formula_bytes_per_sample,
-        "memory": setup.memory.as_dict(setup.sizes),
-        "device": str(setup.device),
-        "splits": {
-            name: {
-                "first": str(market.date_of(rows.start)),
-                "last": str(market.date_of(rows.stop - 1)),
-                "sessions": len(rows),
-            }
-            for name, rows in setup.splits.items()
-        },
-        "data_fingerprint": market.fingerprint,
-    }
 
 
 def _value_scale(market: MarketTensors, rows: range, gamma: float) -> float:

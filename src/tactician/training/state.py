@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tactician.environment import EnvState, first_state
+from tactician.hardware.processes import Process
 from tactician.learning import Learner, make_learner, make_precision
 from tactician.training.lineage import Seen, run_name, seen_by_run
-from tactician.training.processes import Process
 from tactician.training.setup import Setup
 
 _PER_WINDOW = ("window", "episode", "age", "day")

@@ -9,11 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from tactician.evaluation import Evaluation, Performance
-from tactician.printing import print_table
+from tactician.monitor.progress import Reporter, tell
+from tactician.monitor.tables import print_table
 from tactician.storage import json_text, save_text
 from tactician.training.checkpoint import versions
 from tactician.training.lineage import Contamination, Seen
-from tactician.training.progress import Reporter, tell
 from tactician.training.score import model_score
 from tactician.training.setup import Setup
 from tactician.training.state import Progress, TrainState

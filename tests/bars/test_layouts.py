@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tactician.errors import UserError
 from tactician.market import read_bars
-from tests.market.vendor_files import CASES, D4, D5, D6, NO_ADJUSTED, SPY, dated
+from tests.bars.vendor_files import CASES, D4, D5, D6, NO_ADJUSTED, SPY, dated
 
 pytestmark = pytest.mark.filterwarnings("error")
 

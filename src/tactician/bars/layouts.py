@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from tactician.bars.stamps import looks_dated
+from tactician.bars.tables import FIELD_NAMES, NotBarsError, Table, plain, shown
 from tactician.errors import UserError
-from tactician.market.stamps import looks_dated
-from tactician.market.tables import FIELD_NAMES, NotBarsError, Table, plain, shown
 
 # Each tuple is a choice of equals; an earlier tuple is preferred to a later one.
 _DATE = (

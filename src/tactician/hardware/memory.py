@@ -12,8 +12,8 @@ import torch
 
 from tactician.config import Config
 from tactician.errors import UserError
+from tactician.hardware.probe import Probe
 from tactician.policy import ActorCritic
-from tactician.training.probe import Probe
 
 OVERHEAD = 1.5
 """The specification's factor between the formula and what a run takes."""

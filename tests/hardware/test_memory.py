@@ -8,10 +8,10 @@ import torch
 
 from tactician.cli import main
 from tactician.config import load_config, make_config
+from tactician.environment import load_cached_market
 from tactician.errors import UserError
-from tactician.policy import ActorCritic
-from tactician.training import memory as plan
-from tactician.training.memory import (
+from tactician.hardware import memory as plan
+from tactician.hardware.memory import (
     GB,
     MemoryPlan,
     Sizes,
@@ -21,8 +21,9 @@ from tactician.training.memory import (
     make_plan,
     split_windows,
 )
-from tactician.training.probe import Probe
-from tactician.training.setup import load_cached_market, prepare_run
+from tactician.hardware.probe import Probe
+from tactician.policy import ActorCritic
+from tactician.training.setup import prepare_run
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 RANGES = {"train_until": "2015-01-01", "validation_until": "2016-01-01", "checkpoint_dir": "x", "cache_path": "x.pt"}

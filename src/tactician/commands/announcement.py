@@ -1,12 +1,14 @@
 """What a run says before it begins, and the plan that a dry run prints instead."""
 
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from tactician.environment import OBS_DIM
+from tactician.monitor.progress import Reporter
 from tactician.storage import json_text
-from tactician.training.progress import Reporter
 from tactician.training.setup import Setup
 
 
@@ -27,6 +29,35 @@ def announce(setup: Setup, reporter: Reporter) -> None:
     if market.findings:
         n = len(market.findings)
         reporter.note(f"  {n} finding{'s' * (n > 1)} about the data, kept in summary.json (shown with --verbose)")
+
+
+def plan(setup: Setup) -> dict[str, Any]:
+    """What the run would do, as plain values for JSON and for the eye."""
+    market = setup.environment.market
+    n_actions = market.regimes.n_actions
+    policy = setup.make_policy()
+    return {
+        "assets": [*market.symbols, "CASH"],
+        "regimes": list(market.regimes.names),
+        "obs_dim": OBS_DIM,
+        "n_actions": n_actions,
+        "n_params": sum(p.numel() for p in policy.parameters()),
+        **asdict(setup.sizes),
+        "total_timesteps": setup.total_timesteps,
+        "iterations": setup.iterations,
+        "bytes_per_sample": setup.memory.formula_bytes_per_sample,
+        "memory": setup.memory.as_dict(setup.sizes),
+        "device": str(setup.device),
+        "splits": {
+            name: {
+                "first": str(market.date_of(rows.start)),
+                "last": str(market.date_of(rows.stop - 1)),
+                "sessions": len(rows),
+            }
+            for name, rows in setup.splits.items()
+        },
+        "data_fingerprint": market.fingerprint,
+    }
 
 
 def print_plan(content: dict[str, Any], as_json: bool) -> None:

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from tactician.cli import main
+from tactician.hardware.processes import FRESH_STORE, _note_on_store
 from tactician.training.checkpoint import newest_checkpoint, read_checkpoint
-from tactician.training.processes import FRESH_STORE, _note_on_store
 
 
 @dataclass(frozen=True)

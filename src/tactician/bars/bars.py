@@ -7,8 +7,8 @@ from functools import cached_property
 
 import pandas as pd
 
+from tactician.bars.findings import Finding
 from tactician.errors import UserError
-from tactician.market.findings import Finding
 
 COLUMNS = ("open", "high", "low", "close", "adj_close", "volume")
 

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tactician.bars.yahoo import later_splits
 from tactician.errors import UserError
 from tactician.market import yahoo_bars
-from tactician.market.yahoo import later_splits
 
 
 def history(days, closes, splits=None, zone="America/New_York"):

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from tactician.bars.bars import Bars, make_bars, require_symbols
+from tactician.bars.findings import Finding
+from tactician.bars.layouts import recognise
+from tactician.bars.tables import NotBarsError, read_table, suffix
+from tactician.bars.tidy import Part, stand_in, tidy
 from tactician.errors import UserError
-from tactician.market.bars import Bars, make_bars, require_symbols
-from tactician.market.findings import Finding
-from tactician.market.layouts import recognise
-from tactician.market.tables import NotBarsError, read_table, suffix
-from tactician.market.tidy import Part, stand_in, tidy
 
 _COUNTED = {"no_close": "files", "no_adjusted_close": "files", "empty_column": "columns"}
 """What a finding counts, where it is not rows."""

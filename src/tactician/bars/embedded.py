@@ -4,7 +4,7 @@ from datetime import date
 
 import pandas as pd
 
-from tactician.market.bars import Bars, make_bars
+from tactician.bars.bars import Bars, make_bars
 
 _FIRST = date(2000, 1, 3)
 """Earlier prices are rounded to 3 decimals at levels of a few cents: up to 13 % of the daily returns are zero."""

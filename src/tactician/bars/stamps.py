@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pandas as pd
 
+from tactician.bars.exchanges import FROM_BARS, exchange_zone
+from tactician.bars.tables import Table, shown
 from tactician.errors import UserError
-from tactician.market.exchanges import FROM_BARS, exchange_zone
-from tactician.market.tables import Table, shown
 
 _REMEDY = "write dates as 2020-03-16"
 _YEARS = (1900, 2200)

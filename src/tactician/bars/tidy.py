@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tactician.bars.cells import read_numbers
+from tactician.bars.findings import Finding
+from tactician.bars.layouts import PRICES, Block, Layout
+from tactician.bars.stamps import read_dates
+from tactician.bars.tables import Table
 from tactician.errors import UserError
-from tactician.market.cells import read_numbers
-from tactician.market.findings import Finding
-from tactician.market.layouts import PRICES, Block, Layout
-from tactician.market.stamps import read_dates
-from tactician.market.tables import Table
 
 _UNADJUSTED = "closes make the returns, without dividends unless they are adjusted already"
 _RETURNS_SHARE = 0.1

@@ -8,8 +8,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tactician.bars.tables import Table, shown
 from tactician.errors import UserError
-from tactician.market.tables import Table, shown
 
 _NO_VALUE = pa.array(["", "-", "--", "–", "—", ".", "null", "none", "nil", "nan", "na", "n/a", "#n/a", "<na>", "nat"])
 _BLANK = "\\s\u00a0\u202f\u2009"

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from tactician.config import load_config
-from tactician.environment import first_state
+from tactician.environment import first_state, load_cached_market
+from tactician.hardware.probe import Taken, peak_allocated, probe_iteration
 from tactician.learning import FULL, collect_rollout, make_learner, update
-from tactician.training.probe import Taken, peak_allocated, probe_iteration
-from tactician.training.setup import load_cached_market, prepare_run
+from tactician.training.setup import prepare_run
 
 CPU = torch.device("cpu")
 

@@ -1,21 +1,42 @@
-"""From a configuration to a market cache: read bars, validate, compute, write; and tell what was found."""
+"""``tactician build-cache``: read bars, validate, compute, write the market cache; and tell what was found."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from tactician.commands.flags import DEFAULT_CONFIG, ConfigFile, Settings, parse
+from tactician.commands.hints import command
 from tactician.config import Config
-from tactician.environment import MarketTensors, build_market_tensors, save_market
 from tactician.errors import UserError
-from tactician.market import Bars, Finding, build_market, embedded_bars, read_bars, yahoo_bars
-from tactician.market.findings import BadBars, Severity
-from tactician.market.findings_table import findings_csv, findings_table
-from tactician.storage import save_text
-from tactician.training.progress import Reporter
-from tactician.training.setup import cache_key
+
+if TYPE_CHECKING:
+    from tactician.bars.findings import Finding, Severity
+    from tactician.environment import MarketTensors
+    from tactician.monitor.progress import Reporter
 
 
-def build_cache(config: Config, reporter: Reporter) -> MarketTensors:
+@dataclass(frozen=True)
+class CacheArguments:
+    """Build the market cache that training reads."""
+
+    settings: Settings
+    config_file: ConfigFile = DEFAULT_CONFIG
+
+
+def run(words: list[str]) -> int:
+    """Build the market cache that training reads."""
+    arguments, config = parse(CacheArguments, "build-cache", words)
+    from tactician.monitor.progress import Reporter
+
+    reporter = Reporter()
+    market = build_cache(config, reporter)
+    reporter.say(f"  Wrote {config.cache}: {market.n_days:,} decision sessions, fingerprint {market.fingerprint[:12]}.")
+    reporter.say(f"  Next: {command('train', arguments.config_file, config)}")
+    return 0
+
+
+def build_cache(config: Config, reporter: "Reporter") -> "MarketTensors":
     """Make the configuration's market cache, and beside it the list of what was found in the bars.
 
     Args:
@@ -29,6 +50,11 @@ def build_cache(config: Config, reporter: Reporter) -> MarketTensors:
         UserError: the bars cannot be read or do not pass validation, or the file cannot be written. No cache is written
             then; the list of findings is, if there are any.
     """
+    from tactician.bars import read_source
+    from tactician.bars.findings import BadBars
+    from tactician.environment import build_market_tensors, cache_key, save_market
+    from tactician.market import build_market
+
     with reporter.phase(f"📥 Reading bars ({config.bars})"):
         bars = read_source(config)
     try:
@@ -63,41 +89,21 @@ def findings_path(config: Config) -> Path:
     return config.cache.with_name(f"{config.cache.name}.findings.csv")
 
 
-def read_source(config: Config) -> Bars:
-    """The bars that ``config.bars`` names.
-
-    Raises:
-        UserError: no such source, or it lacks a symbol.
-    """
-    if config.bars == "embedded":
-        return embedded_bars(config.symbols, config.start, config.end)
-    if config.bars == "yfinance":
-        return yahoo_bars(config.symbols, config.start, config.end)
-    path = Path(config.bars)
-    if not path.exists():
-        raise UserError(
-            f"There are no bars at {path}; give --bars embedded, yfinance, or a CSV/Parquet file or folder."
-        )
-    bars = read_bars(path, config.symbols, config.start, config.end, calendar=config.calendar)
-    as_traded = config.closes == "as_traded"
-    if as_traded and any(note.name == "no_close" for note in bars.notes):
-        raise UserError(
-            f"closes: {path} has adjusted closes alone, which are no prices as traded; add a column close, or set "
-            "closes to adjusted."
-        )
-    return replace(bars, as_traded=as_traded)
-
-
-def _show(findings: Sequence[Finding], reporter: Reporter, stopping: Collection[Severity] = ()) -> None:
+def _show(findings: Sequence["Finding"], reporter: "Reporter", stopping: Collection["Severity"] = ()) -> None:
     """Print a table of one screen."""
+    from tactician.market.findings_table import findings_table
+
     if findings:
         reporter.say("  What was found in the bars:", "yellow")
     for line in findings_table(findings, stopping):
         reporter.say(line)
 
 
-def _keep(findings: Sequence[Finding], config: Config, reporter: Reporter) -> None:
+def _keep(findings: Sequence["Finding"], config: Config, reporter: "Reporter") -> None:
     """Write the whole list; an old list does not survive."""
+    from tactician.market.findings_table import findings_csv
+    from tactician.storage import save_text
+
     path = findings_path(config)
     if findings:
         save_text(findings_csv(findings), path)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from tactician.bars.bars import Bars, make_bars
 from tactician.errors import UserError
-from tactician.market.bars import Bars, make_bars
 
 _RENAMED = {
     "Open": "open",

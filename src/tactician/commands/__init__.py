@@ -1,0 +1,1 @@
+"""One file per verb: its flags, and what only that verb needs."""

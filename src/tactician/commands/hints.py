@@ -1,0 +1,29 @@
+"""Commands that a message names: they use the same market and folder as the one that was given."""
+
+import shlex
+from pathlib import Path
+
+from tactician.config import Config, load_config
+
+
+def command(app: str, config_file: Path, config: Config, *more: str) -> str:
+    """A command that uses the same market cache, with the flags of its keys, and of further ones, that are not the file's."""
+    from tactician.environment import cache_key
+
+    in_file = load_config(config_file)
+    names = (*more, *(key for key in cache_key(config) if key != "universe"), "cache_path")
+    changed = [name for name in names if getattr(config, name) != getattr(in_file, name)]
+    flags = "".join(f" --{name.replace('_', '-')} {quoted(getattr(config, name))}" for name in changed)
+    expanded = " --expanded" if config.expanded and not in_file.expanded else ""
+    return f"python src/apps/{app}.py --config {quoted(config_file)}{expanded}{flags}"
+
+
+def rebuild_command(config_file: Path, config: Config) -> str:
+    """The command that makes a configuration's market cache."""
+    words = command("build_cache", config_file, config, "bars")
+    return words + (" (or with --bars FILE)" if config.bars == "yfinance" else "")
+
+
+def quoted(value: object) -> str:
+    """As a shell wants it."""
+    return shlex.quote(str(value))

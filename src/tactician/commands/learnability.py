@@ -1,0 +1,58 @@
+"""``tactician learnability``: train on markets whose best policy is known, and say how much of it was found."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from tactician.commands.flags import Json, flags_of
+from tactician.errors import UserError
+
+
+@dataclass(frozen=True)
+class LearnabilityArguments:
+    """Train on markets whose best policy is known, and say how much of it was found."""
+
+    markets: tuple[str, ...] = ()
+    """Markets to train on: oracle, observable, hidden, regimes, null, predictable; default: all six."""
+    variants: tuple[str, ...] = ("window", "critic")
+    """To compare: window, critic, 'no memory', 'no critic epochs', 'one learning rate', 'lambda 0', 'lambda 1',
+    'no cost warm-up'; 'all' for every one (docs/learning.md)."""
+    seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 5
+    """Trainings of each market and variant."""
+    sweep: bool = False
+    """Also train at costs across the threshold where trading must stop, and draw the turnover."""
+    timesteps: int | None = None
+    """Environment steps of every training; default: what each market needs."""
+    out: Path = Path("benchmarks/results/learnability.json")
+    """Where trainings and table are kept; those that it has already are not repeated. The picture goes beside it."""
+    processes: int | None = None
+    """Trainings side by side, each on one thread; default: one per core."""
+    as_json: Json = False
+
+
+def run(words: list[str]) -> int:
+    """Train on markets whose best policy is known, and say how much of it was found."""
+    arguments = flags_of(LearnabilityArguments, "learnability", words, LearnabilityArguments())
+    for name in ("seeds", "timesteps", "processes"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} cannot be {value}; give a positive number.")
+    from tactician.monitor.progress import Reporter
+    from tactician.storage import json_text
+    from tactician.studies.learnability_table import MARKETS, VARIANTS, default_processes, plan_study, run_study
+    from tactician.studies.report import finish, tell_run
+
+    reporter = Reporter(silent=arguments.as_json)
+    variants = tuple(VARIANTS) if "all" in arguments.variants else arguments.variants
+    settings = {} if arguments.timesteps is None else {"timesteps": arguments.timesteps}
+    jobs = plan_study(arguments.markets or tuple(MARKETS), variants, arguments.seeds, arguments.sweep, settings)
+    runs = []
+    for result, left in run_study(jobs, arguments.out, arguments.processes or default_processes()):
+        runs.append(result)
+        tell_run(result, left, reporter)
+    rows = finish(runs, arguments.out, reporter)
+    if arguments.as_json:
+        print(json_text(rows, indent=2))
+    return 0

@@ -1,0 +1,1 @@
+"""What the machine allows: memory plan and probe, processes, device and precision."""

@@ -1,0 +1,1 @@
+"""What a person or TensorBoard sees of long work: progress, trackers, tables."""
