@@ -35,6 +35,9 @@ FileOnly = tyro.conf.Suppress
 """Marks a key that is set in the YAML file only: its value has no sensible form on a command line."""
 
 
+DURATIONS = frozenset({"timesteps", "episodes", "iterations"})
+"""Keys that say how long a run is; a flag for one of them replaces all."""
+
 Count = Annotated[int, Field(gt=0, le=10**12)]
 """Beyond this a number is a slip of the hand, and products with it are no numbers any more."""
 

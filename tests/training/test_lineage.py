@@ -16,6 +16,8 @@ from tactician.training.checkpoint import newest_checkpoint, read_checkpoint, re
 from tactician.training.lineage import Look, Seen, run_name, run_of, seen_by_checkpoint
 
 LATE = ("--train-until", "2013-08-30", "--validation-until", "2013-10-31")
+OWN = ("--train-until", "2012-12-31", "--validation-until", "2013-06-28")
+"""The tiny configuration's ranges: a flag, because who goes on from a checkpoint keeps its run's flags."""
 
 
 def run(tiny: Path, folder: Path, *words: str) -> int:
@@ -63,7 +65,7 @@ def test_a_test_range_that_an_ancestor_has_seen_is_refused_with_the_dates_and_th
     tiny, late, tmp_path, refused
 ):
     words = ["train", "--config", str(tiny), "--checkpoint-dir", str(tmp_path / "run"), "--iterations", "3"]
-    said = refused(*words, "--checkpoint", str(late))
+    said = refused(*words, "--checkpoint", str(late), *OWN)
     assert "The test range 2013-07-01 to 2013-12-31 is not held out" in said
     assert f"{late} has seen data from 2011-04-01 to 2013-10-31" in said
     assert "set --validation-until to 2013-10-31 or later" in said and "--allow-contaminated" in said
@@ -71,7 +73,7 @@ def test_a_test_range_that_an_ancestor_has_seen_is_refused_with_the_dates_and_th
 
 
 def test_what_is_contaminated_is_marked_in_every_output(tiny, late, tmp_path, capsys):
-    words = ("--iterations", "3", "--checkpoint", str(late), "--allow-contaminated")
+    words = ("--iterations", "3", "--checkpoint", str(late), "--allow-contaminated", *OWN)
     assert run(tiny, tmp_path, *words) == 0
     said = capsys.readouterr().out
     assert "CONTAMINATED test range 2013-07-01 to 2013-12-30" in said and "Held-out" not in said
@@ -132,7 +134,7 @@ def without(path: Path, target: Path, *keys: str) -> Path:
 def test_an_older_checkpoint_has_seen_what_its_configuration_says(tiny, late, early, tmp_path, refused, capsys):
     old = without(late, tmp_path / "old.pt", "seen", "run", "contaminated")
     words = ["train", "--config", str(tiny), "--checkpoint-dir", str(tmp_path / "run"), "--iterations", "3"]
-    said = refused(*words, "--checkpoint", str(old))
+    said = refused(*words, "--checkpoint", str(old), *OWN)
     assert "has seen data from its start to 2013-10-31" in said
     clean = without(early, tmp_path / "clean.pt", "seen", "run", "contaminated")
     assert main([*words, "--checkpoint", str(clean)]) == 0

@@ -6,11 +6,10 @@ from typing import Annotated, Any
 
 import tyro
 
-from tactician.config import Config, load_config, make_config
+from tactician.config import DURATIONS, Config, load_config, make_config
 from tactician.errors import UserError
 
 DEFAULT_CONFIG = Path("configs/rl_v2_multi_asset.yaml")
-_DURATIONS = ("timesteps", "episodes", "iterations")
 
 ConfigFile = Annotated[Path, tyro.conf.arg(name="config", help="YAML file with the settings; flags override it.")]
 Json = Annotated[bool, tyro.conf.arg(name="json", help="Print JSON instead of tables.")]
@@ -42,11 +41,11 @@ def parse(kind: type[Any], verb: str, words: list[str]) -> tuple[Any, Config]:
         SystemExit: with code 2 for an unknown flag, 0 after --help.
     """
     in_file = load_config(_config_path(words))
-    default = Flags(**{f.name: None if f.name in _DURATIONS else getattr(in_file, f.name) for f in fields(Flags)})
+    default = Flags(**{f.name: None if f.name in DURATIONS else getattr(in_file, f.name) for f in fields(Flags)})
     arguments = flags_of(kind, verb, words, kind(settings=default))
     given = vars(arguments.settings).copy()
-    if all(given[name] is None for name in _DURATIONS):
-        given |= {name: getattr(in_file, name) for name in _DURATIONS}
+    if all(given[name] is None for name in DURATIONS):
+        given |= {name: getattr(in_file, name) for name in DURATIONS}
     if given["cache_path"] != in_file.cache_path:
         given["expanded_cache_path"] = None  # the flag names the file, whatever the universe
     return arguments, make_config({**in_file.model_dump(), **given}, "the command line")
@@ -79,3 +78,9 @@ def _config_path(words: list[str]) -> Path:
         if word.startswith("--config="):
             return Path(word.removeprefix("--config="))
     return DEFAULT_CONFIG
+
+
+def given_keys(words: list[str]) -> frozenset[str]:
+    """The keys of the configuration that a command line sets by flags, and 'config' if it names the file."""
+    flags = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in words if word.startswith("--")}
+    return frozenset(flags & {*Config.model_fields, "config"})

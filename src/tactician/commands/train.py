@@ -1,12 +1,13 @@
 """``tactician train``: train an agent on a market cache and keep the best model."""
 
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from tactician.commands.flags import DEFAULT_CONFIG, ConfigFile, Json, Settings, parse
+from tactician.commands.flags import DEFAULT_CONFIG, ConfigFile, Json, Settings, given_keys, parse
 from tactician.commands.hints import command, quoted, rebuild_command
 from tactician.config import Config, load_config
 from tactician.errors import UserError
@@ -53,7 +54,7 @@ def run(words: list[str]) -> int:
     if under_launcher() and not arguments.dry_run:
         with join(config.device) as process:
             reporter = Reporter(verbosity, silent=not process.leads)
-            return _run(arguments, config, reporter, process)
+            return _run(arguments, words, config, reporter, process)
     reporter = Reporter(verbosity, silent=arguments.as_json)
     if config.multi_gpu:
         n_gpus = _gpus(config.device)
@@ -62,31 +63,43 @@ def run(words: list[str]) -> int:
         reporter.warn(
             f"--multi-gpu: this machine has {n_gpus or 'no'} GPU{'' if n_gpus == 1 else 's'}; one process is used."
         )
-    return _run(arguments, config, reporter, SINGLE)
+    return _run(arguments, words, config, reporter, SINGLE)
 
 
-def _run(arguments: TrainArguments, config: Config, reporter: "Reporter", process: "Process") -> int:
+def _run(arguments: TrainArguments, words: list[str], config: Config, reporter: "Reporter", process: "Process") -> int:
+    if arguments.dry_run:
+        return _train(arguments, words, config, reporter, process)
+    from tactician.training.lock import only_run_in
+
+    with only_run_in(config.checkpoint_dir) if process.leads else nullcontext():
+        return _train(arguments, words, config, reporter, process)
+
+
+def _train(
+    arguments: TrainArguments, words: list[str], config: Config, reporter: "Reporter", process: "Process"
+) -> int:
     from tactician.commands.announcement import announce, plan, print_plan
     from tactician.environment import load_cached_market
     from tactician.training.interruption import Interrupted, Interruption
     from tactician.training.lineage import refuse_contaminated, seen_by_checkpoint
     from tactician.training.loop import train
-    from tactician.training.resume import find_checkpoint, goes_on_from, resume, saved_normaliser, saved_since
+    from tactician.training.resume import goes_on_from, resume, saved_normaliser
     from tactician.training.setup import prepare_run
     from tactician.training.state import first_train_state
     from tactician.training.summary import print_summary
 
+    found = _checkpoint_to_go_on_from(arguments, config, reporter, process)
+    flags = given_keys(words)
+    if found is not None:
+        config, flags = _with_settings_of(found, config, flags, reporter)
     market = load_cached_market(config, rebuild_command(arguments.config_file, config))
-    found = None
-    if process.restarts:  # what the run itself has saved counts, whatever it began with
-        found = process.from_leader(lambda: saved_since(config.checkpoint_dir, process.launched))
-    if found is None and (arguments.resume or arguments.checkpoint):
-        found = process.from_leader(lambda: find_checkpoint(config, arguments.checkpoint, reporter))
-    normaliser = saved_normaliser(found[1], config, market.regimes.n_actions) if found else None
-    setup = prepare_run(config, market, normaliser=normaliser, process=process)
+    n_actions = market.regimes.n_actions
+    normaliser = saved_normaliser(found[1], config, n_actions) if found else None
+    setup = replace(
+        prepare_run(config, market, normaliser=normaliser, process=process), flags=tuple(flags - {"config"})
+    )
     for note in setup.notes:
         reporter.warn(note)
-    n_actions = market.regimes.n_actions
     if found and not arguments.allow_contaminated and goes_on_from(found[1], config, n_actions):
         refuse_contaminated(setup, seen_by_checkpoint(found[1]), found[0])
     if arguments.dry_run:
@@ -95,15 +108,42 @@ def _run(arguments: TrainArguments, config: Config, reporter: "Reporter", proces
     for finding in market.findings:
         reporter.debug(f"market: {finding}")
     announce(setup, reporter)
-    with Interruption() as stop:
+    with Interruption(speaks=process.leads) as stop:
         state = resume(setup, *found, reporter) if found else first_train_state(setup)
         try:
             summary = train(setup, state, reporter, stop)
         except Interrupted as end:
+            if end.summary is not None:
+                print_summary(end.summary, reporter, [])
             reporter.say(f"  Stopped and saved {end.path}. Go on with: {_resume_command(arguments, config)}")
             return end.exit_code
-    print_summary(summary, reporter, _next_commands(arguments.config_file, config))
-    return 0
+        print_summary(summary, reporter, _next_commands(arguments.config_file, config))
+        return stop.exit_code  # the run is complete, but who has pressed Ctrl+C wants what follows it stopped
+
+
+def _checkpoint_to_go_on_from(
+    arguments: TrainArguments, config: Config, reporter: "Reporter", process: "Process"
+) -> "tuple[Path, dict[str, Any]] | None":
+    from tactician.training.resume import find_checkpoint, saved_since
+
+    if process.restarts:  # what the run itself has saved counts, whatever it began with
+        found = process.from_leader(lambda: saved_since(config.checkpoint_dir, process.launched))
+        if found is not None:
+            return found
+    if arguments.resume or arguments.checkpoint:
+        return process.from_leader(lambda: find_checkpoint(config, arguments.checkpoint, reporter))
+    return None
+
+
+def _with_settings_of(
+    found: "tuple[Path, dict[str, Any]]", config: Config, given: frozenset[str], reporter: "Reporter"
+) -> tuple[Config, frozenset[str]]:
+    """The settings with which a checkpoint's run goes on, and the keys that are its own, not its file's."""
+    from tactician.training.resume import settings_to_go_on
+
+    path, content = found
+    config = settings_to_go_on(config, path, content, given, file_named="config" in given, reporter=reporter)
+    return config, given | frozenset(content.get("flags", ()))
 
 
 def _gpus(device: str) -> int:
@@ -113,16 +153,19 @@ def _gpus(device: str) -> int:
 
 
 def _resume_command(arguments: TrainArguments, config: Config) -> str:
-    in_file = load_config(arguments.config_file)
-    words = f"{command('train', arguments.config_file, config)} --resume"
-    if config.checkpoint_dir != in_file.checkpoint_dir:
+    """The run's own flags are in its checkpoint and need not be repeated."""
+    words = f"python src/apps/train.py --config {quoted(arguments.config_file)} --resume"
+    if config.checkpoint_dir != load_config(arguments.config_file).checkpoint_dir:
         words += f" --checkpoint-dir {quoted(config.checkpoint_dir)}"
-    return words + "  (with the flags of this run)"
+    return words + (" --allow-contaminated" if arguments.allow_contaminated else "")
 
 
 def _next_commands(config_file: Path, config: Config) -> list[str]:
+    folder, seed = config.checkpoint_dir, config.seed + 1
+    elsewhere = folder.with_name(f"{folder.name.removesuffix(f'_seed{config.seed}')}_seed{seed}")
     return [
-        f"tensorboard --logdir {quoted(config.checkpoint_dir / 'tensorboard')}",
+        f"tensorboard --logdir {quoted(folder / 'tensorboard')}",
         command("costs", config_file, config),
-        f"{command('train', config_file, config)} --seed {config.seed + 1}   (does it hold for another seed?)",
+        f"{command('train', config_file, config)} --seed {seed} --checkpoint-dir {quoted(elsewhere)}   (does it hold for "
+        "another seed?)",
     ]

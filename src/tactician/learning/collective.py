@@ -33,6 +33,12 @@ class Collective:
         for owner, part in zip(owners, flat.split([p.numel() for p in owners]), strict=True):
             owner.grad = part.view_as(owner)
 
+    def share(self, module: torch.nn.Module) -> None:
+        """Give every process the first one's parameters and buffers."""
+        if self.size > 1:
+            for tensor in module.state_dict().values():
+                torch.distributed.broadcast(tensor, 0)
+
     def any(self, flag: bool, device: torch.device) -> bool:
         """Whether any process says yes; all of them learn the same answer."""
         if self.size == 1:

@@ -45,6 +45,8 @@ def save_checkpoint(setup: Setup, state: TrainState, path: Path) -> None:
         "observation_names": list(OBSERVATION_NAMES),
         "regime_names": list(setup.environment.market.regimes.names),
         "config": setup.config.model_dump(mode="json"),
+        "flags": sorted(setup.flags),
+        "device": setup.device.type,
         "data_fingerprint": setup.environment.market.fingerprint,
         "versions": versions(),
         "contaminated": None if contaminated is None else contaminated.as_dict(),

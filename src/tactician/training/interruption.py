@@ -1,44 +1,124 @@
-"""Ctrl+C and SIGTERM: the first asks for a stop after the iteration, the second leaves at once."""
+"""Ctrl+C, SIGTERM and SIGHUP: the first asks for a stop after the iteration, the second leaves at once."""
 
 import os
 import signal
-from types import FrameType, TracebackType
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING
 
-_MESSAGES = {signal.SIGINT: "Ctrl+C", signal.SIGTERM: "SIGTERM"}
+if TYPE_CHECKING:
+    from tactician.training.summary import Summary
+
+_NAMES = {
+    getattr(signal, name): label
+    for name, label in (("SIGINT", "Ctrl+C"), ("SIGTERM", "SIGTERM"), ("SIGHUP", "SIGHUP"))
+    if hasattr(signal, name)  # Windows has no SIGHUP
+}
+_SHOW_CURSOR = "\x1b[?25h"
+_AGAIN = "Once more to leave at once, without saving."
+_OVER = b"\0"
 
 
 class Interrupted(Exception):
     """A run was stopped by a signal, and its state is saved."""
 
-    def __init__(self, signal_number: int, path: object) -> None:
-        super().__init__(f"stopped by {_MESSAGES[signal.Signals(signal_number)]}; saved {path}")
+    def __init__(self, signal_number: int, path: object, summary: "Summary | None" = None) -> None:
+        super().__init__(f"stopped by {_NAMES[signal.Signals(signal_number)]}; saved {path}")
         self.exit_code = 128 + signal_number
         self.path = path
+        self.summary = summary
+        """What came out so far."""
 
 
 class Interruption:
-    """While it is entered, the first SIGINT or SIGTERM is remembered and the second one ends the process, unsaved."""
+    """While it is entered, the first signal is remembered and acknowledged, and the second one ends the process, unsaved.
 
-    def __init__(self) -> None:
+    A thread answers, not a handler: Python calls handlers between two operations, and one of a large network on a CPU takes
+    seconds. The system writes each signal's number into a socket at once, and the thread waits at its other end.
+    """
+
+    def __init__(self, seconds_left: Callable[[], float | None] = lambda: None, *, speaks: bool = True) -> None:
+        """Prepare.
+
+        Args:
+            seconds_left: what the iteration still needs, in seconds; None if not known. Called from the thread.
+            speaks: False for the processes that leave speaking to the first.
+        """
         self.signal_number: int | None = None
+        self._seconds_left, self._speaks = seconds_left, speaks
         self._before: dict[int, object] = {}
+        self._read: socket.socket | None = None
+        self._write: socket.socket | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """Of a process that a signal has asked to stop; 0 without one."""
+        return 0 if self.signal_number is None else 128 + self.signal_number
 
     def __enter__(self) -> "Interruption":
-        for number in _MESSAGES:
-            self._before[number] = signal.signal(number, self._handle)
+        if threading.current_thread() is not threading.main_thread():
+            return self  # only the main thread may handle signals; whoever trains in another one handles them there
+        self._read, self._write = socket.socketpair()
+        self._write.setblocking(False)
+        self._thread = threading.Thread(target=self._answer, args=(self._read,), daemon=True)
+        self._thread.start()
+        self._wakeup_before = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+        for number in _NAMES:
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup and shells in the background want it ignored
+                self._before[number] = signal.signal(number, lambda *_: None)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._write is None or self._read is None:
+            return
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+        signal.set_wakeup_fd(self._wakeup_before)
+        self._write.send(_OVER)
+        self._thread.join()
+        self._read.close()
+        self._write.close()
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.signal_number is not None:
-            os._exit(128 + number)
-        self.signal_number = number
-        name = _MESSAGES[signal.Signals(number)]
-        # Not through rich: a handler may interrupt it in the middle of a line.
-        text = f"\n{name}: finishing this iteration, then saving. Once more to leave at once, without saving.\n"
-        os.write(2, text.encode())
+    def _answer(self, wakeups: socket.socket) -> None:
+        while (received := wakeups.recv(1)) not in (_OVER, b""):
+            number = received[0]
+            if number not in self._before:
+                continue
+            if self.signal_number is not None:
+                self._leave(number)
+            self.signal_number = number
+            if _NAMES[signal.Signals(number)] == "SIGHUP":
+                _close_terminal()
+            name, left = _NAMES[signal.Signals(number)], self._seconds_left()
+            about = "" if left is None else f" (about {max(left, 1):.0f} s)"
+            self._say(f"\n{name}: finishing this iteration, then saving{about}. {_AGAIN}\n")
+
+    def _leave(self, number: int) -> None:
+        for stream in (1, 2):
+            with suppress(OSError):
+                if os.isatty(stream):  # a progress bar has hidden the cursor
+                    os.write(stream, _SHOW_CURSOR.encode())
+                    break
+        self._say("\nLeft at once; what this iteration has learnt is not saved.\n")
+        os._exit(128 + number)
+
+    def _say(self, text: str) -> None:
+        # Not through rich, which may be in the middle of a line.
+        if self._speaks:
+            with suppress(OSError):
+                os.write(2, text.encode())
+
+
+def _close_terminal() -> None:
+    """Nobody reads any more: a line printed to a terminal that is gone would be an error, and end the run unsaved."""
+    sink = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        if os.isatty(stream) or sys.platform == "win32":
+            os.dup2(sink, stream)
+    os.close(sink)

@@ -1,40 +1,35 @@
-"""One run: iterations of rollout and update, validation, checkpoints, and the last judgement."""
+"""One run: iterations of rollout and update, with validation, checkpoints and the last judgement at their times."""
 
 import math
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from tactician.environment import EnvState, narrow
 from tactician.errors import UserError
-from tactician.evaluation import Evaluation, NotFinite, PolicyNotFinite, evaluate
+from tactician.evaluation import NotFinite
 from tactician.hardware.memory import is_out_of_memory, reserved_gb
 from tactician.hardware.probe import Taken
 from tactician.learning import Rollout, collect_rollout, update
 from tactician.monitor.progress import Phase, Reporter
 from tactician.monitor.trackers import Trackers
-from tactician.policy import use_native
-from tactician.training.checkpoint import BEST, FINAL, Keeper, load_policy, record_look, remove_leftovers, set_aside
+from tactician.training.checkpoint import Keeper, remove_leftovers, set_aside
 from tactician.training.duration import Share, next_share
 from tactician.training.interruption import Interrupted, Interruption
+from tactician.training.judging import Diverged, has_best, judge, validate
 from tactician.training.lineage import Contamination, contamination
 from tactician.training.metrics import read_once, rollout_metrics
 from tactician.training.schedules import annealed, training_environment
 from tactician.training.score import model_score
 from tactician.training.setup import Setup
 from tactician.training.state import Progress, TrainState, put_back, snapshot
-from tactician.training.summary import Summary, summarise
+from tactician.training.summary import Summary
 
 _UPDATE_LABELS = {"ppo": ("📈 PPO Update", "Epoch"), "critic": ("🎯 Critic Update", "Extra Epoch")}
 _AUTOSAVE_SECONDS = 120.0
-
-
-class Diverged(UserError):
-    """What a run computes is not finite any more; its last good state is saved."""
 
 
 def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruption) -> Summary:
@@ -50,14 +45,15 @@ def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
         The summary, also written to ``summary.json``.
 
     Raises:
-        Interrupted: the run was asked to stop; its state is saved.
+        Interrupted: the run was asked to stop; its state is saved, and what came out so far is in ``summary.json``.
         Diverged: rewards, too many updates in a row, or returns of a judgement were not finite; the last good state is saved.
         UserError: the run's folder cannot be written.
     """
-    folder = setup.config.checkpoint_dir
     _prepare_folder(setup, state, reporter)
-    keeper, contaminated = Keeper(folder, setup.config.keep_checkpoints), contamination(setup, state.seen)
-    with Trackers(folder, state.progress.iteration, writes=setup.process.leads) as trackers:
+    setup.process.collective.share(state.learner.policy)
+    keeper = Keeper(setup.config.checkpoint_dir, setup.config.keep_checkpoints)
+    contaminated = contamination(setup, state.seen)
+    with Trackers(keeper.folder, state.progress.iteration, writes=setup.process.leads) as trackers:
         saved = time.perf_counter()
         taken: Taken | None = Taken(setup.device)
         while state.progress.timesteps < setup.total_timesteps:
@@ -67,28 +63,43 @@ def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
             if taken is not None:  # later on, what validation and saving took would count as well
                 _compare_with_plan(planned, state.progress.timesteps - done_before, taken, reporter)
                 taken = None
-            state, best = _validate_if_due(setup, state, keeper, reporter)
+            # The last iteration always has a validation: what is delivered must have been compared with the best.
+            last = state.progress.timesteps >= setup.total_timesteps
+            best = False
+            if last or state.progress.iteration % setup.config.validate_every == 0:
+                state, best = validate(setup, state, keeper, reporter)
             state = _marked(state, contaminated)
             trackers.log(state.progress.timesteps, state.metrics)
             reporter.figures(state.metrics)
             if best:
                 keeper.save_best(setup, state)
             _stop_if_diverged(setup, state, keeper)
-            if setup.process.collective.any(stop.signal_number is not None, setup.device):
-                raise Interrupted(stop.signal_number or 15, keeper.save_interrupted(setup, state))
-            if _save_due(setup, state.progress, time.perf_counter() - saved):
+            if not last and setup.process.collective.any(stop.signal_number is not None, setup.device):
+                path = keeper.save_interrupted(setup, state)
+                ranges = ("validation",) if has_best(setup, state, keeper) else ()
+                raise Interrupted(
+                    stop.signal_number or 15, path, judge(setup, state, keeper, contaminated, reporter, ranges)
+                )
+            if not last and _save_due(setup, state.progress, time.perf_counter() - saved):
                 with reporter.quiet_phase("💾 Saving"):
                     keeper.save_periodic(setup, state)
                 saved = time.perf_counter()
-        state = _marked(state, contaminated)
-        closing = _judge_last_iteration(setup, state, keeper, reporter)
+        state = _marked(_with_a_best_model(setup, state, keeper, reporter), contaminated)
         keeper.save_final(setup, state)
-    if setup.process.collective.any(stop.signal_number is not None, setup.device):
-        raise Interrupted(stop.signal_number or 15, folder / FINAL)
-    results = _judge_best(setup, folder, contaminated, reporter)
-    if setup.process.leads:
-        record_look(folder, state.run, results["test"].first, results["test"].last)
-    return summarise(setup, closing, results, contaminated)
+    return judge(setup, state, keeper, contaminated, reporter, ("validation", "test"))
+
+
+def _with_a_best_model(setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter) -> TrainState:
+    """The state after its model was taken for the best, if the folder has no best model of this run.
+
+    That happens when a run is resumed at its end on other data, and when no model's score is available.
+    """
+    if has_best(setup, state, keeper):
+        return state
+    if "validation_log_growth_annual" not in state.metrics:
+        state, _ = validate(setup, state, keeper, reporter)
+    keeper.save_best(setup, state)
+    return state
 
 
 def _prepare_folder(setup: Setup, state: TrainState, reporter: Reporter) -> None:
@@ -262,109 +273,6 @@ def _compare_with_plan(planned: Setup, samples: int, taken: Taken, reporter: Rep
     peak = taken.peak()
     if peak and samples == planned.sizes.samples:
         reporter.debug(f"Memory: {planned.memory.compare(planned.sizes, peak)}")
-
-
-@dataclass(frozen=True)
-class _Verdict:
-    """The validation range's figures, and the one that picks the best model."""
-
-    metrics: dict[str, float]
-    figure: float
-
-
-def _validate_if_due(setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter) -> tuple[TrainState, bool]:
-    """Judge the policy on the validation range every few iterations; whether it is the best so far."""
-    if state.progress.iteration % setup.config.validate_every:
-        return state, False
-    return _record(state, _validate(setup, state, keeper, reporter), reporter)
-
-
-def _judge_last_iteration(setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter) -> TrainState:
-    """Validate the final model if its iteration did not; keep it if it is the best.
-
-    The state that is saved as final bears no trace of it: a run that is prolonged must not know that it had an end.
-    """
-    there = (keeper.folder / BEST).exists() and state.progress.best_validation > -math.inf
-    if state.progress.iteration % setup.config.validate_every == 0 and there:
-        return state
-    judged, best = _record(state, _validate(setup, state, keeper, reporter), reporter)
-    if best or not there:
-        keeper.save_best(setup, state)  # without the trace: a run may be resumed from this file too
-    return judged
-
-
-def _validate(setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter) -> _Verdict:
-    begun = time.perf_counter()
-    try:
-        with reporter.phase("🔎 Validating"):
-            result = evaluate(setup.environment, state.learner.policy, setup.splits["validation"])
-    except NotFinite as error:
-        raise _no_result("validation", error, keeper.save_interrupted(setup, state)) from error
-    growth = float(result.path.growth[:, 0].mean()) * result.path.sessions_per_year
-    score = _validation_score(result, state.metrics)
-    metrics = {
-        "validation_log_growth_annual": growth,
-        "validation_beyond_equal_weight": result.growth_beyond_equal_weight,
-        "validation_turnover_annual": result.performances["agent"].annual_turnover,
-        "validation_score": score,
-        "seconds_validation": time.perf_counter() - begun,
-    }
-    return _Verdict(metrics, growth if setup.config.best_by == "growth" else score)
-
-
-def _no_result(name: str, error: NotFinite, saved: Path) -> Diverged:
-    remedy = "Lower the costs, or build the market cache again and look at its findings"
-    if isinstance(error, PolicyNotFinite):
-        remedy = "Lower --actor-lr and --critic-lr"
-    return Diverged(
-        f"The {name} range has no result: {error}; saved {saved}. {remedy}, and go on from an earlier checkpoint with "
-        "--checkpoint FILE."
-    )
-
-
-def _record(state: TrainState, verdict: _Verdict, reporter: Reporter) -> tuple[TrainState, bool]:
-    state = replace(state, metrics={**state.metrics, **verdict.metrics})
-    if math.isnan(verdict.figure):
-        reporter.note(
-            "  The model score on the validation range is not available: this model is not taken for the best."
-        )
-    if not verdict.figure > state.progress.best_validation:
-        return state, False
-    progress = replace(state.progress, best_validation=verdict.figure, best_iteration=state.progress.iteration)
-    growth = 100 * verdict.metrics["validation_log_growth_annual"]
-    reporter.note(f"  💾 Best on validation so far: {growth:+.1f} % log growth per year")
-    return replace(state, progress=progress), True
-
-
-def _judge_best(
-    setup: Setup, folder: Path, contaminated: Contamination | None, reporter: Reporter
-) -> dict[str, Evaluation]:
-    """The best model on the ranges that are held out, or are called so.
-
-    Raises:
-        Diverged: a return is not finite; the models are saved, and there is no summary.
-    """
-    results = {}
-    with reporter.phase("⚖️  Judging the best model on the validation and test ranges"):
-        policy = load_policy(folder / BEST, setup.device).policy
-        use_native(policy, setup.native_recurrence)
-        for name in ("validation", "test"):
-            try:
-                result = evaluate(setup.environment, policy, setup.splits[name])
-            except NotFinite as error:
-                raise _no_result(name, error, folder / FINAL) from error
-            results[name] = replace(result, caveat=contaminated.caveat if contaminated else None)
-    return results
-
-
-def _validation_score(result: Evaluation, metrics: dict[str, float]) -> float:
-    """The score with trading figures of the validation range and the learning's figures of the last iteration."""
-    trading = {
-        "trade_return": result.trade_return,
-        "win_rate": result.win_rate,
-        "reward": 100 * float(result.path.growth[:, 0].mean()),
-    }
-    return model_score({**metrics, **trading}, len(result.regime_use)).total
 
 
 def _stop_if_diverged(setup: Setup, state: TrainState, keeper: Keeper) -> None:

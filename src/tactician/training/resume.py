@@ -1,7 +1,7 @@
 """Going on from a checkpoint: what is restored, what begins anew, and what the user is told about it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tactician.config import Config
+from tactician.config import DURATIONS, Config, FileOnly, make_config
 from tactician.errors import UserError
 from tactician.monitor.progress import Reporter
 from tactician.training.checkpoint import BEST, is_legacy, newest_checkpoint, read_checkpoint
@@ -45,6 +45,10 @@ _OF_ENVIRONMENTS = OF_DATA | {
     "seed",
 }
 """Keys with whose change the simulated portfolios cannot simply live on: they begin new episodes."""
+
+_OF_NETWORK = frozenset({"hidden_dim", "n_gru_layers"})
+_SIZES = ("n_envs", "n_steps", "batch_size")
+_FILE_ONLY = frozenset(name for name, key in Config.model_fields.items() if FileOnly in key.metadata)
 
 _OF_VALIDATION = OF_DATA | {
     "best_by",
@@ -86,6 +90,55 @@ def saved_since(folder: Path, since: float) -> tuple[Path, dict[str, Any]] | Non
     return None if path is None or content is None else (path, content)
 
 
+def settings_to_go_on(
+    config: Config,
+    path: Path,
+    content: Mapping[str, Any],
+    given: Collection[str],
+    *,
+    file_named: bool,
+    reporter: Reporter,
+) -> Config:
+    """The settings with which a run goes on: today's flags, then its own, then the configuration file's.
+
+    A flag of the command that began a run belongs to the run: who resumes need not repeat it. What the run took from a file
+    it takes from the file again, as the file is now, if one is named; else from the checkpoint. The network, and sizes that
+    were chosen for the machine, come from the checkpoint in any case.
+
+    Args:
+        config: today's settings, flags over file.
+        path: of the checkpoint, for messages.
+        content: the checkpoint.
+        given: the keys that today's flags set.
+        file_named: whether a configuration file was named today.
+        reporter: tells what differs from today's file.
+
+    Raises:
+        UserError: a setting of the checkpoint is none of this version.
+    """
+    if is_legacy(content):
+        return config
+    saved = {key: value for key, value in content["config"].items() if key in Config.model_fields}
+    kept = set(content.get("flags", saved)) if file_named else set(saved)
+    kept |= _OF_NETWORK | {key for key in _SIZES if getattr(config, key) is None}
+    if DURATIONS & set(given):  # one of them replaces all
+        kept -= DURATIONS
+    elif DURATIONS & kept:
+        kept |= DURATIONS
+    if "cache_path" in kept:  # the flag names the file, whatever the universe
+        kept.add("expanded_cache_path")
+    if "cache_path" in given:
+        kept.discard("expanded_cache_path")
+    kept = (kept & saved.keys()) - set(given) - {"checkpoint_dir"}
+    merged = make_config({**config.model_dump(), **{key: saved[key] for key in kept}}, str(path))
+    for key in Config.model_fields:
+        now, then = getattr(config, key), getattr(merged, key)
+        if now != then and key not in _SIZES:
+            flag = f"; --{key.replace('_', '-')} would change it" if key not in _FILE_ONLY else ""
+            reporter.note(f"  {key} stays {then}, as the run has it (the configuration has {now}{flag}).")
+    return merged
+
+
 def saved_normaliser(content: Mapping[str, Any], config: Config, n_actions: int) -> tuple[Tensor, Tensor] | None:
     """Mean and deviation with which a checkpoint's policy was trained.
 
@@ -120,13 +173,15 @@ def resume(setup: Setup, path: Path, content: dict[str, Any], reporter: Reporter
     _load_optimiser(learner.actor_optimiser, content["actor_optimizer_state_dict"])
     _load_optimiser(learner.critic_optimiser, content["critic_optimizer_state_dict"])
     learner.precision.load_state_dict(content["precision"])
-    progress = dict(content["progress"])
-    if foreign or _OF_VALIDATION & changed.keys() or not _owns_best(progress, setup.config.checkpoint_dir / BEST):
+    progress, metrics = dict(content["progress"]), dict(content["metrics"])
+    best = setup.config.checkpoint_dir / BEST
+    if foreign or _OF_VALIDATION & changed.keys() or not setup.process.from_leader(lambda: _owns_best(progress, best)):
         if not foreign and progress["best_iteration"]:
             reporter.note(
                 "  The best figure on the validation range is forgotten: it cannot be compared or its model is gone."
             )
         progress |= {"best_validation": float("-inf"), "best_iteration": 0}
+        metrics = {name: value for name, value in metrics.items() if not name.startswith("validation_")}
     if foreign or _OF_ENVIRONMENTS & changed.keys():
         if not foreign:
             reporter.note("  Portfolios begin new episodes.")
@@ -139,7 +194,7 @@ def resume(setup: Setup, path: Path, content: dict[str, Any], reporter: Reporter
         run=_run_that_goes_on(setup, content, anew=foreign or not changed.keys() <= HARMLESS),
         seen=seen_by_checkpoint(content).merged(fresh.seen),
         progress=Progress(**progress),
-        metrics=dict(content["metrics"]),
+        metrics=metrics,
     )
     reporter.note(
         f"  Resumed from {path}: iteration {state.progress.iteration}, {state.progress.timesteps:,} of "

@@ -65,6 +65,8 @@ class Setup:
     process: Process = SINGLE
     notes: tuple[str, ...] = ()
     """What the user should be told before the run begins."""
+    flags: tuple[str, ...] = ()
+    """Keys of the configuration that did not come from its file; a run that goes on keeps them."""
 
     @property
     def n_envs(self) -> int:

@@ -33,22 +33,34 @@ class Summary:
     metrics: dict[str, float]
     """Of the last iteration."""
     results: dict[str, Evaluation]
-    """By range: the best model on 'validation' and 'test'."""
+    """By range: the best model on 'validation' and 'test'; a run that was interrupted has no 'test', and before its first
+    validation nothing."""
     seen: Seen
     """The data that the model was shown, up to this judgement."""
     contaminated: Contamination | None = None
     """Ranges that are not held out although they should be."""
 
     @property
+    def finished(self) -> bool:
+        """Whether all the steps asked for are done."""
+        return self.progress.timesteps >= self.setup.total_timesteps
+
+    @property
+    def judged(self) -> Evaluation:
+        """On the test range; of a run that was interrupted, on the validation range."""
+        return self.results.get("test") or self.results["validation"]
+
+    @property
     def looks(self) -> int:
         """How often the model's line was judged on this test range, this time included."""
-        test = self.results["test"]
-        return self.seen.looks_at(test.first, test.last)
+        test = self.results.get("test")
+        return 0 if test is None else self.seen.looks_at(test.first, test.last)
 
     def as_dict(self) -> dict[str, Any]:
         """The content of ``summary.json``."""
         progress = self.progress
         return {
+            "finished": self.finished,
             "timesteps": progress.timesteps,
             "iterations": progress.iteration,
             "steps_per_second": progress.timesteps / progress.seconds if progress.seconds else None,
@@ -76,8 +88,9 @@ def summarise(
     setup: Setup, state: TrainState, results: dict[str, Evaluation], contaminated: Contamination | None = None
 ) -> Summary:
     """Make the summary and write it beside the models."""
-    test = results["test"]
-    seen = state.seen.looked(test.first, test.last)
+    test, seen = results.get("test"), state.seen
+    if test is not None:
+        seen = seen.looked(test.first, test.last)
     summary = Summary(setup, state.progress, state.metrics, results, seen, contaminated)
     if setup.process.leads:
         save_text(json_text(summary.as_dict(), indent=2) + "\n", setup.config.checkpoint_dir / "summary.json")
@@ -87,13 +100,13 @@ def summarise(
 def print_summary(summary: Summary, reporter: Reporter, next_commands: list[str]) -> None:
     """Say where the model is, how it did on the test range, and what to run next."""
     folder = summary.setup.config.checkpoint_dir
-    test = summary.results["test"]
     reporter.say()
-    print_table(reporter.console, _performance_table(summary))
-    reporter.say(f"  Verdict: the agent is {test.verdict}.", "bold")
-    _tell_caveats(summary, reporter)
-    chosen = sorted(test.regime_use.items(), key=lambda item: -item[1])[:4]
-    reporter.note("  Regimes chosen: " + ", ".join(f"{name} {100 * use:.0f} %" for name, use in chosen if use > 0))
+    if summary.results:
+        _tell_result(summary, reporter)
+    else:
+        reporter.say(
+            f"  No verdict yet: the first validation comes after iteration {summary.setup.config.validate_every}."
+        )
     progress = summary.progress
     picked = f"best on validation after iteration {progress.best_iteration}"
     reporter.note(
@@ -103,10 +116,28 @@ def print_summary(summary: Summary, reporter: Reporter, next_commands: list[str]
     )
     if reporter.verbosity != "quiet":
         reporter.console.print(_score_line(summary))
-    reporter.say(f"  Model:   {folder / 'model_best.pt'} (last: model_final.pt)")
+    if summary.finished:
+        reporter.say(f"  Model:   {folder / 'model_best.pt'} (last: model_final.pt)")
+    elif summary.results:
+        reporter.say(f"  Best so far: {folder / 'model_best.pt'}")
     reporter.say(f"  Summary: {folder / 'summary.json'}")
     for line in next_commands:
         reporter.note(f"  Next:    {line}")
+
+
+def _tell_result(summary: Summary, reporter: Reporter) -> None:
+    result = summary.judged
+    print_table(reporter.console, _performance_table(summary))
+    if summary.finished:
+        reporter.say(f"  Verdict: the agent is {result.verdict}.", "bold")
+    else:
+        reporter.say(f"  Verdict so far: the agent is {result.verdict}.", "bold")
+        reporter.say(
+            "  The model was picked on this range, so the figures flatter it. The test range was not looked at."
+        )
+    _tell_caveats(summary, reporter)
+    chosen = sorted(result.regime_use.items(), key=lambda item: -item[1])[:4]
+    reporter.note("  Regimes chosen: " + ", ".join(f"{name} {100 * use:.0f} %" for name, use in chosen if use > 0))
 
 
 def _tell_caveats(summary: Summary, reporter: Reporter) -> None:
@@ -130,8 +161,10 @@ def _tell_caveats(summary: Summary, reporter: Reporter) -> None:
 
 
 def _title(summary: Summary) -> str:
-    test, found = summary.results["test"], summary.contaminated
-    dates = f"{test.first} to {test.last}"
+    judged, found = summary.judged, summary.contaminated
+    dates = f"{judged.first} to {judged.last}"
+    if not summary.finished:
+        return f"Validation range {dates}, interrupted after iteration {summary.progress.iteration}"
     if found is not None and found.ranges:
         which = "" if "test" in found.ranges else " (its validation range)"
         return f"CONTAMINATED{which} test range {dates}\n(the model has seen data up to {found.seen_until})"
@@ -141,7 +174,7 @@ def _title(summary: Summary) -> str:
 
 
 def _performance_table(summary: Summary) -> Table:
-    result = summary.results["test"]
+    result = summary.judged
     sessions = result.performances["agent"].sessions
     table = Table(
         title=f"{_title(summary)}\n{sessions} sessions, per year, net of costs",
