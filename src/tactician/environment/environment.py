@@ -5,8 +5,8 @@ window w is environment n = w·P + p, and ``n_envs = n_windows · P``.
 
 Timing of one step at row t (session t):
 
-1. The agent has seen `observe`, which uses sessions ≤ t − 1: the market's features, and the portfolio after the trade at
-   close t − 1, at the prices of that close.
+1. The agent has seen `observe`, which uses sessions ≤ t − 1. It shows the market's features, and the portfolio after the
+   trade at close t − 1, at the prices of that close.
 2. Those holdings earn close t − 1 → close t. What is delisted turns into cash. The action's target weights are traded at
    close t, where there is a bar to trade at. Costs leave cash.
 3. Everything earns close t → close t + 1. The reward is 100 · ln(V after 3 / V before the trade): log growth net of cost,
@@ -88,7 +88,7 @@ class EnvState:
     trade_growth: Float[Tensor, " env"]
     """Log growth since then, net of cost."""
     in_trade: Bool[Tensor, " env"]
-    """Whether the agent itself has bought what it holds; neither an episode's first holdings nor cash are a trade."""
+    """Whether the agent itself has bought what it holds. An episode's first holdings do not count, and cash does not."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """The tensors by name."""
@@ -145,8 +145,8 @@ def step(env: Environment, state: EnvState, action: Int64[Tensor, " env"]) -> tu
     before = grow(state.holdings, market.returns[day - 1], market.cash_return[day - 1])
     if not market.always_fillable:
         before = settle(before, market.delisted[day])
-    # Value is taken before the costs: they are part of this step's reward. The rewards of an episode then add up to
-    # 100·ln of the growth of wealth, since the next step begins with the value that this one ends with.
+    # Value is taken before the costs: they are part of this step's reward. The next step begins with the value that this
+    # one ends with, so the rewards of an episode add up to 100·ln of the growth of wealth.
     value = before.sum(-1)
     hold = action == HOLD
     trade = rebalance(
@@ -234,8 +234,8 @@ def _begin_episode(env: Environment, window: Tensor, episode: Tensor) -> EnvStat
         holdings[:, -1] = 1
         regime = torch.zeros(n, dtype=torch.int64, device=device)
     else:
-        # Each portfolio of a window draws its own regime, so that their comparison tells something from the first day, and the
-        # agent learns the way out of every position.
+        # Each portfolio of a window draws its own regime, so that their comparison tells something from the first day. Drawn
+        # from all regimes, so that the agent learns the way out of every position.
         slot = torch.arange(p, device=device)
         draw = uniform(env.seed, Stream.FIRST_HOLDINGS, window[:, None], episode[:, None], slot).flatten()
         regime = 1 + (draw * (market.regimes.n_actions - 1)).long()

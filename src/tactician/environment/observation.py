@@ -117,7 +117,7 @@ def _cost_features(env: Environment, state: EnvState, day: Tensor, equal: Tensor
     """What it would cost to move, in percent of the portfolio's value, valued at the last close that was seen."""
     market = env.market
     targets = market.regime_weights[day]
-    # All cash and equal weight are reckoned apart from the table of regimes, which may lack equal weight.
+    # All cash and equal weight are computed apart from the table of regimes, which may lack equal weight.
     no_cash = torch.zeros_like(equal[:, :1])
     extra = torch.stack([torch.cat([torch.zeros_like(equal), 1 - no_cash], 1), torch.cat([equal, no_cash], 1)], dim=1)
     impact_adv = env.frictions.impact_adv > 0

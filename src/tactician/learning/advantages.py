@@ -32,7 +32,7 @@ def generalised_advantages(
         A_t; the value targets are A_t + V(s_t).
     """
     # No mask on next_values: a portfolio at a time limit is worth its future like any other. A mask, as after a terminal
-    # state, would teach the critic that money is worth nothing at the end of an episode whose end the agent cannot see.
+    # state, would teach the critic that money is worth nothing there. And the agent cannot see that an end is near.
     delta = rewards + gamma * next_values - values
     # The trace is cut, because row t + 1 belongs to another episode: it begins on a random day with other holdings.
     decay = gamma * gae_lambda * continues.to(delta.dtype)

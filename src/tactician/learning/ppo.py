@@ -181,8 +181,8 @@ def policy_loss(
     log_prob: Float[Tensor, "..."], old_log_prob: Float[Tensor, "..."], advantage: Float[Tensor, "..."], clip: float
 ) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
     """The clipped surrogate of each sample, and its probability ratio."""
-    # The minimum is a pessimistic bound (Schulman et al. 2017, §3): the gradient ends where the ratio has left 1 ± ε in the
-    # direction that the advantage asks for. In the other direction it stays, so that a wrong move can be taken back.
+    # The minimum is a pessimistic bound (Schulman et al. 2017, §3). Beyond 1 ± ε in the direction that the advantage asks for,
+    # the gradient is 0. In the other direction it stays, so that a wrong move can be taken back.
     ratio = (log_prob - old_log_prob).exp()
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage), ratio
 

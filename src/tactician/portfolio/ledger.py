@@ -135,8 +135,8 @@ def _value_after_cost(
     The plain iteration v ← g(v) contracts by the slope g', about 0.01. Dividing the residual by 1 − g', with g' from
     the last two evaluations (the secant method), converges faster at no further evaluation of the cost.
     """
-    # There is one solution: |g'| is at most what the last unit traded costs, which Frictions keeps well below 1, so g is a
-    # contraction (Banach's theorem). A plain step multiplies the error by about g', a secant step by about the error of the
+    # There is one solution, since g is a contraction (Banach's theorem): |g'| is at most what the last unit traded costs, and
+    # Frictions keeps that well below 1. A plain step multiplies the error by about g', a secant step by about the error of the
     # step before. At the default costs the error is 1e-4, 1e-8 and 1e-14 of V after two, three and four evaluations.
 
     def left(after: Tensor) -> Tensor:
