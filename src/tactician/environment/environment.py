@@ -1,15 +1,15 @@
 """The environment: a market, many portfolios, and pure functions from state to state.
 
-Environments are arranged as windows × portfolios: all P portfolios of a window live through the same days, so portfolio
-p of window w is environment n = w·P + p, and ``n_envs = n_windows · P``.
+Environments are arranged as windows × portfolios. All P portfolios of a window live through the same days. Portfolio p of
+window w is environment n = w·P + p, and ``n_envs = n_windows · P``.
 
 Timing of one step at row t (session t):
 
-1. the agent has seen `observe`, which uses sessions ≤ t − 1: the market's features and the portfolio as it stood after the
-   trade at close t − 1, valued at the prices of that close;
-2. those holdings earn close t − 1 → close t, what is delisted turns into cash, the action's target weights are traded at
-   close t where there is a bar to trade at, costs leave cash;
-3. everything earns close t → close t + 1. The reward is 100 · ln(V after 3 / V before the trade): log growth net of cost,
+1. The agent has seen `observe`, which uses sessions ≤ t − 1. It shows the market's features, and the portfolio after the
+   trade at close t − 1, at the prices of that close.
+2. Those holdings earn close t − 1 → close t. What is delisted turns into cash. The action's target weights are traded at
+   close t, where there is a bar to trade at. Costs leave cash.
+3. Everything earns close t → close t + 1. The reward is 100 · ln(V after 3 / V before the trade): log growth net of cost,
    in percent.
 """
 
@@ -63,7 +63,7 @@ class Environment:
             raise ValueError("row 0 has no session before it to earn; ranges begin at row 1")
         if self.frictions.impact_adv > 0:
             self.market.require_traded_values()
-        # Asked here, because they wait for the device, which a step must not.
+        # Asked here, because the answers wait for the device, which a step must not.
         _ = self.market.always_fillable, self.market.canonical_regimes
 
 
@@ -82,13 +82,13 @@ class EnvState:
     holdings: Float[Tensor, "env asset+1"]
     """After the trade at the close before ``day``, valued there; an episode starts with total 1."""
     regime: Int64[Tensor, " env"]
-    """The regime last traded into; 0 (HOLD) while that is none."""
+    """The regime last traded into; 0 (HOLD) before the first."""
     since_trade: Int64[Tensor, " env"]
     """Sessions since the last trade into another regime."""
     trade_growth: Float[Tensor, " env"]
     """Log growth since then, net of cost."""
     in_trade: Bool[Tensor, " env"]
-    """Whether the agent itself has bought what it holds; what an episode starts with is no trade of its own, nor is cash."""
+    """Whether the agent itself has bought what it holds. An episode's first holdings do not count, and cash does not."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """The tensors by name."""
@@ -117,8 +117,8 @@ def first_state(env: Environment, windows: Int64[Tensor, " window"], stagger: in
     Args:
         env: the environment.
         windows: global numbers of the W windows.
-        stagger: with rollouts shorter than an episode, their length: window w begins at age (w mod k)·stagger of k =
-            episode_length/stagger phases, so that every rollout sees every phase.
+        stagger: length of the rollouts; it matters if they are shorter than an episode. There are k =
+            episode_length/stagger phases then. Window w begins at age (w mod k)·stagger, so every rollout sees every phase.
     """
     zeros = torch.zeros_like(windows)
     state = _begin_episode(env, windows, zeros)
@@ -138,11 +138,15 @@ def step(env: Environment, state: EnvState, action: Int64[Tensor, " env"]) -> tu
     Returns:
         The state a session later (never reset here: see `restart_finished`) and the outcome.
     """
+    # In this order: drift to the close, delistings, the trade and its costs, growth to the next close. The decision was made
+    # a session ago, so it is carried out on what the holdings have drifted to, which the agent has not seen.
     market, per_window = env.market, env.portfolios_per_window
     day = state.day.repeat_interleave(per_window) if per_window > 1 else state.day
     before = grow(state.holdings, market.returns[day - 1], market.cash_return[day - 1])
     if not market.always_fillable:
         before = settle(before, market.delisted[day])
+    # Value is taken before the costs: they are part of this step's reward. The next step begins with the value that this
+    # one ends with, so the rewards of an episode add up to 100·ln of the growth of wealth.
     value = before.sum(-1)
     hold = action == HOLD
     trade = rebalance(
@@ -156,8 +160,10 @@ def step(env: Environment, state: EnvState, action: Int64[Tensor, " env"]) -> tu
         adv=market.dollar_volume[day] / env.portfolio_value if env.frictions.impact_adv else None,
         iterations=3,  # reaches the precision of float32
     )
+    # For the reward alone. The state keeps the holdings of close t: their growth is seen a session later, by the next step.
     after = grow(trade.holdings, market.returns[day], market.cash_return[day])
     growth = torch.log(after.sum(-1) / value)
+    # Two regimes of equal targets are one position: moving between them is no trade of the statistics.
     same = market.canonical_regimes
     switched = ~hold & (same[action] != same[state.regime])
     closed = switched & state.in_trade
@@ -191,6 +197,7 @@ def restart_finished(env: Environment, state: EnvState) -> tuple[EnvState, Bool[
     Returns:
         The state, and for each environment whether it was restarted.
     """
+    # A fresh episode for every window, kept where one is due: choosing the windows first would wait for the device.
     done = state.age >= env.episode_length
     fresh = _begin_episode(env, state.window, state.episode + 1)
     done_env = done.repeat_interleave(env.portfolios_per_window)
@@ -215,6 +222,7 @@ def portfolio_index(env: Environment, state: EnvState) -> Int64[Tensor, " env"]:
 
 def _begin_episode(env: Environment, window: Tensor, episode: Tensor) -> EnvState:
     """Episode number ``episode`` of each window: a random first day and, unless cash, the weights of a random regime."""
+    # Uniform numbers stay below 1, also after the product has rounded, so the last row of an episode lies in the range.
     choices = len(env.rows) - env.episode_length + 1
     start = env.rows.start + (uniform(env.seed, Stream.EPISODE_START, window, episode) * choices).long()
     p = env.portfolios_per_window
@@ -226,6 +234,8 @@ def _begin_episode(env: Environment, window: Tensor, episode: Tensor) -> EnvStat
         holdings[:, -1] = 1
         regime = torch.zeros(n, dtype=torch.int64, device=device)
     else:
+        # Each portfolio of a window draws its own regime, so that their comparison tells something from the first day. Drawn
+        # from all regimes, so that the agent learns the way out of every position.
         slot = torch.arange(p, device=device)
         draw = uniform(env.seed, Stream.FIRST_HOLDINGS, window[:, None], episode[:, None], slot).flatten()
         regime = 1 + (draw * (market.regimes.n_actions - 1)).long()
@@ -246,6 +256,7 @@ def _begin_episode(env: Environment, window: Tensor, episode: Tensor) -> EnvStat
 def _draw_slippage(env: Environment, state: EnvState) -> Float[Tensor, "env asset"]:
     index = portfolio_index(env, state)
     p = env.portfolios_per_window
+    # Counted through all episodes of a window: a day that is lived again has another slippage.
     moment = (state.episode * env.episode_length + state.age).repeat_interleave(p)
     asset = torch.arange(env.market.returns.shape[1], device=index.device)
     return env.frictions.slippage_max * uniform(env.seed, Stream.SLIPPAGE, index[:, None], moment[:, None], asset)

@@ -1,8 +1,9 @@
 """Random numbers without a generator: a pure function of seed, stream and counters.
 
 A draw depends only on *what it is for* (seed, purpose, window, episode, step …), never on what was drawn before. So the
-same environment sees the same noise on a CPU and on a GPU, alone or beside others, in one process or in eight, before
-and after a resume, and there is no generator state to save.
+same environment sees the same noise on a CPU and on a GPU, alone or beside others, in one process or in eight. A resumed
+run draws what an undisturbed one would, and there is no generator state to save. Salmon et al. (2011), "Parallel random
+numbers: as easy as 1, 2, 3", call such generators counter-based.
 
 The mixing function is the finaliser of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
 generators", with Stafford's constants), applied once per counter.
@@ -43,22 +44,28 @@ def uniform(seed: int, stream: Stream, *counters: int | Int64[Tensor, "..."]) ->
     Returns:
         A float32 tensor of the counters' broadcast shape; a multiple of 2⁻²³ plus 2⁻²⁴, so neither 0 nor 1 occurs.
     """
+    # The top 23 bits k, as (k + ½)/2²³: float32 holds each exactly, and neither end of the interval can be met.
     return ((_hash(seed, stream, *counters) >> 41) & 0x7FFFFF).to(torch.float32) * 2.0**-23 + 2.0**-24
 
 
 def permutation(size: int, seed: int, stream: Stream, *counters: int, device: torch.device) -> Int64[Tensor, " size"]:
     """A random order of ``range(size)``: the indices sorted by their hash (ties, at 2⁻⁶⁴, keep their order)."""
+    # Not torch.randperm: its order differs between devices, and it has a state.
     index = torch.arange(size, device=device)
     return _hash(seed, stream, *counters, index).argsort(stable=True)
 
 
 def _hash(seed: int, stream: Stream, *counters: int | Tensor) -> Tensor:
+    # Each counter is spread over all 64 bits by the odd constant, joined by exclusive or, and mixed before the next one
+    # comes. Mixed only at the end, the counters 1, 2 and 2, 1 would be one number.
     state: Tensor | None = None
     number = _mix_int((seed + _GOLDEN * int(stream)) & _MASK)
     for counter in counters:
         if state is None and isinstance(counter, int):
+            # On the host, as long as nothing else has come: one mix per draw instead of one per element.
             number = _mix_int((number ^ counter * _GOLDEN) & _MASK)
             continue
+        # int64 products wrap around like unsigned ones, so both ways give the same bits.
         scaled = _signed(counter * _GOLDEN) if isinstance(counter, int) else counter * _signed(_GOLDEN)
         state = _mix_tensor(scaled ^ (_signed(number) if state is None else state))  # type: ignore[arg-type]
     if state is None:

@@ -43,6 +43,7 @@ def fit_normaliser(market: MarketTensors, rows: range) -> tuple[Float[Tensor, " 
 
     A feature that is constant there gets a deviation of 1, so that it stays near 0 instead of exploding later.
     """
+    # Moments of later rows would tell the agent in training how wild the test range becomes.
     seen = market.features[rows.start : rows.stop].double()
     std = seen.std(0)
     return seen.mean(0).float(), torch.where(std > 1e-9, std, 1.0).float()
@@ -50,6 +51,7 @@ def fit_normaliser(market: MarketTensors, rows: range) -> tuple[Float[Tensor, " 
 
 def normalise(market: MarketTensors, mean: Float[Tensor, " feature"], std: Float[Tensor, " feature"]) -> MarketTensors:
     """The market with standardised features, clipped to ±5 standard deviations."""
+    # Clipped, because a crash beyond all training days would drive the network to where it never learnt.
     scaled = (market.features - mean.to(market.device)) / std.to(market.device)
     return replace(market, features=scaled.clamp(-_CLIP, _CLIP))
 
@@ -63,8 +65,8 @@ def observe(env: Environment, state: EnvState) -> Float[Tensor, "env 64"]:
 def observed_day(env: Environment, state: EnvState) -> Int64[Tensor, " env"]:
     """Row of the market that each environment is shown.
 
-    A state may lie one session beyond the market's last row, where an episode that ends there is bootstrapped; it is
-    shown the last row.
+    A state may lie one session beyond the market's last row: there an episode that ends with the market is bootstrapped. It
+    is shown the last row.
     """
     day = state.day.repeat_interleave(env.portfolios_per_window) if env.portfolios_per_window > 1 else state.day
     return day.clamp(max=env.market.n_days - 1)
@@ -75,13 +77,15 @@ def assemble(
 ) -> Float[Tensor, "*batch 64"]:
     """The observation from its two parts: the row of the market and the entries of the portfolio.
 
-    Who stores many observations stores the parts: 84 bytes instead of 256, since the market's entries are looked up.
+    A rollout stores the parts: 84 bytes instead of 256 per observation, since the market's entries are looked up.
     """
     return torch.cat([market.features[day], portfolio], dim=-1)
 
 
 def observe_portfolio(env: Environment, state: EnvState, day: Int64[Tensor, " env"]) -> Float[Tensor, "env 20"]:
     """The portfolio's entries of the observation."""
+    # Weights, not amounts: growth and costs (impact on volume apart) are proportional to wealth, so the best decision does not
+    # depend on it.
     market = env.market
     weights = state.holdings / state.holdings.sum(-1, keepdim=True)
     risky = weights[:, :-1]
@@ -89,16 +93,21 @@ def observe_portfolio(env: Environment, state: EnvState, day: Int64[Tensor, " en
     tradable = market.tradable[day].to(weights.dtype)
     n_tradable = tradable.sum(-1).clamp(min=1)
     equal = tradable / n_tradable[:, None]
+    # The inverse of the Herfindahl index of what is invested, over the assets that there are.
     names = invested.square() / risky.square().sum(-1).clamp(min=1e-12) / n_tradable
+    # What is held, in terms of the four factors: the same four numbers for any universe, where one per asset would not be.
     tilts = (risky[..., None] * market.factor_ranks[day]).sum(1)
     columns = [
         weights[:, -1],
         torch.where(invested > 1e-6, names, 0.0),
         risky.amax(-1),
         *tilts.unbind(-1),
+        # Half of the sum: the share of the portfolio that would have to move.
         0.5 * (weights[:, -1] + (risky - equal).abs().sum(-1)),
         *_cost_features(env, state, day, equal),
+        # A year is ln(253)/5 = 1.1: the entry stays near unit scale without a clip.
         torch.log1p(state.since_trade.to(weights.dtype)) / 5,
+        # Bits instead of one entry per regime: the observation is as long for 16 regimes as for 64.
         *(((state.regime >> bit) & 1).to(weights.dtype) for bit in range(6)),
     ]
     return torch.stack(columns, dim=1)
@@ -108,6 +117,7 @@ def _cost_features(env: Environment, state: EnvState, day: Tensor, equal: Tensor
     """What it would cost to move, in percent of the portfolio's value, valued at the last close that was seen."""
     market = env.market
     targets = market.regime_weights[day]
+    # All cash and equal weight are computed apart from the table of regimes, which may lack equal weight.
     no_cash = torch.zeros_like(equal[:, :1])
     extra = torch.stack([torch.cat([torch.zeros_like(equal), 1 - no_cash], 1), torch.cat([equal, no_cash], 1)], dim=1)
     impact_adv = env.frictions.impact_adv > 0
@@ -118,6 +128,7 @@ def _cost_features(env: Environment, state: EnvState, day: Tensor, equal: Tensor
         vol_daily=market.vol_daily[day] if impact_adv else None,
         adv=market.dollar_volume[day] / env.portfolio_value if impact_adv else None,
     )
+    # HOLD was left out, since it costs nothing and would always be the cheapest. So regime r stands in column r + 1.
     moves = cost[:, 2:]
     refresh = cost.gather(1, (state.regime + 1).clamp(min=2)[:, None])[:, 0]
     return [

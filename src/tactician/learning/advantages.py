@@ -1,4 +1,4 @@
-"""Advantages: generalised estimation, and what the other portfolios of a window tell about the same days."""
+"""Advantages: generalised estimation, and the comparison with the other portfolios of a window."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,8 +17,8 @@ def generalised_advantages(
 
     δ_t = r_t + γ·V(s_{t+1}) − V(s_t);  A_t = δ_t + γλ·c_t·A_{t+1}.
 
-    An episode's end is a truncation: wealth goes on, only the simulation stops. So δ always bootstraps, from the value of
-    the state that the action led to (never of the episode that begins next), and only the trace is cut.
+    An episode's end is a truncation: wealth goes on, only the simulation stops. So δ always bootstraps from the value of
+    the state that the action led to (Pardo et al. 2018, "Time limits in reinforcement learning"). Only the trace is cut.
 
     Args:
         rewards: r_t.
@@ -31,10 +31,14 @@ def generalised_advantages(
     Returns:
         A_t; the value targets are A_t + V(s_t).
     """
+    # No mask on next_values: a portfolio at a time limit is worth its future like any other. A mask, as after a terminal
+    # state, would teach the critic that money is worth nothing there. And the agent cannot see that an end is near.
     delta = rewards + gamma * next_values - values
+    # The trace is cut, because row t + 1 belongs to another episode: it begins on a random day with other holdings.
     decay = gamma * gae_lambda * continues.to(delta.dtype)
     advantages = torch.empty_like(delta)
     trace = torch.zeros_like(delta[0])
+    # Backwards, since A_t contains A_{t+1}. It starts from 0: of what follows the rollout only V(s_T) is known.
     for t in range(len(delta) - 1, -1, -1):
         trace = delta[t] + decay[t] * trace
         advantages[t] = trace
@@ -44,15 +48,15 @@ def generalised_advantages(
 def leave_one_out(advantages: Float[Tensor, "step env"], portfolios_per_window: int) -> Float[Tensor, "step env"]:
     """Advantages less the mean advantage of the *other* portfolios of their window at the same step.
 
-    The portfolios of a window live through the same days and act independently. Nothing that another one does depends on
-    this one's action, so their mean is an input-dependent baseline in the sense of Mao et al. (2019), "Variance reduction
-    for reinforcement learning in input-driven environments": it takes the luck of the days out of the gradient and leaves
-    its expectation as it is.
+    The portfolios of a window live through the same days and act independently: none depends on another's action. So the
+    mean of the others is an input-dependent baseline (Mao et al. 2019, "Variance reduction for reinforcement learning in
+    input-driven environments"). It takes the luck of the days out of the gradient and leaves its expectation unchanged.
 
     Args:
         advantages: of windows × portfolios environments, the portfolios of a window side by side.
         portfolios_per_window: P, at least 2.
     """
     grouped = advantages.unflatten(1, (-1, portfolios_per_window))
+    # Without the portfolio itself: its own advantage depends on its action, and would shrink the gradient by 1 − 1/P.
     others = (grouped.sum(-1, keepdim=True) - grouped) / (portfolios_per_window - 1)
     return (grouped - others).flatten(1)

@@ -1,4 +1,4 @@
-"""What the processes of a run do together: sums and yes-or-no decisions. Alone, every one of them is free."""
+"""What the processes of a run do together: sums and yes-or-no decisions. A single process pays nothing for them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,6 +28,8 @@ class Collective:
         if self.size == 1:
             return
         owners = list(parameters)
+        # One message for all: many small ones would each pay the network's latency. A process without a part of the
+        # minibatch has no gradients, but must send: all_reduce waits for every process.
         flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in owners])
         torch.distributed.all_reduce(flat)
         for owner, part in zip(owners, flat.split([p.numel() for p in owners]), strict=True):
@@ -43,6 +45,7 @@ class Collective:
         """Whether any process says yes; all of them learn the same answer."""
         if self.size == 1:
             return flag
+        # A process that stopped alone would leave the others waiting for its next gradients for ever.
         return bool(self.add_up(torch.tensor(float(flag), device=device)) > 0)
 
 

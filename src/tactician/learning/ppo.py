@@ -8,8 +8,8 @@ with ρ the probability ratio, A the normalised advantage, R = A_GAE + V_old the
 The actor's optimiser owns encoder, GRU and policy head; the critic's owns the value head alone. So the critic epochs that
 follow leave the trunk as it is, and its features are computed once for all of them where memory allows.
 
-Several processes learn as one: a minibatch is the same set of sequences however many processes hold parts of it, each
-process computes the gradient of its part of the mean, and the sum of those is clipped and applied by all alike.
+Several processes learn as one. A minibatch is the same set of sequences however many processes hold parts of it. Each
+process computes the gradient of its part of the mean; all clip and apply the sum of these gradients alike.
 """
 
 from collections.abc import Callable
@@ -75,6 +75,7 @@ class Guard:
 
     def judge(self, *figures: Tensor) -> Float[Tensor, ""]:
         """1 if any of the scalars is not finite, else 0; remembered."""
+        # Arithmetic instead of an if: a branch would have to wait for the GPU after every minibatch.
         bad = (~torch.stack(figures).isfinite().all()).to(torch.float32)
         self.dropped += bad
         self.in_a_row = (self.in_a_row + 1) * bad
@@ -85,10 +86,12 @@ class Guard:
 def make_learner(
     policy: ActorCritic, hyper: Hyperparameters, precision: Precision = FULL, collective: Collective = ALONE
 ) -> Learner:
-    """Adam for the actor and Adam for the critic, ε = 1e-5 as is usual for PPO.
+    """Adam for the actor and Adam for the critic, ε = 1e-5 (Huang et al. 2022, "The 37 implementation details of PPO", 3).
 
     Fused, so that a bad step is skipped without asking the device (see `precision.guarded_step`).
     """
+    # Two, as specified: each has its own rate, and the critic epochs step the value head alone. Both losses reach the trunk,
+    # but it has one owner, the actor's: two Adams would move it twice per minibatch.
     actor, critic = policy.actor_parameters(), policy.critic_parameters()
     return Learner(
         policy,
@@ -117,28 +120,34 @@ def update(
 
     Args:
         learner: changed in place.
-        rollout: what the policy did, as it was when it did it.
-        hyper: see `Hyperparameters`; its learning rates count, whatever the optimisers had.
+        rollout: what the policy did; the policy has not changed since.
+        hyper: see `Hyperparameters`; its learning rates replace the optimisers' own.
         seed: of the minibatches' order.
         iteration: number of the rollout; names that order.
         valid: samples that count; None for all.
         first_env: number of the rollout's first environment, if several processes share them.
         all_envs: environments of all processes; None if the rollout has them all.
-        keep_features: hold the trunk's features for all critic epochs; else they are computed for every minibatch, which
-            takes longer and no memory.
+        keep_features: hold the trunk's features for all critic epochs. Otherwise they are computed for every minibatch,
+            which takes longer and no memory.
         dropped_before: joint updates in a row that were dropped at the end of the iteration before.
         on_batch: told about progress.
 
     Returns:
-        Scalar tensors on the device, none of them read here, the same in every process: policy_loss, value_loss, entropy,
-        kl, clip_fraction, critic_loss (last critic epoch): means over the updates that were made, NaN without one;
-        explained_variance (of the values with which the policy acted),
-        actor_grad_norm, critic_grad_norm, ppo_epochs, dropped_updates, dropped_in_a_row (the longest run of them, of joint
-        or of critic updates), dropped_at_the_end (of the joint ones).
+        Scalar tensors on the device, the same in every process; none of them is read here.
+
+        * policy_loss, value_loss, entropy, kl, clip_fraction, actor_grad_norm, critic_grad_norm, and critic_loss of the last
+          critic epoch: means over the updates that were made, NaN without one;
+        * explained_variance: of the values with which the policy acted;
+        * ppo_epochs: joint epochs that were run;
+        * dropped_updates: joint and critic updates that were dropped;
+        * dropped_in_a_row: the longest run of them, of joint or of critic updates;
+        * dropped_at_the_end: joint updates in a row that were dropped last, those of ``dropped_before`` included if all were.
     """
+    # Set at each iteration, since rates are annealed and an optimiser restored from a checkpoint brings those of its past.
     for optimiser, rate in ((learner.actor_optimiser, hyper.actor_lr), (learner.critic_optimiser, hyper.critic_lr)):
         for group in optimiser.param_groups:
             group["lr"] = rate
+    # Once per iteration, from the values with which the policy acted. Fresh ones would move the targets under the epochs.
     advantages = generalised_advantages(
         rollout.rewards, rollout.values, rollout.next_values, rollout.continues, hyper.gamma, hyper.gae_lambda
     )
@@ -154,6 +163,8 @@ def update(
         iteration=iteration,
         collective=learner.collective,
     )
+    # The comparison serves the policy's gradient alone. The critic predicts what a portfolio earns, the luck of the days
+    # included, so its targets are made of the advantages before it.
     compared = leave_one_out(advantages, hyper.portfolios_per_window) if hyper.baseline == "window" else advantages
     data = prepare(rollout, compared, advantages + rollout.values, valid, learner.collective)
     # Apart, or the critic's updates would end every row of the actor's.
@@ -170,6 +181,8 @@ def policy_loss(
     log_prob: Float[Tensor, "..."], old_log_prob: Float[Tensor, "..."], advantage: Float[Tensor, "..."], clip: float
 ) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
     """The clipped surrogate of each sample, and its probability ratio."""
+    # The minimum is a pessimistic bound (Schulman et al. 2017, §3). Beyond 1 ± ε in the direction that the advantage asks for,
+    # the gradient is 0. In the other direction it stays, so that a wrong move can be taken back.
     ratio = (log_prob - old_log_prob).exp()
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage), ratio
 
@@ -188,9 +201,10 @@ def _joint_epochs(
             sums += figures
             norms += lengths
             kept += good
+            # On the device; the host reads the sum once per epoch at most, and only if it may have to stop.
             epoch_kl += figures[_SUMS.index("kl")] / n_batches
             on_batch("ppo", done, n_batches, epoch, hyper.ppo_epochs)
-        # Every process sees the same divergence, so all of them stop or none does.
+        # The sum over processes is the same in all of them, so all stop or none does.
         if hyper.target_kl is not None and bool(learner.collective.add_up(epoch_kl) > hyper.target_kl):
             break
     # Means over the updates that were made; without one 0/0, which is not available.
@@ -212,15 +226,18 @@ def _joint_step(
     actor.zero_grad(set_to_none=True)
     critic.zero_grad(set_to_none=True)
     loss, figures = _joint_loss(learner, batch, n_samples, hyper)
+    # One backward pass for both optimisers: the value loss reaches the trunk too, which the actor's optimiser moves.
     if len(batch):
         scaler.scale(loss).backward()
     parameters = (learner.policy.actor_parameters(), learner.policy.critic_parameters())
     learner.collective.add_up_gradients(p for part in parameters for p in part)
+    # The bound on the norm is meant for true gradients, so the scale is taken out first.
     if scaler.is_enabled():
         scaler.unscale_(actor)
         scaler.unscale_(critic)
+    # Clipped apart: one norm for both would let a large gradient of the value head shrink the policy's step.
     norms = torch.stack([clip_grad_norm_(part, hyper.max_grad_norm) for part in parameters])
-    # One verdict for both: an update is the move of actor and critic together.
+    # One verdict for both: an update is the move of actor and critic together. A NaN anywhere makes a norm NaN.
     bad = guard.judge(norms.sum())
     guarded_step(actor, bad)
     guarded_step(critic, bad)
@@ -235,11 +252,16 @@ def _joint_loss(
         return n_samples.new_zeros(()), n_samples.new_zeros(len(_SUMS))
     with learner.precision.autocast():
         logits, values, _ = learner.policy(batch.obs, batch.first_hidden, batch.masks)
+    # At the first minibatch these are the rollout's numbers up to rounding: same weights, dropout masks, first states
+    # and precision. So every ratio begins at 1, and what moves it is learning alone (tests/learning/test_ratio_is_one.py).
+    # In later minibatches the first states are stale, since former weights made them (Kapturowski et al. 2019, R2D2, §3).
+    # But the rollout acted on them, so both log-probabilities of a ratio share them.
     log_all = torch.log_softmax(logits.float(), -1)
     log_prob = log_all.gather(-1, batch.actions[..., None].long())[..., 0]
     surrogate, ratio = policy_loss(log_prob, batch.log_probs, batch.advantages, hyper.clip)
 
     def mean(x: Tensor) -> Tensor:
+        # Over the samples of all processes: parts of this mean, and their gradients, add up to the whole minibatch's.
         return (x if batch.weight is None else x * batch.weight).sum() / n_samples
 
     actor_loss = mean(surrogate)
@@ -262,12 +284,15 @@ def _critic_epochs(
     keep_features: bool,
     on_batch: OnBatch,
 ) -> Tensor:
+    # The targets are those of the joint epochs: the value head is fitted to them more closely. The trunk stands still. Moved
+    # by a value loss alone it would change the policy, unless a further loss held that (as in Cobbe et al. 2021, PPG).
     loss = torch.full((), torch.nan, device=data.day.device)  # without an epoch it is not available
     if hyper.critic_epochs == 0:
         return loss
     kept = _all_features(learner, data, dealer) if keep_features else None
     for epoch in range(1, hyper.critic_epochs + 1):
         loss, made = torch.zeros_like(loss), torch.zeros_like(loss)
+        # Negative numbers name orders of their own: no critic epoch repeats the minibatches of a joint one.
         for done, batch in enumerate(dealer.deal(data, -epoch), 1):
             part, features = data.take(batch.index), None if kept is None else kept[:, batch.index]
             step_loss, good = _critic_step(learner, features, part, batch.n_samples, hyper, guard)
@@ -303,6 +328,7 @@ def _critic_step(
 
 @torch.no_grad()
 def _features(learner: Learner, batch: Sequences) -> Float[Tensor, "step seq hidden"]:
+    # With the dropout masks of the rollout: the head is to value what the policy acted on.
     with learner.precision.autocast():
         return learner.policy.trunk(batch.obs, batch.first_hidden, batch.masks)[0]
 
@@ -312,7 +338,7 @@ def _all_features(learner: Learner, data: Sequences, dealer: Dealer) -> Float[Te
     features: Tensor | None = None
     for index in everything.split(max(1, dealer.batch_size // dealer.length)):
         found = _features(learner, data.take(index))
-        if features is None:  # filled part by part: joining the parts at the end would hold them twice
+        if features is None:  # filled part by part, since joining the parts at the end would hold them twice
             features = found.new_empty(len(found), len(data), found.shape[-1])
         features[:, index] = found
     assert features is not None  # even of no sequences there is a part
@@ -320,4 +346,6 @@ def _all_features(learner: Learner, data: Sequences, dealer: Dealer) -> Float[Te
 
 
 def _value_losses(policy: ActorCritic, values: Tensor, batch: Sequences) -> Float[Tensor, "step seq"]:
+    # Rewards are in percent and γ sums up many of them, so errors of some units are usual and their squares large. In units
+    # of s the value's gradient is of the size of the policy's, and value_coef means the same in every market.
     return 0.5 * ((values.float() - batch.targets) / policy.value_scale).square()

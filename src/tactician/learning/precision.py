@@ -1,8 +1,8 @@
 """Mixed precision: autocast for the forward passes, float32 for losses, sums, parameters and optimisers.
 
 Rollout and update run under the same autocast, or the probability ratio would not be 1 at the first minibatch. float16 has
-too narrow a range for gradients, so its losses are scaled (Micikevicius et al. 2018, "Mixed precision training"): one
-scaler for the joint epochs and one for the critic's own, since their losses differ in size.
+too narrow a range for gradients, so its losses are scaled (Micikevicius et al. 2018, "Mixed precision training"). The joint
+epochs and the critic's own have one scaler each, since their losses differ in size.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -41,6 +41,7 @@ class Precision:
 
 def make_precision(dtype: torch.dtype | None, device_type: str) -> Precision:
     """A precision with fresh scalers."""
+    # bfloat16 has the exponent of float32: its gradients do not underflow and need no scaler.
     scaled = dtype is torch.float16
     actor, critic = (torch.amp.GradScaler(device_type, enabled=scaled) for _ in range(2))
     return Precision(dtype, device_type, actor, critic)
@@ -50,12 +51,14 @@ def guarded_step(optimiser: torch.optim.Optimizer, bad: Tensor) -> None:
     """Step unless ``bad`` (a scalar tensor) is 1; decided on the device, without a synchronisation.
 
     torch's fused optimisers leave parameters, moments and step count alone where ``found_inf`` is set, which is how its
-    GradScaler skips a step. The scaler's own ``step`` would ask about this optimiser's gradients alone; they must be unscaled.
+    GradScaler skips a step. The gradients must be unscaled before.
     """
+    # Not the scaler's own ``step``: it looks at this optimiser's gradients alone, and actor and critic move together.
     optimiser.found_inf = bad.to(torch.float32)  # type: ignore[attr-defined]
     try:
         optimiser.step()
     finally:
+        # The verdict is on this step alone: a plain ``optimiser.step()`` must not inherit it.
         del optimiser.found_inf  # type: ignore[attr-defined]
 
 

@@ -95,6 +95,7 @@ def collect_rollout(
         The rollout, the state and the recurrent state in which the next one begins.
     """
     length = sequence_length or min(n_steps, env.episode_length)
+    # Global numbers, so that an environment draws the same noise whichever process holds it.
     index = portfolio_index(env, state)
     masks = dropout_masks(policy, index, seed, iteration)
     store = _Store(n_steps, len(index), env.market.device)
@@ -103,26 +104,34 @@ def collect_rollout(
     def see(state: EnvState, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         day = observed_day(env, state)
         portfolio = observe_portfolio(env, state, day)
+        # The same autocast as in the update: logits of another precision would make another policy of it.
         with precision.autocast():
             logits, value, after = policy(assemble(env.market, day, portfolio)[None], hidden, masks)
+        # float32 for all that is stored: the ratio is a difference of log-probabilities, where 16 bits would be noise.
         return day, portfolio, logits[0].float(), value[0].float(), after.float()
 
     for begin in range(0, n_steps, length):
+        # The update starts each sequence in the state in which it was lived ("stored state", Kapturowski et al. 2019, R2D2).
+        # From zeros it would replay another policy than the one that acted.
         first_hidden.append(hidden)
         for t in range(begin, begin + length):
             day, portfolio, logits, value, hidden = see(state, hidden)
             noise = uniform(seed, Stream.ACTION, iteration, t, index)
             action, log_prob = sample_action(logits, noise)
+            # The portfolio was observed before the step: what is stored at t is what the action at t was chosen on.
             state, outcome = step(env, state, action)
             store.put(t, day=day.int(), portfolio=portfolio, actions=action.int(), log_probs=log_prob)
             store.put(t, values=value, rewards=outcome.reward)
             store.put(t, costs=outcome.costs, turnover=outcome.turnover)
             store.put(t, trade_closed=outcome.trade_closed, trade_return=outcome.trade_return)
             on_step(t + 1)
-        # V(s_T) of the state reached: read before the restart, without advancing the recurrent state.
+        # V(s_T) of the state reached, for the bootstrap at a time limit (Pardo et al. 2018). Before the restart: afterwards the
+        # observation is of a new episode, whose value says nothing about the old one. The recurrent state that comes back
+        # is dropped, because the next sequence sees this observation again.
         bootstrap = see(state, hidden)[3]
         state, restarted = restart_finished(env, state)
         store.end_sequence(begin, length, bootstrap, restarted)
+        # A new episode has no past to remember. Elsewhere the memory goes on, also from one rollout to the next.
         hidden = torch.where(restarted[:, None], 0.0, hidden)
     rollout = Rollout(env.market, **store.tensors, first_hidden=torch.stack(first_hidden), masks=masks)
     return rollout, state, hidden
@@ -132,8 +141,10 @@ def sample_action(
     logits: Float[Tensor, "env action"], noise: Float[Tensor, " env"]
 ) -> tuple[Int64[Tensor, " env"], Float[Tensor, " env"]]:
     """Draw from the categorical distribution by inverting its cumulative distribution at the given uniform numbers."""
+    # Not torch.multinomial: its generator differs between devices, and its state depends on what was drawn before.
     log_probs = torch.log_softmax(logits.float(), -1)
     edges = log_probs.exp().cumsum(-1)
+    # The last edge may round to below 1, and a number above it would be an action too many.
     action = (noise[:, None] >= edges).sum(-1).clamp(max=logits.shape[-1] - 1)
     return action, log_probs.gather(-1, action[:, None])[:, 0]
 
@@ -144,19 +155,22 @@ def dropout_masks(
     """One thinned network per environment and iteration, 0 or 1/(1 − p); None without dropout.
 
     A mask is constant over the steps of a sequence (Gal and Ghahramani 2016, "A theoretically grounded application of
-    dropout in recurrent neural networks"). It is a function of seed, iteration and environment, so the update replays
-    the very network that acted: the probability ratio is 1 at the first minibatch, which fresh masks would spoil.
+    dropout in recurrent neural networks"). It is a function of seed, iteration and environment. The update replays it, so
+    it trains the very network that acted, and the probability ratio is 1 at the first minibatch.
     """
     if policy.dropout == 0:
         return None
     layer = torch.arange(policy.n_gru_layers, device=index.device)[:, None, None]
     unit = torch.arange(policy.hidden_dim, device=index.device)
+    # Fresh masks in the update would be a ratio ≠ 1 before anything was learnt: PPO would clip the noise of the dropout.
     keep = uniform(seed, Stream.DROPOUT, iteration, layer, index[:, None], unit) >= policy.dropout
     return keep.to(torch.float32) / (1 - policy.dropout)
 
 
 class _Store:
     """Preallocated [T, N, …] tensors, made at the first step from what it brings."""
+
+    # Lists that are stacked at the end would hold every tensor twice, at the rollout's peak of memory.
 
     def __init__(self, n_steps: int, n_envs: int, device: torch.device) -> None:
         shape = (n_steps, n_envs)
@@ -173,6 +187,7 @@ class _Store:
             self.tensors[name][t] = row
 
     def end_sequence(self, begin: int, length: int, bootstrap: Tensor, restarted: Tensor) -> None:
+        # Inside a sequence the state reached is the next one observed, so its value is known already.
         last = begin + length - 1
         self.tensors["next_values"][begin:last] = self.tensors["values"][begin + 1 : last + 1]
         self.tensors["next_values"][last] = bootstrap

@@ -27,6 +27,7 @@ class Sequences:
     weight: Float[Tensor, "step seq"] | None
     """1 for samples that count and 0 for the others; None if all count."""
     first_hidden: Float[Tensor, "layer seq hidden"]
+    """Recurrent state in which each sequence was lived."""
     masks: Float[Tensor, "mask seq hidden"] | None
 
     def __len__(self) -> int:
@@ -35,6 +36,7 @@ class Sequences:
     @property
     def obs(self) -> Float[Tensor, "step seq obs"]:
         """The observations, put together from their parts."""
+        # Not stored: all portfolios of a day share its market features, and a look-up costs less than the memory.
         return assemble(self.market, self.day, self.portfolio)
 
     def take(self, index: Tensor) -> "Sequences":
@@ -45,7 +47,7 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Batch:
-    """A minibatch: the sequences of it that this process holds, and the samples of it that all processes hold."""
+    """A minibatch: those of its sequences that this process holds, and how many samples it has in all processes."""
 
     index: Int64[Tensor, " seq"]
     n_samples: Float[Tensor, ""]
@@ -58,7 +60,7 @@ def prepare(
     valid: Bool[Tensor, "step env"] | None = None,
     collective: Collective = ALONE,
 ) -> Sequences:
-    """Normalise the advantages over the whole rollout, of all processes, and cut it into sequences.
+    """Cut the rollout into sequences, with advantages normalised over all of it, in all processes.
 
     Args:
         rollout: T steps of N environments.
@@ -67,8 +69,14 @@ def prepare(
         valid: samples that count; None for all.
         collective: the processes of the run.
     """
+    # Unit variance makes clip range, entropy bonus and learning rate mean the same in calm and in wild markets. Over the whole
+    # rollout, not per minibatch: one has few sequences, and its own mean would be the luck of their days. The baseline
+    # has been subtracted by now, so portfolios are compared within their window first and scaled with all others after.
     mean, variance = moments(advantages, valid, collective)
+    # 1e-8 for a rollout of equal advantages, such as a market on which nothing matters: 0/0 otherwise.
     normal = (advantages - mean) / (variance.sqrt() + 1e-8)
+    # Whole sequences, since the GRU needs every step in order: a step alone would lack the memory it was chosen with.
+    # Step t of environment n lies in sequence (t // length)·N + n, chunk by chunk.
     chunks, layers, envs, width = rollout.first_hidden.shape
     length = rollout.sequence_length
 
@@ -85,6 +93,7 @@ def prepare(
         targets=cut(targets),
         weight=None if valid is None else cut(valid.to(advantages.dtype)),
         first_hidden=rollout.first_hidden.transpose(0, 1).reshape(layers, chunks * envs, width),
+        # An environment has one mask for the whole rollout, so each of its sequences repeats it.
         masks=None if rollout.masks is None else rollout.masks.repeat(1, chunks, 1),
     )
 
@@ -92,7 +101,8 @@ def prepare(
 def moments(
     x: Float[Tensor, "step env"], valid: Bool[Tensor, "step env"] | None, collective: Collective = ALONE
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Mean and variance of the samples that count, over all processes; in two passes, so that a large mean is harmless."""
+    """Mean and variance of the samples that count, over all processes."""
+    # Two passes: E[x²] − E[x]² in one would lose all digits beside a large mean.
     weight = torch.ones_like(x) if valid is None else valid.to(x.dtype)
     count, total = collective.add_up(torch.stack([weight.sum(), (x * weight).sum()]).double())
     mean = total / count
@@ -110,6 +120,7 @@ def explained_variance(
 
     1 is perfect, 0 no better than a constant; NaN (not available) if the targets are constant or not finite.
     """
+    # A is what the target exceeds the value by: the error of V, seen from the rollout.
     _, spread = moments(advantages + values, valid, collective)
     _, unexplained = moments(advantages, valid, collective)
     return torch.where(spread > 0, 1 - unexplained / spread.clamp(min=1e-30), torch.nan)
@@ -134,6 +145,7 @@ class Dealer:
 
     def deal(self, data: Sequences, epoch: int) -> Iterator[Batch]:
         """The minibatches of an epoch, in an order named by seed, iteration and epoch."""
+        # Every process draws the order of all sequences and keeps its own: the minibatches agree without a message.
         n_sequences = self.n_chunks * self.all_envs
         order = permutation(n_sequences, self.seed, Stream.MINIBATCH, self.iteration, epoch, device=data.day.device)
         parts = [self._own(part) for part in minibatches(n_sequences, self.length, self.batch_size, order)]
@@ -150,13 +162,14 @@ class Dealer:
     def _own(self, sequences: Tensor) -> Tensor:
         if self.n_envs == self.all_envs:
             return sequences
+        # From the global number, chunk·all_envs + env, to this process's.
         chunk, env = sequences // self.all_envs, sequences % self.all_envs - self.first_env
         own = (env >= 0) & (env < self.n_envs)
         return chunk[own] * self.n_envs + env[own]
 
 
 def n_minibatches(n_sequences: int, length: int, batch_size: int) -> int:
-    """As many as make ``batch_size`` samples each, nearly; a minibatch has at least one sequence."""
+    """As many as make nearly ``batch_size`` samples each; a minibatch has at least one sequence."""
     return min(max(1, round(n_sequences * length / batch_size)), n_sequences)
 
 

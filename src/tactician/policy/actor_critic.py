@@ -33,18 +33,18 @@ class ActorCritic(nn.Module):
 
     Tensors are time-major. The recurrent state goes in and comes out; nothing that changes with data lives on the module,
     and nothing depends on training or evaluation mode. Dropout is variational (Gal and Ghahramani 2016, "A theoretically
-    grounded application of dropout in recurrent neural networks"): its masks are an argument, constant over the steps of
-    a sequence, so whoever made them for acting can replay them for learning.
+    grounded application of dropout in recurrent neural networks"). Its masks are an argument, constant over the steps of
+    a sequence. So whoever made them for acting can replay them for learning.
 
-    Initial weights are orthogonal (Saxe et al. 2014): with gain √2 where a ReLU follows, gate by gate in the GRU, 0.01
-    at the policy's last layer (a near-uniform first policy) and 0.1 at the value's. Biases start at 0.
+    Initial weights are orthogonal (Saxe et al. 2014), gate by gate in the GRU. The gain is √2 where a ReLU follows, 0.01 at
+    the policy's last layer (a near-uniform first policy) and 0.1 at the value's. Biases start at 0.
 
     Args:
         obs_dim: entries of an observation.
         n_actions: actions to choose from.
         hidden_dim: width of encoder and GRU.
         n_gru_layers: GRU layers; 0 for a policy without memory (and without dropout, whose place is before a GRU layer).
-        dropout: p, the share of units that whoever makes the masks is to drop; in [0, 1).
+        dropout: p, in [0, 1): the share of units that the masks, made elsewhere, are to drop.
         value_scale: the value is this times the head's output, so that the head learns at unit scale.
         generator: source of the initial weights; None for torch's global one.
 
@@ -71,10 +71,12 @@ class ActorCritic(nn.Module):
             raise ValueError(f"dropout is {dropout}: it must lie in [0, 1)")
         self.obs_dim, self.n_actions = obs_dim, n_actions
         self.hidden_dim, self.n_gru_layers, self.dropout = hidden_dim, n_gru_layers, dropout
+        # Actor and critic share the trunk: what tells where the market stands serves both, and memory is learnt once.
         self.encoder = nn.Sequential(*_dense(obs_dim, hidden_dim), *_dense(hidden_dim, hidden_dim))
         self.gru = nn.ModuleList(GruLayer(hidden_dim, hidden_dim) for _ in range(n_gru_layers))
         self.policy_head = nn.Sequential(*_dense(hidden_dim, _HEAD_DIM), nn.Linear(_HEAD_DIM, n_actions))
         self.value_head = nn.Sequential(*_dense(hidden_dim, _HEAD_DIM), nn.Linear(_HEAD_DIM, 1))
+        # A buffer, not a parameter: a constant of the run that travels with the weights.
         self.value_scale: Tensor
         self.register_buffer("value_scale", torch.tensor(float(value_scale)))
         self._initialise(generator)
@@ -124,9 +126,11 @@ class ActorCritic(nn.Module):
         for name, tensor in (("recurrent state", hidden), ("dropout masks", masks)):
             if tensor is not None and tensor.shape != expected:
                 raise ValueError(f"{name} of shape {tuple(tensor.shape)} for a network that needs {expected}")
+        # The encoder has no memory: it reads all steps at once. Only the GRU layers go through time.
         x = self.encoder(obs)
         last = []
         for i, layer in enumerate(cast("Iterable[GruLayer]", self.gru)):
+            # The mask lies on a layer's input, not on its recurrent state, where a dropped unit would remember nothing.
             x = layer.sequence(x if masks is None else x * masks[i], hidden[i])
             last.append(x[-1].to(hidden.dtype))
         return x, torch.stack(last) if last else hidden
@@ -137,6 +141,8 @@ class ActorCritic(nn.Module):
 
     def values(self, features: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch"]:
         """Expected discounted return, in units of reward."""
+        # Discounted returns in percent are of the order of 10, fresh outputs of the order of 0.1. Adam moves a weight by about
+        # its rate per step, so without the scale most updates would go into reaching that size.
         return self.value_scale * self.value_head(features).squeeze(-1)
 
     def heads(
@@ -165,17 +171,21 @@ class ActorCritic(nn.Module):
 
     def lean_towards(self, action: int, probability: float) -> None:
         """Make an untrained policy choose an action with about this probability, and the others alike."""
+        # All other logits are about 0: softmax gives p to the action when its logit is ln(p/(1 − p)·(n − 1)).
         odds = probability / (1 - probability) * (self.n_actions - 1)
         with torch.no_grad():
             cast("nn.Linear", self.policy_head[-1]).bias[action] = math.log(odds)
 
     def _initialise(self, generator: torch.Generator | None) -> None:
+        # 0.01: the first policy shows no preference before it has seen a reward (Andrychowicz et al. 2021, "What matters for
+        # on-policy deep actor-critic methods?", §3.2). 0.1: the first values are near 0, and δ is the reward.
         gains = {self.policy_head[-1]: 0.01, self.value_head[-1]: 0.1}
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.orthogonal_(module.weight, gains.get(module, 2**0.5), generator=generator)
                 nn.init.zeros_(module.bias)
             elif isinstance(module, GruLayer):
+                # Gate by gate: the stacked matrix of three gates could not be orthogonal in each of them.
                 for weight in (module.weight_ih_l0, module.weight_hh_l0):
                     for gate in weight.data.chunk(3):
                         nn.init.orthogonal_(gate, generator=generator)

@@ -8,8 +8,8 @@ The cell is that of Cho et al. (2014) in the form of cuDNN and ``nn.GRU``, with 
     h' = (1 − z) ⊙ n + z ⊙ h
 
 On a CUDA device ``nn.GRU`` is one cuDNN call. On a CPU it is a loop of separate operations whose autograd allocates every
-intermediate and adds every step's weight gradient on its own. Here the derivative is written out instead: the loop
-over time keeps only what is truly sequential, and everything else is one large matrix product over many steps.
+intermediate and adds every step's weight gradient on its own. Here the derivative is written out instead. The loop over
+time keeps only what is truly sequential. Everything else is one large matrix product over many steps.
 """
 
 import warnings
@@ -20,12 +20,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# Weights in 16 bits, and those of a copied layer, do not lie side by side; cuDNN then copies them together at each call, which
-# costs microseconds and is nothing that a user could mend.
+# Weights in 16 bits, and those of a copied layer, do not lie side by side. cuDNN then copies them together at each call. That
+# costs microseconds, and a user can do nothing about it.
 warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk of memory")
 
-# Rows (steps × environments) whose gate gradients are held before they are turned into weight gradients: long enough
-# for a matrix product at full rate, short enough for the 4·H columns to stay in a laptop's last-level cache.
+# Rows (steps × environments) whose gate gradients are held before they are turned into weight gradients. Enough of them for
+# a matrix product at full rate, few enough for the 4·H columns to stay in a laptop's last-level cache.
 _ROWS_PER_CHUNK = 4096
 
 # d(loss)/d(pre-activation) from d(loss)/d(activation) and the activation, in one pass and without a temporary.
@@ -99,6 +99,7 @@ class _GruSequence(torch.autograd.Function):
     ) -> Tensor:
         steps, envs, _ = inputs.shape
         size = hidden.shape[-1]
+        # The inputs' part of all gates does not depend on the state: one product for all steps, outside the loop.
         # b_hr and b_hz only ever add to b_ir and b_iz; b_hn stays apart because r multiplies it.
         bias = torch.cat((bias_ih[: 2 * size] + bias_hh[: 2 * size], bias_ih[2 * size :]))
         gates = torch.addmm(bias, inputs.flatten(0, 1), weight_ih.t()).view(steps, envs, 3 * size)
@@ -114,6 +115,7 @@ class _GruSequence(torch.autograd.Function):
             # tanh a = 2σ(2a) − 1: torch's σ is vectorised, its tanh on a CPU costs ten times as much.
             torch.add(minus_one, n.addcmul_(r, q).mul_(2.0).sigmoid_(), alpha=2.0, out=n)
             torch.lerp(n, before, z, out=after)
+        # The gates were overwritten by their activations, which is all that the derivatives of σ and tanh need.
         ctx.save_for_backward(inputs, weight_ih, weight_hh, gates, products, states)
         return states[1:]
 
@@ -133,6 +135,7 @@ class _GruSequence(torch.autograd.Function):
         grad_bias = inputs.new_zeros(4 * size)
         grad_inputs = inputs.new_empty(inputs.shape) if ctx.needs_input_grad[0] else None
         carried = torch.zeros_like(products[0])
+        # From the last step to the first: ``carried`` is the gradient that the later steps send to the state before them.
         for end in range(steps, 0, -chunk):
             begin = max(0, end - chunk)
             rows = (end - begin) * envs
@@ -143,6 +146,7 @@ class _GruSequence(torch.autograd.Function):
             grad_bias += block.sum(0)
             if grad_inputs is not None:
                 torch.mm(block[:, size:], weight_ih, out=grad_inputs[begin:end].view(rows, input_size))
+        # Back from the order q, r, z to the parameters' own r, z, n.
         grad_hh, grad_bias_hh = (torch.cat((x[size : 3 * size], x[:size])) for x in (grad_qrz, grad_bias))
         return grad_inputs, carried, grad_ih, grad_hh, grad_bias[size:], grad_bias_hh
 
