@@ -231,7 +231,7 @@ def test_a_disk_that_fills_up_while_saving_loses_nothing_saved_before(tiny, tmp_
     said = refused(*words, "--resume")
     assert "No space left on device" in said
     assert {path.name: path.read_bytes() for path in tmp_path.glob("model_*")} == before
-    assert not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.glob(".*.tmp"))
 
 
 def test_guard_remembers_the_longest_run():

@@ -80,7 +80,7 @@ def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
                 raise Interrupted(
                     stop.signal_number or 15, path, judge(setup, state, keeper, contaminated, reporter, ranges)
                 )
-            if not last and _save_due(setup, state.progress, time.perf_counter() - saved):
+            if _save_due(setup, state.progress, time.perf_counter() - saved):
                 with reporter.quiet_phase("💾 Saving"):
                     keeper.save_periodic(setup, state)
                 saved = time.perf_counter()
