@@ -1,10 +1,12 @@
 """Ctrl+C, SIGTERM and kill -9 on real training processes."""
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 from tactician.cli import main
 from tactician.training.checkpoint import newest_checkpoint, read_checkpoint
+from tactician.training.interruption import Interruption
 from tests.training.test_resume_is_bit_exact import differences, state
 
 
@@ -46,7 +49,7 @@ def wait_for(log: Path, text: str, process: subprocess.Popen, seconds: float = 6
     raise AssertionError(f"'{text}' did not appear: {log.read_text()}")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_the_first_signal_finishes_the_iteration_saves_and_exits(tiny, tmp_path, number, code):
     log, folder = tmp_path / "log", tmp_path / "run"
     process = start(tiny, folder, "--iterations", "100000", log=log)
@@ -88,6 +91,77 @@ def test_the_second_ctrl_c_leaves_at_once_without_saving(tiny, tmp_path):
     process.send_signal(signal.SIGINT)
     assert process.wait(5) == 130
     assert not list(folder.glob("model_*"))
+    last = log.read_text().splitlines()[-1]
+    assert last == "Left at once; what this iteration has learnt is not saved."
+
+
+def test_a_signal_is_answered_while_python_is_busy_in_one_long_operation():
+    """A large layer on a CPU takes seconds, and Python calls no handler in between."""
+    program = """
+import ctypes, os, signal, sys, threading, time
+from tactician.training.interruption import Interruption
+with Interruption(lambda: 11.6) as stop:
+    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    ctypes.CDLL(None).sleep(3)  # outside of Python, as a kernel of torch is
+    print("operation over", flush=True)
+print(stop.exit_code, flush=True)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    said, _ = process.communicate(timeout=60)
+    first, second, third = said.split("\n", 1)[1].splitlines()
+    assert first == (
+        "Ctrl+C: finishing this iteration, then saving (about 12 s). Once more to leave at once, without saving."
+    )
+    assert (second, third) == ("operation over", "130")
+
+
+def test_handlers_are_put_back_and_ignored_signals_stay_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    mine = signal.getsignal(signal.SIGINT)
+    try:
+        with Interruption() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            assert signal.getsignal(signal.SIGINT) != mine
+            time.sleep(0.1)
+        assert stop.signal_number is None and stop.exit_code == 0
+        assert signal.getsignal(signal.SIGINT) == mine
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_beside_the_main_thread_nothing_is_handled():
+    found = []
+
+    def use():
+        with Interruption() as stop:
+            found.append(stop.exit_code)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    assert found == [0]
+
+
+@pytest.mark.parametrize(("wait_until", "verdict"), [("Iteration 1 |", False), ("Iteration 4 |", True)])
+def test_an_interrupted_run_says_what_came_out_so_far_without_a_look_at_the_test_range(
+    tiny, tmp_path, wait_until, verdict
+):
+    log, folder = tmp_path / "log", tmp_path / "run"
+    words = ("--iterations", "100000", "--validate-every", "3" if verdict else "1000")
+    process = start(tiny, folder, *words, log=log)
+    wait_for(log, wait_until, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    said, summary = log.read_text(), json.loads((folder / "summary.json").read_text())
+    assert summary["finished"] is False and "test" not in summary and summary["test_looks"] == 0
+    assert ("validation" in summary) == verdict
+    assert ("Verdict so far: the agent is" in said) == verdict
+    assert ("No verdict yet: the first validation comes after iteration 1000" in said) != verdict
+    (saved,) = folder.glob("model_interrupted_*")
+    assert read_checkpoint(saved)["seen"]["looks"] == []
 
 
 @pytest.mark.parametrize(
