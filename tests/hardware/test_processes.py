@@ -170,6 +170,32 @@ def test_a_process_that_is_lost_is_started_again_and_the_run_resumes_and_ends(ti
     assert read_checkpoint(folder / "model_final.pt")["progress"]["iteration"] == 40
 
 
+def test_machines_that_share_no_folder_learn_together_and_the_first_one_writes(tiny, tmp_path):
+    """Each sees a disk of its own, and only the first one's knows the best model: it decides for all."""
+    port = free_port()
+    for iterations, more in (("3", ()), ("5", ("--resume",))):
+        processes = []
+        for rank in range(2):
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "GLOO_SOCKET_IFNAME": "lo"}
+            environment |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+            words = training(tiny, tmp_path / f"disk{rank}" / "run", "--iterations", iterations, *more)
+            log = (tmp_path / f"log{rank}{iterations}").open("w")
+            command = [sys.executable, "-m", "tactician", *words]
+            processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
+        try:
+            codes = [process.wait(150) for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        said = "\n".join((tmp_path / f"log{rank}{iterations}").read_text() for rank in range(2))
+        assert codes == [0, 0], said
+    assert "Resumed from" in said
+    first = tmp_path / "disk0" / "run"
+    assert read_checkpoint(first / "model_final.pt")["progress"]["iteration"] == 5
+    assert (first / "model_best.pt").exists() and (first / "summary.json").exists()
+    assert not (tmp_path / "disk1").exists()
+
+
 @pytest.mark.parametrize(
     ("nodes", "shared", "told"), [("2", "True", True), ("2", "False", False), ("1", "True", False)]
 )

@@ -11,7 +11,8 @@ from tactician.cli import main
 from tactician.config import load_config
 from tactician.storage import save_tensors
 from tactician.training.checkpoint import read_checkpoint
-from tactician.training.resume import legacy_weights, saved_normaliser, saved_since
+from tactician.training.legacy import legacy_weights
+from tactician.training.resume import saved_normaliser, saved_since
 
 
 def run(tiny: Path, folder: Path, *words: str) -> int:
@@ -129,6 +130,30 @@ def test_the_old_format_restores_weights_and_metrics_and_says_so(tiny, trained, 
     saved = read_checkpoint(tmp_path / "new" / "model_final.pt")["progress"]
     assert saved["timesteps"] == 512 and saved["best_reward"] >= 0.25
     assert saved["total_trades"] > 40 and saved["winning_trades"] >= 30
+
+
+@pytest.mark.parametrize("optimisers", [1, 2])
+def test_moments_of_an_old_format_are_restored_where_they_fit(tiny, trained, tmp_path, capsys, optimisers):
+    legacy_file(trained, tmp_path / "legacy.pt")
+    content = torch.load(tmp_path / "legacy.pt", weights_only=True)
+    ours = read_checkpoint(trained / "model_final.pt")
+    actor, critic = (ours[f"{name}_optimizer_state_dict"]["state"] for name in ("actor", "critic"))
+    if optimisers == 2:
+        content |= {"actor_optimizer_state_dict": {"state": actor}, "critic_optimizer_state_dict": {"state": critic}}
+    else:
+        content["optimizer_state_dict"] = {"state": dict(enumerate([*actor.values(), *critic.values()]))}
+    content["total_steps"] = 512
+    torch.save(content, tmp_path / "legacy.pt")
+    words = ("--checkpoint", str(tmp_path / "legacy.pt"), "--timesteps", "513")
+    assert run(tiny, tmp_path / "new", *words) == 0
+    assert "the optimisers' moments are restored" in flat(capsys.readouterr().out)
+    saved = read_checkpoint(tmp_path / "new" / "model_final.pt")["actor_optimizer_state_dict"]["state"]
+    assert float(saved[0]["step"]) > float(actor[0]["step"])
+    # One moment of another shape, and both start fresh.
+    actor[0]["exp_avg"] = torch.zeros(3)
+    torch.save(content, tmp_path / "legacy.pt")
+    assert run(tiny, tmp_path / "other", *words) == 0
+    assert "optimisers of actor and critic start fresh" in flat(capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,26 @@
 """Going on from a checkpoint: what is restored, what begins anew, and what the user is told about it."""
 
-import math
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from tactician.config import DURATIONS, Config, FileOnly, make_config
 from tactician.errors import UserError
 from tactician.monitor.progress import Reporter
 from tactician.training.checkpoint import BEST, is_legacy, newest_checkpoint, read_checkpoint
+from tactician.training.legacy import from_legacy, shape_of, warn_mismatch
 from tactician.training.lineage import HARMLESS, run_name, run_of, seen_by_checkpoint
 from tactician.training.setup import Setup, architecture
-from tactician.training.state import Progress, TrainState, first_train_state, fresh_environments, restored_environments
+from tactician.training.state import (
+    Progress,
+    TrainState,
+    first_train_state,
+    fresh_environments,
+    load_optimiser,
+    restored_environments,
+)
 
 OF_DATA = frozenset(
     {
@@ -162,16 +167,16 @@ def resume(setup: Setup, path: Path, content: dict[str, Any], reporter: Reporter
     """
     fresh = first_train_state(setup)
     if is_legacy(content):
-        return _from_legacy(setup, fresh, path, content, reporter)
+        return from_legacy(setup, fresh, path, content, reporter)
     ours, theirs = fresh.learner.policy.architecture, content["architecture"]
     if _mismatch(theirs, ours):
-        _warn_mismatch(path, _shape(theirs), _shape(ours), reporter)
+        warn_mismatch(path, shape_of(theirs), shape_of(ours), reporter)
         return fresh
     changed, foreign = _tell_changes(setup, path, content, reporter)
     learner = fresh.learner
     learner.policy.load_state_dict(content["model_state_dict"])
-    _load_optimiser(learner.actor_optimiser, content["actor_optimizer_state_dict"])
-    _load_optimiser(learner.critic_optimiser, content["critic_optimizer_state_dict"])
+    load_optimiser(learner.actor_optimiser, content["actor_optimizer_state_dict"])
+    load_optimiser(learner.critic_optimiser, content["critic_optimizer_state_dict"])
     learner.precision.load_state_dict(content["precision"])
     progress, metrics = dict(content["progress"]), dict(content["metrics"])
     best = setup.config.checkpoint_dir / BEST
@@ -253,88 +258,3 @@ def changed_keys(before: Mapping[str, Any], config: Config) -> dict[str, tuple[A
 
 def _default(key: str) -> Any:
     return Config.model_fields[key].default
-
-
-def _load_optimiser(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Moments and step counts come from the checkpoint, rates and kernel from the configuration."""
-    settings = [{k: v for k, v in group.items() if k != "params"} for group in optimiser.param_groups]
-    optimiser.load_state_dict(saved)
-    for group, setting in zip(optimiser.param_groups, settings, strict=True):
-        group.update(setting)
-
-
-def _from_legacy(
-    setup: Setup, fresh: TrainState, path: Path, content: dict[str, Any], reporter: Reporter
-) -> TrainState:
-    """Weights and metrics of an old format; the two optimisers start fresh."""
-    policy = fresh.learner.policy
-    renamed = legacy_weights(policy.state_dict(), content["model_state_dict"])
-    if renamed is not None and not all(bool(x.isfinite().all()) for x in renamed.values()):
-        reporter.warn(f"{path} holds weights that are not finite: training starts from the beginning.")
-        return fresh
-    if renamed is None:
-        theirs = sum(x.numel() for x in content["model_state_dict"].values() if isinstance(x, Tensor))
-        _warn_mismatch(path, f"{theirs:,} parameters", _shape(policy.architecture), reporter)
-        return fresh
-    policy.load_state_dict(renamed)
-    nested = content.get("metrics")
-    flat = {**content, **(nested if isinstance(nested, Mapping) else {})}
-    trades = int(_number(flat, "total_trades"))
-    win_rate = _number(flat, "win_rate")
-    progress = Progress(
-        timesteps=int(_number(flat, "total_steps", _number(flat, "timesteps"))),
-        iteration=int(_number(flat, "iteration")),
-        total_trades=trades,
-        winning_trades=round(trades * min(win_rate / 100 if win_rate > 1 else win_rate, 1.0)),  # some wrote percent
-        best_reward=_number(flat, "best_reward", -math.inf, least=-math.inf),
-    )
-    reporter.warn(
-        f"{path} has an old format: weights and metrics are restored, the optimisers of actor and critic start fresh from "
-        "them, and portfolios begin new episodes."
-    )
-    config = setup.config.model_dump(mode="json")
-    run = run_name(config, setup.environment.market.fingerprint, f"an old format after {progress.timesteps}")
-    return replace(fresh, progress=progress, run=run, seen=seen_by_checkpoint(content).merged(fresh.seen))
-
-
-def _number(values: Mapping[str, Any], key: str, default: float = 0.0, least: float = 0.0) -> float:
-    """A metric of an old file, where anything may stand."""
-    try:
-        found = float(values[key])
-    except (KeyError, TypeError, ValueError, RuntimeError):
-        return default
-    return max(found, least) if math.isfinite(found) else default
-
-
-def legacy_weights(ours: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> dict[str, Tensor] | None:
-    """The old format's weights under our names: part by part, in order, where every shape agrees; else None.
-
-    The parts are encoder, GRU, policy head and value head. Prefixes that wrappers leave (``module.``, ``_orig_mod.``) are
-    passed over.
-    """
-    clean = {str(name).replace("module.", "").replace("_orig_mod.", ""): x for name, x in theirs.items()}
-    result = {name: x for name, x in ours.items() if name == "value_scale"}
-    for part, names in {
-        "encoder": ("encoder",),
-        "gru": ("gru", "rnn"),
-        "policy_head": ("policy_head", "actor", "policy"),
-        "value_head": ("value_head", "critic", "value"),
-    }.items():
-        targets = [name for name in ours if name.startswith(part)]
-        sources = [x for name, x in clean.items() if name.split(".")[0] in names and isinstance(x, Tensor)]
-        if len(targets) != len(sources):
-            return None
-        for name, source in zip(targets, sources, strict=True):
-            if source.shape != ours[name].shape:
-                return None
-            result[name] = source
-    return result
-
-
-def _shape(architecture: Mapping[str, Any]) -> str:
-    a = architecture
-    return f"{a['obs_dim']} entries → {a['n_gru_layers']} GRU layers of {a['hidden_dim']} → {a['n_actions']} actions"
-
-
-def _warn_mismatch(path: Path, theirs: str, ours: str, reporter: Reporter) -> None:
-    reporter.warn(f"{path} holds another network ({theirs}; this run has {ours}): training starts from the beginning.")

@@ -94,6 +94,14 @@ def snapshot(learner: Learner) -> Callable[[], None]:
     return put_it_back
 
 
+def load_optimiser(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Moments and step counts come from the checkpoint, rates and kernel from the configuration."""
+    settings = [{k: v for k, v in group.items() if k != "params"} for group in optimiser.param_groups]
+    optimiser.load_state_dict(saved)
+    for group, setting in zip(optimiser.param_groups, settings, strict=True):
+        group.update(setting)
+
+
 def first_train_state(setup: Setup) -> TrainState:
     """The state before the first iteration."""
     policy = setup.make_policy()
