@@ -25,7 +25,7 @@ from tactician.errors import UserError
 from tactician.training.checkpoint import read_checkpoint
 
 SMALL = (
-    "train --config configs/embedded_sp500.yaml --device cpu --hidden-dim 32 --n-gru-layers 2 --dropout 0.1 --n-envs 16 "
+    "train --config embedded_sp500 --device cpu --hidden-dim 32 --n-gru-layers 2 --dropout 0.1 --n-envs 16 "
     "--episode-length 64 --n-steps 64 --batch-size 256 --save-every 1 --validate-every 50 --quiet"
 )
 STATE = (

@@ -9,10 +9,13 @@ import tyro
 from tactician.config import Config, load_config, make_config
 from tactician.errors import UserError
 
-DEFAULT_CONFIG = Path("configs/rl_v2_multi_asset.yaml")
+DEFAULT_CONFIG = Path("rl_v2_multi_asset")
 _DURATIONS = ("timesteps", "episodes", "iterations")
 
-ConfigFile = Annotated[Path, tyro.conf.arg(name="config", help="YAML file with the settings; flags override it.")]
+ConfigFile = Annotated[
+    Path,
+    tyro.conf.arg(name="config", help="YAML file with the settings, or a packaged one's name; flags override it."),
+]
 Json = Annotated[bool, tyro.conf.arg(name="json", help="Print JSON instead of tables.")]
 
 
