@@ -12,10 +12,6 @@ from collections.abc import Sequence
 
 from tactician.errors import UserError
 
-# Threads that wait must sleep, not spin: beside another program that takes a core, spinning makes training twenty times slower.
-# OpenMP reads this when torch is first imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 VERBS = {
     "train": "Train an agent on a market cache and keep the best model.",
     "build-cache": "Build the market cache that training reads.",

@@ -10,7 +10,7 @@ from tactician.config import Config, load_config, make_config
 from tactician.errors import UserError
 
 DEFAULT_CONFIG = Path("rl_v2_multi_asset")
-_DURATIONS = ("timesteps", "episodes", "iterations")
+DURATIONS = ("timesteps", "episodes", "iterations")
 
 ConfigFile = Annotated[
     Path,
@@ -45,11 +45,11 @@ def parse(kind: type[Any], verb: str, words: list[str]) -> tuple[Any, Config]:
         SystemExit: with code 2 for an unknown flag, 0 after --help.
     """
     in_file = load_config(_config_path(words))
-    default = Flags(**{f.name: None if f.name in _DURATIONS else getattr(in_file, f.name) for f in fields(Flags)})
+    default = Flags(**{f.name: None if f.name in DURATIONS else getattr(in_file, f.name) for f in fields(Flags)})
     arguments = flags_of(kind, verb, words, kind(settings=default))
     given = vars(arguments.settings).copy()
-    if all(given[name] is None for name in _DURATIONS):
-        given |= {name: getattr(in_file, name) for name in _DURATIONS}
+    if all(given[name] is None for name in DURATIONS):
+        given |= {name: getattr(in_file, name) for name in DURATIONS}
     if given["cache_path"] != in_file.cache_path:
         given["expanded_cache_path"] = None  # the flag names the file, whatever the universe
     return arguments, make_config({**in_file.model_dump(), **given}, "the command line")
