@@ -7,7 +7,7 @@ from tactician import configs
 from tactician.config import Config, load_config
 
 
-def command(verb: str, config_file: Path, config: Config, *more: str) -> str:
+def command(verb: str, config_file: str | Path, config: Config, *more: str) -> str:
     """A command that uses the same market cache, with the flags of its keys, and of further ones, that are not the file's."""
     from tactician.environment import cache_key
 
@@ -19,7 +19,7 @@ def command(verb: str, config_file: Path, config: Config, *more: str) -> str:
     return f"tactician {verb} --config {quoted(configs.shortest(config_file))}{expanded}{flags}"
 
 
-def rebuild_command(config_file: Path, config: Config) -> str:
+def rebuild_command(config_file: str | Path, config: Config) -> str:
     """The command that makes a configuration's market cache."""
     words = command("build-cache", config_file, config, "bars")
     return words + (" (or with --bars FILE)" if config.bars == "yfinance" else "")

@@ -46,8 +46,8 @@ def _table(rows: Sequence[Row]) -> Table:
     table = Table(
         title="Share of the optimum's gain over the best constant regime (median of seeds)",
         box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,  # fits 80 columns
+        padding=0,
+        show_edge=False,  # fits 80 columns
     )
     for heading, width in (("Market", 11), ("Variant", 8)):
         table.add_column(heading, min_width=width, overflow="fold")  # whole words, however narrow the screen
