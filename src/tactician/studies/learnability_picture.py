@@ -23,7 +23,7 @@ def plot_turnover(rows: Sequence[Row], path: Path) -> bool:
     if not swept:
         return False
     costs = [share for share, _ in swept]
-    figure = Figure(figsize=(7, 4), layout="constrained")  # not pyplot's, which would look for a display
+    figure = Figure(figsize=(7, 4), layout="constrained")  # pyplot would load the backend that the environment names
     axes = figure.subplots()
     axes.axvline(1, color="0.6", linestyle="--", linewidth=1)
     axes.annotate(
