@@ -26,11 +26,11 @@ $(VENV)/.dev: $(VENV)/.run
 setup: $(VENV)/.run ## make the virtual environment
 
 train: $(VENV)/.run ## train on the embedded market: cache, training, verdict (2 to 4 minutes)
-	$(BIN)/python src/apps/build_cache.py --config configs/embedded_sp500.yaml
-	$(BIN)/python src/apps/train.py --config configs/embedded_sp500.yaml
+	$(BIN)/tactician build-cache --config embedded_sp500
+	$(BIN)/tactician train --config embedded_sp500
 
 learnability: $(VENV)/.run ## train on markets whose best policy is known (all variants and costs: hours; goes on where it stopped)
-	$(BIN)/python src/apps/learnability.py --variants all --sweep
+	$(BIN)/tactician learnability --variants all --sweep
 
 test: $(VENV)/.dev ## the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n logical --dist loadfile

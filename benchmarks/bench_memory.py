@@ -4,6 +4,8 @@ The plan says what an iteration adds to what the process held before it. On a CP
 added, on a GPU what torch reserved.
 
     python benchmarks/bench_memory.py [--device cuda] [--json FILE]
+
+It needs the embedded market's cache (`tactician build-cache --config embedded_sp500`).
 """
 
 import argparse
@@ -14,9 +16,9 @@ import time
 from pathlib import Path
 
 import torch
+from command_line import cached_market, run
 
 from tactician.config import load_config
-from tactician.environment import load_cached_market
 from tactician.hardware.probe import Taken
 from tactician.monitor.progress import Reporter
 from tactician.training.checkpoint import save_checkpoint
@@ -24,7 +26,7 @@ from tactician.training.loop import iterate
 from tactician.training.setup import prepare_run
 from tactician.training.state import first_train_state
 
-CONFIG = Path("configs/embedded_sp500.yaml")
+CONFIG = "embedded_sp500"
 CPU = [(64, 1, 256, 2048), (64, 1, 1024, 8192), (256, 2, 128, 8192), (256, 2, 512, 8192), (256, 2, 512, 32768)]
 GPU = [
     (64, 1, 16384, 8192),
@@ -40,7 +42,7 @@ def measure(device: str, amp: bool, size: tuple[int, int, int, int]) -> dict:
     changes = {"hidden_dim": hidden, "n_gru_layers": layers, "n_envs": n_envs, "batch_size": batch, "timesteps": 10**9}
     changes |= {"ppo_epochs": 1, "critic_epochs": 1, "device": device, "amp": amp, "max_vram_gpu0": 1000}
     config = load_config(CONFIG, changes)
-    market = load_cached_market(config, "python src/apps/build_cache.py --config " + str(CONFIG))
+    market = cached_market(CONFIG)
     begun = time.perf_counter()
     setup = prepare_run(config, market)
     planning = time.perf_counter() - begun
@@ -81,6 +83,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    cached_market(CONFIG)  # refused here rather than in a process
     report = {"device": args.device, "torch": torch.__version__, "threads": torch.get_num_threads(), "sizes": []}
     gpu = args.device != "cpu"
     jobs = [(args.device, amp, size) for amp in ((False, True) if gpu else (False,)) for size in (GPU if gpu else CPU)]
@@ -93,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -18,9 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from command_line import cached_market, run
 
 from tactician.config import load_config
-from tactician.environment import OBS_DIM, first_state, load_cached_market, observe, restart_finished, step
+from tactician.environment import OBS_DIM, first_state, observe, restart_finished, step
+from tactician.errors import UserError
 from tactician.monitor.progress import Reporter
 from tactician.training.loop import iterate
 from tactician.training.setup import prepare_run
@@ -40,8 +42,7 @@ def make_setup(args: argparse.Namespace):
             "timesteps": 10**9,
         },
     )
-    rebuild = f"python src/apps/build_cache.py --config {args.config}"
-    return prepare_run(config, load_cached_market(config, rebuild))
+    return prepare_run(config, cached_market(args.config))
 
 
 def ours(setup, iterations: int, clock):
@@ -117,7 +118,10 @@ def peer_environment(setup):
 
 def peer(setup, clock):
     """sb3-contrib's RecurrentPPO on the same environment, as a generator of steps per second per iteration."""
-    from sb3_contrib import RecurrentPPO
+    try:
+        from sb3_contrib import RecurrentPPO
+    except ModuleNotFoundError as error:
+        raise UserError("sb3-contrib is not installed; `make bench` installs it, --no-peer does without.") from error
 
     hidden = setup.config.hidden_dim
     model = RecurrentPPO(
@@ -147,7 +151,7 @@ def peer(setup, clock):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, default=Path("configs/embedded_sp500.yaml"))
+    parser.add_argument("--config", default="embedded_sp500")
     parser.add_argument("--hidden-dim", type=int, default=256)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--n-envs", type=int, default=512)
@@ -196,4 +200,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

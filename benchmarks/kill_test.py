@@ -6,7 +6,8 @@ bit; and reads checkpoints that were truncated or had bits flipped.
     python benchmarks/kill_test.py --kills 100 [--seed 0] [--json FILE]
     python benchmarks/kill_test.py --damage 1000
 
-Every second kill waits until a checkpoint is being written. Both need the embedded market's cache (`make train` builds it).
+Every second kill waits until a checkpoint is being written. Both need the embedded market's cache
+(`tactician build-cache --config embedded_sp500`).
 """
 
 import argparse
@@ -20,12 +21,13 @@ import time
 from pathlib import Path
 
 import torch
+from command_line import cached_market, run
 
 from tactician.errors import UserError
 from tactician.training.checkpoint import read_checkpoint
 
 SMALL = (
-    "train --config configs/embedded_sp500.yaml --device cpu --hidden-dim 32 --n-gru-layers 2 --dropout 0.1 --n-envs 16 "
+    "train --config embedded_sp500 --device cpu --hidden-dim 32 --n-gru-layers 2 --dropout 0.1 --n-envs 16 "
     "--episode-length 64 --n-steps 64 --batch-size 256 --save-every 1 --validate-every 50 --quiet"
 )
 STATE = (
@@ -144,6 +146,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    cached_market("embedded_sp500")  # refused here rather than in each process
     report = {}
     if args.kills:
         report["survived"] = survive(args.kills, args.seed)
@@ -158,4 +161,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -126,7 +126,7 @@ def test_unreadable_bars(tiny, tmp_path, refused):
 
 def test_a_missing_cache_says_which_command_makes_it(tiny, tmp_path, refused):
     said = refused("train", "--config", str(tiny), "--cache-path", str(tmp_path / "none.pt"))
-    assert f"python src/apps/build_cache.py --config {tiny} --cache-path {tmp_path / 'none.pt'}" in said
+    assert f"tactician build-cache --config {tiny} --cache-path {tmp_path / 'none.pt'}" in said
 
 
 def test_a_cache_built_from_other_settings_is_refused(tiny, refused):

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from tactician import configs
 from tactician.config import Config, load_config, make_config
 from tactician.errors import UserError
 
-GOOD = Path("configs/embedded_sp500.yaml")
+GOOD = configs.find("embedded_sp500")
 
 
 def write(folder: Path, text: str) -> Path:
@@ -18,7 +19,7 @@ def write(folder: Path, text: str) -> Path:
 
 @pytest.mark.parametrize("name", ["embedded_sp500", "rl_v2_multi_asset"])
 def test_shipped_configurations_are_valid(name):
-    assert load_config(Path(f"configs/{name}.yaml")).symbols
+    assert load_config(name).symbols
 
 
 def test_a_missing_file_is_named():
@@ -91,7 +92,7 @@ def test_every_field_explains_itself():
 
 
 def test_cash_may_be_named_in_the_universe_and_is_not_an_asset():
-    config = load_config(Path("configs/rl_v2_multi_asset.yaml"))
+    config = load_config("rl_v2_multi_asset")
     assert config.symbols == ("SPY", "QQQ", "IWM")
     assert len(config.model_copy(update={"expanded": True}).symbols) == 12
 
@@ -155,7 +156,7 @@ def test_symbols_that_only_look_odd_are_taken_as_they_are(tmp_path):
 
 
 def test_hindsight_is_said_of_the_universe_in_force_only():
-    stocks, funds = GOOD, Path("configs/rl_v2_multi_asset.yaml")
+    stocks, funds = GOOD, "rl_v2_multi_asset"
     assert load_config(stocks).picked_with_hindsight
     assert not load_config(funds).picked_with_hindsight
     assert load_config(funds, {"expanded": True}).picked_with_hindsight
@@ -287,6 +288,6 @@ def test_a_portfolio_is_worth_a_unit_of_currency_at_least(value):
 
 
 def test_the_embedded_stocks_are_known_to_be_picked_with_hindsight():
-    funds = Path("configs/rl_v2_multi_asset.yaml")
+    funds = "rl_v2_multi_asset"
     assert load_config(GOOD, {"hindsight": False}).picked_with_hindsight
     assert load_config(funds, {"bars": "embedded"}).picked_with_hindsight

@@ -59,7 +59,7 @@ def random_source() -> Source:
 
 
 def embedded_source() -> Source:
-    config = load_config(Path("configs/embedded_sp500.yaml"))
+    config = load_config("embedded_sp500")
     bars = embedded_bars(config.symbols, start=pd.Timestamp("2007-06-01").date(), end=pd.Timestamp("2009-12-31").date())
     return Source(bars, config.groups, rates_of(bars.frame))
 
@@ -67,7 +67,7 @@ def embedded_source() -> Source:
 def seed_source() -> Source:
     if not SEED_UNIVERSE.exists():
         pytest.skip(f"{SEED_UNIVERSE} is not here")
-    config = load_config(Path("configs/rl_v2_multi_asset.yaml"), {"expanded": True})
+    config = load_config("rl_v2_multi_asset", {"expanded": True})
     start, end = pd.Timestamp("2018-06-01").date(), pd.Timestamp("2020-12-31").date()
     bars = read_bars(SEED_UNIVERSE, config.symbols, start, end)
     return Source(bars, config.groups, rates_of(bars.frame))

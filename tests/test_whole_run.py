@@ -211,5 +211,5 @@ def test_the_command_that_building_a_cache_names_next_reads_that_cache(tiny, tmp
     other = ("--cash-rate", "0.02", "--delisting-return", "-0.3", "--cache-path", str(tmp_path / "an other.pt"))
     assert main(["build-cache", "--config", str(tiny), *other]) == 0
     (line,) = [x for x in capsys.readouterr().out.splitlines() if "Next:" in x]
-    words = shlex.split(line.split("src/apps/train.py")[1])
+    words = shlex.split(line.split("tactician train")[1])
     assert main(["train", *words, "--dry-run"]) == 0

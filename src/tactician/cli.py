@@ -12,13 +12,10 @@ from collections.abc import Sequence
 
 from tactician.errors import UserError
 
-# Threads that wait must sleep, not spin: beside another program that takes a core, spinning makes training twenty times slower.
-# OpenMP reads this when torch is first imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 VERBS = {
     "train": "Train an agent on a market cache and keep the best model.",
     "build-cache": "Build the market cache that training reads.",
+    "config": "Print a packaged configuration, to be copied and edited.",
     "costs": "Print what each regime costs from cash, and each switch from one to another.",
     "learnability": "Train on markets whose best policy is known, and say how much of it was found.",
 }

@@ -300,11 +300,11 @@ nothing more (critic)."""
         return self.cache_path
 
 
-def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Config:
+def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
     """Read and validate a YAML file.
 
     Args:
-        path: the file.
+        path: the file, or the name of a packaged configuration.
         overrides: values by field name that replace the file's.
 
     Raises:

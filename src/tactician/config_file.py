@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from tactician import configs
 from tactician.errors import UserError
 
 _UNIVERSES = ("universe", "expanded_universe")
@@ -35,16 +36,23 @@ class _Loader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(None, None, f"{wrote} is no value{reason}", node.start_mark) from error
 
 
-def read_settings(path: Path) -> dict[Any, Any]:
+def read_settings(given: str | Path) -> dict[Any, Any]:
     """The settings as YAML reads them, not yet validated.
+
+    Args:
+        given: a file, or the name of a packaged configuration (`configs.find`).
 
     Raises:
         UserError: the file is missing or no YAML mapping, has a key twice, or a universe that is no lists of symbols by group.
     """
+    path = configs.find(given)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise UserError(f"Cannot read the configuration {path}: {error.strerror}; give one with --config.") from error
+        raise UserError(
+            f"Cannot read the configuration {path}: {error.strerror}; give --config a YAML file or one of "
+            f"{', '.join(configs.names())}."
+        ) from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not a text file; give a YAML file with --config.") from error
     try:
@@ -57,7 +65,9 @@ def read_settings(path: Path) -> dict[Any, Any]:
     except RecursionError:
         raise UserError(f"{path} is nested too deeply; correct its brackets.") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path} holds no settings; write one 'key: value' a line, as in configs/embedded_sp500.yaml.")
+        raise UserError(
+            f"{path} holds no settings; write one 'key: value' per line, as tactician config embedded_sp500 does."
+        )
     return values
 
 

@@ -13,7 +13,7 @@ from tactician.storage import load_tensors, save_tensors
 from tests.markets import random_market
 
 GROUPS = {"first": ("S0",), "second": ("S1",), "rest": ("S2", "S3", "S4")}
-REBUILD = "python src/apps/build_cache.py --config mine.yaml"
+REBUILD = "tactician build-cache --config mine.yaml"
 
 
 @pytest.fixture

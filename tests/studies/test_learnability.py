@@ -5,6 +5,9 @@ import json
 import math
 import os
 import signal
+import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,16 +16,10 @@ import torch
 from tactician.cli import main
 from tactician.errors import UserError
 from tactician.studies.learnability import measure, problem_setup, train_on
-from tactician.studies.learnability_table import (
-    MARKETS,
-    SMALL,
-    VARIANTS,
-    Job,
-    plan_study,
-    run_job,
-    run_study,
-    summarise_runs,
-)
+from tactician.studies.learnability_picture import plot_turnover
+from tactician.studies.learnability_plan import MARKETS, SMALL, VARIANTS, Job, plan_study
+from tactician.studies.learnability_runs import run_job, run_study
+from tactician.studies.learnability_table import summarise_runs
 from tactician.synthetic import PROBLEMS, Played
 
 
@@ -135,7 +132,7 @@ def test_trainings_with_other_settings_have_a_row_of_their_own():
 
 
 def test_the_study_is_kept_goes_on_where_it_stopped_and_draws_the_sweep(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("tactician.studies.learnability_table.COST_SHARES", (0.5, 1.5))
+    monkeypatch.setattr("tactician.studies.learnability_plan.COST_SHARES", (0.5, 1.5))
     out = tmp_path / "study.json"
     words = ["learnability", "--markets", "observable", "--variants", "window", "--timesteps", "8192"]
     words += ["--seeds", "1", "--processes", "1", "--out", str(out)]
@@ -148,6 +145,34 @@ def test_the_study_is_kept_goes_on_where_it_stopped_and_draws_the_sweep(tmp_path
     before = out.read_bytes()
     assert main([*words, "--json"]) == 0  # all of it is there already
     assert len(json.loads(capsys.readouterr().out)) == 1 and out.read_bytes() == before
+
+
+def swept(share):
+    return {**run([(100, 0.5)], 0), "market": f"observable@{share}"}
+
+
+DRAW = """
+import json, sys
+from pathlib import Path
+from tactician.studies.learnability_picture import plot_turnover
+from tactician.studies.learnability_table import summarise_runs
+sys.exit(not plot_turnover(summarise_runs(json.loads(sys.argv[1])), Path(sys.argv[2])))
+"""
+
+
+def test_the_picture_is_drawn_without_a_display_whatever_backend_is_set(tmp_path):
+    picture = tmp_path / "new folder" / "sweep.png"
+    environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    words = [sys.executable, "-c", DRAW, json.dumps([swept(0.5), swept(1.5)]), str(picture)]
+    ran = subprocess.run(words, env={**environment, "MPLBACKEND": "module://nowhere"}, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    png = picture.read_bytes()
+    assert png.startswith(b"\x89PNG") and struct.unpack(">II", png[16:24]) == (770, 440) and len(png) > 10_000
+
+
+def test_without_a_sweep_there_is_no_picture(tmp_path):
+    assert not plot_turnover(summarise_runs([run([(100, 0.5)], 0)]), tmp_path / "none.png")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -172,7 +197,7 @@ def test_a_file_of_another_kind_is_refused_and_left_alone(refused, tmp_path):
 
 
 def test_an_out_that_cannot_be_written_is_found_out_before_training(refused, tmp_path, monkeypatch):
-    monkeypatch.setattr("tactician.studies.learnability_table.run_job", None)  # it would fail otherwise
+    monkeypatch.setattr("tactician.studies.learnability_runs.run_job", None)  # it would fail otherwise
     (tmp_path / "folder.json").mkdir()
     for out in (tmp_path / "folder.json", tmp_path / "x.png", Path("/proc/nowhere/x.json")):
         assert str(out.parent) in refused("learnability", "--markets", "null", "--seeds", "1", "--out", str(out))
@@ -186,7 +211,7 @@ def test_a_variant_that_changes_nothing_is_said(refused):
 
 def test_a_training_whose_process_is_killed_ends_the_study_with_a_sentence(tmp_path, monkeypatch):
     pid = os.getpid()
-    monkeypatch.setattr("tactician.studies.learnability_table.run_job", functools.partial(_die, pid))
+    monkeypatch.setattr("tactician.studies.learnability_runs.run_job", functools.partial(_die, pid))
     with pytest.raises(UserError, match="process was killed"):
         list(run_study([Job("null", "window", 0, ())], tmp_path / "x.json", 1))
 

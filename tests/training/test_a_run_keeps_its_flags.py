@@ -132,9 +132,8 @@ def test_the_command_that_is_printed_goes_on(tiny, tmp_path, capsys):
     assert code == 130
     said = capsys.readouterr().out
     command = "".join(said[said.index("Go on with:") :].splitlines()[0]).removeprefix("Go on with: ")
-    assert "src/apps/train.py" in command and "--resume" in command
-    words = command.split()[2:]
-    assert main(["train", *words]) == 0
+    assert command.startswith("tactician train ") and "--resume" in command
+    assert main(command.split()[1:]) == 0
     saved = read_checkpoint(tmp_path / "run" / "model_final.pt")
     assert saved["progress"]["iteration"] == 3 and saved["config"]["hidden_dim"] == 24
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tactician.config import load_config
 from tactician.training.duration import n_iterations, next_share, total_timesteps
 
-CONFIG = Path("configs/rl_v2_multi_asset.yaml")
+CONFIG = Path("rl_v2_multi_asset")
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,12 @@ import tyro
 from tactician.config import DURATIONS, Config, load_config, make_config
 from tactician.errors import UserError
 
-DEFAULT_CONFIG = Path("configs/rl_v2_multi_asset.yaml")
+DEFAULT_CONFIG = Path("rl_v2_multi_asset")
 
-ConfigFile = Annotated[Path, tyro.conf.arg(name="config", help="YAML file with the settings; flags override it.")]
+ConfigFile = Annotated[
+    Path,
+    tyro.conf.arg(name="config", help="YAML file with the settings, or a packaged one's name; flags override it."),
+]
 Json = Annotated[bool, tyro.conf.arg(name="json", help="Print JSON instead of tables.")]
 
 

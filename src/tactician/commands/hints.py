@@ -3,10 +3,11 @@
 import shlex
 from pathlib import Path
 
+from tactician import configs
 from tactician.config import Config, load_config
 
 
-def command(app: str, config_file: Path, config: Config, *more: str) -> str:
+def command(verb: str, config_file: str | Path, config: Config, *more: str) -> str:
     """A command that uses the same market cache, with the flags of its keys, and of further ones, that are not the file's."""
     from tactician.environment import cache_key
 
@@ -15,12 +16,12 @@ def command(app: str, config_file: Path, config: Config, *more: str) -> str:
     changed = [name for name in names if getattr(config, name) != getattr(in_file, name)]
     flags = "".join(f" --{name.replace('_', '-')} {quoted(getattr(config, name))}" for name in changed)
     expanded = " --expanded" if config.expanded and not in_file.expanded else ""
-    return f"python src/apps/{app}.py --config {quoted(config_file)}{expanded}{flags}"
+    return f"tactician {verb} --config {quoted(configs.shortest(config_file))}{expanded}{flags}"
 
 
-def rebuild_command(config_file: Path, config: Config) -> str:
+def rebuild_command(config_file: str | Path, config: Config) -> str:
     """The command that makes a configuration's market cache."""
-    words = command("build_cache", config_file, config, "bars")
+    words = command("build-cache", config_file, config, "bars")
     return words + (" (or with --bars FILE)" if config.bars == "yfinance" else "")
 
 

@@ -41,7 +41,8 @@ def run(words: list[str]) -> int:
             raise UserError(f"--{name} cannot be {value}; give a positive number.")
     from tactician.monitor.progress import Reporter
     from tactician.storage import json_text
-    from tactician.studies.learnability_table import MARKETS, VARIANTS, default_processes, plan_study, run_study
+    from tactician.studies.learnability_plan import MARKETS, VARIANTS, plan_study
+    from tactician.studies.learnability_runs import default_processes, run_study
     from tactician.studies.report import finish, tell_run
 
     reporter = Reporter(silent=arguments.as_json)

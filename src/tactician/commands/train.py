@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from tactician import configs
 from tactician.commands.flags import DEFAULT_CONFIG, ConfigFile, Json, Settings, given_keys, parse
 from tactician.commands.hints import command, quoted, rebuild_command
 from tactician.config import Config, load_config
@@ -154,7 +155,7 @@ def _gpus(device: str) -> int:
 
 def _resume_command(arguments: TrainArguments, config: Config) -> str:
     """The run's own flags are in its checkpoint and need not be repeated."""
-    words = f"python src/apps/train.py --config {quoted(arguments.config_file)} --resume"
+    words = f"tactician train --config {quoted(configs.shortest(arguments.config_file))} --resume"
     if config.checkpoint_dir != load_config(arguments.config_file).checkpoint_dir:
         words += f" --checkpoint-dir {quoted(config.checkpoint_dir)}"
     return words + (" --allow-contaminated" if arguments.allow_contaminated else "")

@@ -3,6 +3,7 @@
 from tactician.evaluation.agent import Evaluation, NotFinite, PolicyNotFinite, act, evaluate
 from tactician.evaluation.backtest import Path, action_targets, backtest, baseline_targets
 from tactician.evaluation.statistics import Performance, difference, performance, return_difference
+from tactician.evaluation.table import performance_table
 
 __all__ = [
     "Evaluation",
@@ -17,5 +18,6 @@ __all__ = [
     "difference",
     "evaluate",
     "performance",
+    "performance_table",
     "return_difference",
 ]

@@ -11,6 +11,8 @@ from tactician.environment import FULL_CASH, HOLD, Environment, MarketTensors, f
 from tactician.errors import UserError
 from tactician.evaluation.backtest import Path, action_targets, backtest, baseline_targets
 from tactician.evaluation.statistics import Performance, difference, performance, return_difference
+from tactician.evaluation.table import performance_table
+from tactician.monitor.tables import as_text, print_table
 from tactician.policy import ActorCritic
 from tactician.storage import plain
 
@@ -55,6 +57,11 @@ class Evaluation:
     """Strategies in the order of ``performances``."""
     caveat: str | None = None
     """Why the range is no evidence, if it is none; every verdict ends with it."""
+
+    def __repr__(self) -> str:
+        """The report."""
+        table = performance_table(self.performances, f"{self.first} to {self.last}")
+        return f"{as_text(lambda console: print_table(console, table))}\n  Verdict: the agent is {self.verdict}."
 
     @property
     def verdict(self) -> str:

@@ -1,5 +1,8 @@
 """Tables whose figures are never cut: a number without its last digits reads as another number."""
 
+import io
+from collections.abc import Callable
+
 from rich.console import Console
 from rich.table import Table
 
@@ -22,3 +25,11 @@ def print_table(console: Console, table: Table) -> None:
     if needed > console.width:
         table.width = needed
     console.print(table, crop=False)
+
+
+def as_text(draw: Callable[[Console], None]) -> str:
+    """What is printed to a console of 80 columns, as plain text."""
+    console = Console(file=io.StringIO(), width=80, color_system=None, force_jupyter=False, soft_wrap=True)
+    with console.capture() as printed:
+        draw(console)
+    return printed.get().strip("\n")

@@ -1,4 +1,4 @@
-"""Does the trainer find the best policy where it is known? One training on one synthetic market, judged beside its optimum."""
+"""Does the trainer find the best policy where it is known? One training on one synthetic market, beside its optimum."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -65,7 +65,6 @@ def problem_setup(problem: Problem, settings: Mapping[str, Any]) -> Setup:
         UserError: an unknown key or a value that cannot be.
     """
     market = problem.market
-    costs = {name: value for name, value in vars(problem.frictions).items()}
     config = make_config(
         {
             "universe": {"all": market.symbols},
@@ -75,7 +74,7 @@ def problem_setup(problem: Problem, settings: Mapping[str, Any]) -> Setup:
             "checkpoint_dir": _NOWHERE,
             "device": "cpu",
             **settings,
-            **costs,
+            **vars(problem.frictions),
         },
         "learnability",
     )
@@ -89,7 +88,7 @@ def train_on(
     judge_every: int = 10,
     on_point: Callable[[Point], None] = lambda _: None,
 ) -> list[Point]:
-    """Train to the end of the setup's duration and judge the deterministic policy on the way and at the end."""
+    """Train for the setup's duration; judge the deterministic policy on the way and at the end."""
     state, points = first_train_state(setup), []
     quiet = Reporter("quiet", silent=True)
     while state.progress.timesteps < setup.total_timesteps:
@@ -108,12 +107,12 @@ def train_on(
 
 def deterministic(setup: Setup, policy: ActorCritic) -> Choose:
     """The policy's most probable action, its recurrent state kept from call to call; no dropout."""
+    env = replace(setup.environment, portfolios_per_window=1)
     hidden: Tensor | None = None
 
     @torch.no_grad()
     def choose(state: EnvState) -> Int64[Tensor, " env"]:
         nonlocal hidden
-        env = replace(setup.environment, portfolios_per_window=1)
         logits, _, hidden = policy(
             observe(env, state)[None], policy.initial_state(len(state.day)) if hidden is None else hidden
         )

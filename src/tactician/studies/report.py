@@ -1,4 +1,4 @@
-"""What a person sees of the learnability study: a line per training, a table, a picture."""
+"""What a person sees of the learnability study: one line per training, a table, a picture."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,25 +9,32 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from tactician.monitor.progress import Reporter
+from tactician.monitor.progress import Reporter, tell
+from tactician.monitor.tables import print_table
 from tactician.storage import plain
-from tactician.studies.learnability_table import Row, plot_turnover, summarise_runs
+from tactician.studies.learnability_table import LEVELS, Row, summarise_runs
 
 
 def tell_run(run: Mapping[str, Any], left: int, reporter: Reporter) -> None:
-    """One finished training."""
+    """Say how one training ended."""
     last = run["points"][-1]
     reporter.say(
         f"  {run['market']}, {run['variant']}, seed {run['seed']}: {_share(last['share'])} of the optimum, turnover "
-        f"{100 * last['turnover']:.2f} % a session, {last['timesteps']:,} steps in {last['seconds']:.0f} s "
+        f"{100 * last['turnover']:.2f} % per session, {last['timesteps']:,} steps in {last['seconds']:.0f} s "
         f"({left} to go)"
     )
 
 
 def finish(runs: Sequence[Mapping[str, Any]], path: Path, reporter: Reporter) -> list[dict[str, Any]]:
-    """Print the table, draw the picture beside the file; the rows as plain values."""
+    """Print the table, and draw the picture beside the file.
+
+    Returns:
+        The table's rows, as plain values.
+    """
+    from tactician.studies.learnability_picture import plot_turnover  # half a second to import
+
     rows = summarise_runs(runs)
-    reporter.console.print(_table(rows))
+    print_table(reporter.console, _table(rows))
     picture = path.with_suffix(".png")
     if plot_turnover(rows, picture):
         reporter.say(f"  Picture: {picture}")
@@ -39,7 +46,8 @@ def _table(rows: Sequence[Row]) -> Table:
     table = Table(
         title="Share of the optimum's gain over the best constant regime (median of seeds)",
         box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=0,
+        show_edge=False,  # fits 80 columns
     )
     for heading, width in (("Market", 11), ("Variant", 8)):
         table.add_column(heading, min_width=width, overflow="fold")  # whole words, however narrow the screen
@@ -61,15 +69,15 @@ def _table(rows: Sequence[Row]) -> Table:
             "–" if math.isnan(row.share_low) else f"{100 * row.share_low:.0f}–{100 * row.share_high:.0f}",
             f"{100 * row.turnover:.2f} %",
             f"{100 * row.turnover_of_optimum:.2f} %",
-            *(_steps(row.steps_to[level]) for level in ("0.90", "0.95")),
-            "–" if row.seconds_to["0.95"] is None else f"{row.seconds_to['0.95']:.0f}",
+            *(_count(row.steps_to[level]) for level in LEVELS),
+            _count(row.seconds_to[LEVELS[-1]]),
         )
     return table
 
 
 def _share(share: float | None) -> str:
-    return "–" if share is None or math.isnan(share) else f"{100 * share:.1f} %"
+    return tell(math.nan if share is None else 100 * share, ".1f", " %")
 
 
-def _steps(steps: float | None) -> str:
-    return "–" if steps is None else f"{steps:,.0f}"
+def _count(number: float | None) -> str:
+    return tell(math.nan if number is None else number, ",.0f")

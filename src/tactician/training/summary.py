@@ -1,27 +1,19 @@
 """The end of a run: what came out, for the eye and for machines."""
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from rich.text import Text
 
-from tactician.evaluation import Evaluation, Performance
+from tactician.evaluation import Evaluation, performance_table
 from tactician.monitor.progress import Reporter, tell
-from tactician.monitor.tables import print_table
+from tactician.monitor.tables import as_text, print_table
 from tactician.storage import json_text, save_text
 from tactician.training.checkpoint import versions
 from tactician.training.lineage import Contamination, Seen
 from tactician.training.score import model_score
 from tactician.training.setup import Setup
 from tactician.training.state import Progress, TrainState
-
-_LABELS = {"agent": "Agent", "equal_weight": "Equal weight", "cash": "Cash", "buy_and_hold": "Buy and hold"}
-
-_CASH_LIKE = 0.0005
-"""Annual volatility below which a path is as good as cash: its Sharpe ratio is noise over noise, and is not shown."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +31,10 @@ class Summary:
     """The data that the model was shown, up to this judgement."""
     contaminated: Contamination | None = None
     """Ranges that are not held out although they should be."""
+
+    def __repr__(self) -> str:
+        """The report."""
+        return as_text(lambda console: print_summary(self, Reporter(console=console), []))
 
     @property
     def finished(self) -> bool:
@@ -127,7 +123,7 @@ def print_summary(summary: Summary, reporter: Reporter, next_commands: list[str]
 
 def _tell_result(summary: Summary, reporter: Reporter) -> None:
     result = summary.judged
-    print_table(reporter.console, _performance_table(summary))
+    print_table(reporter.console, performance_table(result.performances, _title(summary)))
     if summary.finished:
         reporter.say(f"  Verdict: the agent is {result.verdict}.", "bold")
     else:
@@ -171,36 +167,6 @@ def _title(summary: Summary) -> str:
     if found is not None and not found.known:
         return f"Test range {dates}\n(whether the model has seen it is not known)"
     return f"Held-out test range {dates}"
-
-
-def _performance_table(summary: Summary) -> Table:
-    result = summary.judged
-    sessions = result.performances["agent"].sessions
-    table = Table(
-        title=f"{_title(summary)}\n{sessions} sessions, per year, net of costs",
-        box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),  # fits 80 columns
-    )
-    table.add_column("", no_wrap=True)
-    for heading in ("Return", "Volatility", "Sharpe ± s.e.", "Drawdown", "Turnover", "Costs"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for name, p in result.performances.items():
-        table.add_row(
-            _LABELS[name],
-            tell(100 * p.annual_return, "+.1f", " %"),
-            tell(100 * p.annual_volatility, ".1f", " %"),
-            _sharpe(p),
-            tell(100 * p.max_drawdown, ".1f", " %"),
-            tell(p.annual_turnover, ".1f", " ×"),
-            tell(100 * p.annual_cost, ".2f", " %"),
-        )
-    return table
-
-
-def _sharpe(p: Performance) -> str:
-    if math.isnan(p.sharpe) or p.annual_volatility < _CASH_LIKE:
-        return tell(math.nan, ".2f")
-    return f"{tell(p.sharpe, '.2f')} ± {tell(p.sharpe_standard_error, '.2f')}"
 
 
 def _score_line(summary: Summary) -> Text:

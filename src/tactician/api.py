@@ -1,0 +1,198 @@
+"""Tactician from Python: the same runs as the command line's, returned instead of printed.
+
+Mistakes raise `UserError`, whose message is one sentence. What is heavy is imported by the function that needs it.
+"""
+
+import threading
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tactician import config as _config
+from tactician.config import DURATIONS, Config, make_config
+from tactician.errors import UserError
+
+if TYPE_CHECKING:
+    from tactician.environment import MarketTensors
+    from tactician.evaluation import Evaluation
+    from tactician.monitor.progress import Reporter
+    from tactician.training.interruption import Interruption
+    from tactician.training.summary import Summary
+
+__all__ = ["Config", "UserError", "build_market", "evaluate", "load_config", "load_market", "train"]
+
+_REBUILD = "tactician.build_market(config)"
+
+
+def load_config(source: str | Path = "rl_v2_multi_asset", **settings: Any) -> Config:
+    """A configuration: a file's, or a packaged one's, with some keys changed.
+
+    Args:
+        source: YAML file, or name of a packaged configuration (``tactician config`` lists them).
+        settings: keys of the configuration (docs/configuration.md). As on the command line, a duration (``timesteps``,
+            ``episodes``, ``iterations``) replaces all durations of the file.
+
+    Raises:
+        UserError: the file cannot be read, a key is unknown or a value cannot be.
+    """
+    if any(settings.get(name) is not None for name in DURATIONS):
+        settings = {**dict.fromkeys(DURATIONS), **settings}
+    if "cache_path" in settings:
+        settings = {"expanded_cache_path": None, **settings}
+    return _config.load_config(source, settings)
+
+
+def build_market(config: Config, *, verbose: bool = False) -> "MarketTensors":
+    """Read the configuration's bars, validate them, compute features, and write the market cache.
+
+    Args:
+        config: names source, universe, dates and cache file.
+        verbose: print what was found in the bars; the market's ``findings`` tell it too.
+
+    Returns:
+        The market: returns ``[day, asset]``, features ``[day, feature]``, regime weights ``[day, regime, asset + 1]`` and
+        more (`tactician.environment.MarketTensors`).
+
+    Raises:
+        UserError: the bars cannot be read or do not pass validation, or the cache cannot be written.
+    """
+    from tactician.commands.build_cache import build_cache
+    from tactician.monitor.progress import Reporter
+
+    return build_cache(config, Reporter(silent=not verbose))
+
+
+def load_market(config: Config) -> "MarketTensors":
+    """Read the configuration's market cache.
+
+    Raises:
+        UserError: it is missing, damaged, or was built from other settings.
+    """
+    from tactician.environment import load_cached_market
+
+    return load_cached_market(config, _REBUILD)
+
+
+def train(
+    config: Config, *, resume: bool = False, allow_contaminated: bool = False, verbose: bool = False
+) -> "Summary":
+    """Train an agent on the configuration's market cache, in one process, and judge the best model.
+
+    Args:
+        config: what to train; ``checkpoint_dir`` gets the files of a run.
+        resume: go on from the newest checkpoint of that folder, if there is one; the duration is the total.
+        allow_contaminated: go on although the checkpoint has seen the validation or test range; every result is marked.
+        verbose: print progress; else only warnings, on standard error.
+
+    Returns:
+        The finished run, whose ``repr`` is the report. ``results["test"]`` are figures on the test range.
+
+    Raises:
+        UserError: there is no market cache, a setting cannot be, a range is not held out, or the run diverged.
+        tactician.training.interruption.Interrupted: Ctrl+C or SIGTERM; the state is saved, and ``resume`` goes on from it.
+    """
+    from tactician.training import loop
+    from tactician.training.lineage import refuse_contaminated, seen_by_checkpoint
+    from tactician.training.resume import find_checkpoint, goes_on_from, saved_normaliser
+    from tactician.training.resume import resume as go_on
+    from tactician.training.setup import prepare_run
+    from tactician.training.state import first_train_state
+
+    reporter, market = _reporter(verbose), load_market(config)
+    n_actions = market.regimes.n_actions
+    found = find_checkpoint(config, None, reporter) if resume else None
+    setup = prepare_run(config, market, normaliser=saved_normaliser(found[1], config, n_actions) if found else None)
+    for note in setup.notes:
+        reporter.warn(note)
+    if found and not allow_contaminated and goes_on_from(found[1], config, n_actions):
+        refuse_contaminated(setup, seen_by_checkpoint(found[1]), found[0])
+    with _interruption() as stop:
+        state = go_on(setup, *found, reporter) if found else first_train_state(setup)
+        return loop.train(setup, state, reporter, stop)
+
+
+def evaluate(
+    checkpoint: str | Path,
+    config: Config | None = None,
+    *,
+    split: Literal["validation", "test"] = "test",
+    allow_contaminated: bool = False,
+) -> "Evaluation":
+    """Judge a saved model on a range that it has not seen, beside equal weight, cash and buy-and-hold.
+
+    A judgement on the test range is counted as a look at it, in the checkpoints of the model's run.
+
+    Args:
+        checkpoint: the model's file.
+        config: market cache, dates and costs; default: those that the model was trained with.
+        split: the range.
+        allow_contaminated: judge although the model has seen a range that is called held out; the verdict says so.
+
+    Returns:
+        Figures and verdict, whose ``repr`` is the report.
+
+    Raises:
+        UserError: a file is missing or damaged, the model chooses among other regimes, or a range is not held out.
+    """
+    from dataclasses import replace
+
+    from tactician import evaluation
+    from tactician.policy import use_native
+    from tactician.training.checkpoint import load_policy, record_look
+    from tactician.training.lineage import contamination, refuse_contaminated, run_of, seen_by_checkpoint
+    from tactician.training.setup import prepare_run
+
+    path = Path(checkpoint)
+    if split not in ("validation", "test"):
+        raise UserError(f"split cannot be {split!r}; give 'validation' or 'test'.")
+    loaded = load_policy(path)
+    content, seen = loaded.content, seen_by_checkpoint(loaded.content)
+    config = config or make_config(content["config"], f"the configuration in {path}")
+    market = load_market(config)
+    _check_regimes(path, content["regime_names"], market.regimes.names)
+    setup = prepare_run(config, market, normaliser=(content["normaliser"]["mean"], content["normaliser"]["std"]))
+    if not allow_contaminated:
+        refuse_contaminated(setup, seen, path)
+    policy = loaded.policy.to(setup.device)
+    use_native(policy, setup.native_recurrence)
+    result = evaluation.evaluate(setup.environment, policy, setup.splits[split])
+    found = contamination(setup, seen)
+    if split == "test":
+        record_look(path.parent, run_of(content) or "", result.first, result.last)
+    return replace(result, caveat=found.caveat if found else None)
+
+
+def _check_regimes(path: Path, theirs: list[str], ours: tuple[str, ...]) -> None:
+    """Refuse a model whose actions mean something else.
+
+    Raises:
+        UserError: names both tables' first difference.
+    """
+    for number, (name, other) in enumerate(zip(theirs, ours, strict=False)):
+        if name != other:
+            raise UserError(
+                f"{path} calls its regime {number} {name}, and the configuration {other}; set 'regimes' and 'universe' as "
+                "it was trained."
+            )
+    if len(theirs) != len(ours):
+        raise UserError(
+            f"{path} chooses among {len(theirs)} regimes, and the configuration has {len(ours)}; set 'regimes' and "
+            "'universe' as it was trained."
+        )
+
+
+def _reporter(verbose: bool) -> "Reporter":
+    """What is no result goes to standard error unless it was asked for."""
+    from rich.console import Console
+
+    from tactician.monitor.progress import Reporter
+
+    return Reporter() if verbose else Reporter("quiet", Console(stderr=True, highlight=False, soft_wrap=True))
+
+
+def _interruption() -> "AbstractContextManager[Interruption]":
+    """Signals reach the main thread only; a run in another one is not interrupted."""
+    from tactician.training.interruption import Interruption
+
+    in_main = threading.current_thread() is threading.main_thread()
+    return Interruption() if in_main else nullcontext(Interruption())

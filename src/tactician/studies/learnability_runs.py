@@ -1,0 +1,105 @@
+"""The study's trainings, side by side in processes, kept in one file that an interrupted study goes on from."""
+
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tactician.errors import UserError
+from tactician.storage import json_text, save_text
+from tactician.studies.learnability import measure, problem_setup, train_on
+from tactician.studies.learnability_plan import Job, make_problem
+from tactician.studies.learnability_table import summarise_runs
+from tactician.training.checkpoint import versions
+
+
+def run_job(job: Job) -> dict[str, Any]:
+    """Do one training, on one thread.
+
+    Returns:
+        Plain values, as the file keeps them.
+    """
+    torch.set_num_threads(1)
+    problem = make_problem(job.market, job.seed)
+    yardstick = measure(problem)
+    setup = problem_setup(problem, job.config)
+    points = train_on(problem, setup, yardstick, judge_every=max(1, setup.iterations // 20))
+    return {
+        "key": job.key,
+        "market": job.market,
+        "variant": job.variant,
+        "seed": job.seed,
+        "settings": job.config,
+        "optimum": asdict(yardstick.optimum),
+        "naive": {"regime": yardstick.naive_regime, **asdict(yardstick.naive)},
+        "solver_growth": problem.growth,
+        "never_trades": problem.never_trades,
+        "points": [asdict(p) for p in points],
+    }
+
+
+def run_study(jobs: Sequence[Job], path: Path, n_processes: int) -> Iterator[tuple[dict[str, Any], int]]:
+    """Do the trainings that the file does not have yet. It is written anew after each.
+
+    Yields:
+        Every finished training, and how many are still to do. Those found in the file come first.
+
+    Raises:
+        UserError: the file cannot be written, or is not of this kind.
+    """
+    found = _read(path)
+    done = [found[job.key] for job in jobs if job.key in found]
+    todo = [job for job in jobs if job.key not in found]
+    for run in done:
+        yield run, len(todo)
+    if not todo:
+        return
+    others = [run for key, run in found.items() if key not in {job.key for job in jobs}]
+    _write(path, others + done)  # before hours of training, not after
+    pool = ProcessPoolExecutor(n_processes, multiprocessing.get_context("spawn"))
+    try:
+        for k, future in enumerate(as_completed([pool.submit(run_job, job) for job in todo]), 1):
+            done.append(future.result())
+            _write(path, others + done)
+            yield done[-1], len(todo) - k
+    except BrokenProcessPool as error:
+        raise UserError(
+            "A training's process was killed, perhaps for lack of memory. What is finished is kept: run the same command "
+            "again, with fewer --processes."
+        ) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def default_processes() -> int:
+    """One per core that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    if path.suffix != ".json":
+        raise UserError(f"--out {path} does not end in .json; the picture goes beside it under the same name.")
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not {"versions", "table"} <= content.keys():
+            raise KeyError("table")
+        summarise_runs(content["runs"])  # a run that lacks something would be found out after hours
+        return {run["key"]: run for run in content["runs"]}
+    except (ValueError, KeyError, TypeError, AttributeError, LookupError, OSError) as error:
+        raise UserError(f"{path} is no file of this study; name another with --out.") from error
+
+
+def _write(path: Path, runs: Sequence[Mapping[str, Any]]) -> None:
+    # One line per training, so that a diff shows what changed.
+    lines = ",\n".join(json_text(run, separators=(",", ":")) for run in runs)
+    head = json_text({"versions": versions(), "table": [asdict(r) for r in summarise_runs(runs)]}, indent=1)
+    save_text(f'{head[:-2]},\n "runs": [\n{lines}\n]}}\n', path)
