@@ -3,8 +3,6 @@
 Mistakes raise `UserError`, whose message is one sentence. What is heavy is imported by the function that needs it.
 """
 
-import threading
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
     from tactician.environment import MarketTensors
     from tactician.evaluation import Evaluation
     from tactician.monitor.progress import Reporter
-    from tactician.training.interruption import Interruption
     from tactician.training.summary import Summary
 
 __all__ = ["Config", "UserError", "build_market", "evaluate", "load_config", "load_market", "train"]
@@ -91,24 +88,18 @@ def train(
         UserError: there is no market cache, a setting cannot be, a range is not held out, or the run diverged.
         tactician.training.interruption.Interrupted: Ctrl+C or SIGTERM; the state is saved, and ``resume`` goes on from it.
     """
-    from tactician.training import loop
-    from tactician.training.lineage import refuse_contaminated, seen_by_checkpoint
-    from tactician.training.resume import find_checkpoint, goes_on_from, saved_normaliser
-    from tactician.training.resume import resume as go_on
-    from tactician.training.setup import prepare_run
-    from tactician.training.state import first_train_state
+    from tactician.training import session
+    from tactician.training.interruption import Interruption
+    from tactician.training.lock import only_run_in
+    from tactician.training.resume import find_checkpoint
 
     reporter, market = _reporter(verbose), load_market(config)
-    n_actions = market.regimes.n_actions
-    found = find_checkpoint(config, None, reporter) if resume else None
-    setup = prepare_run(config, market, normaliser=saved_normaliser(found[1], config, n_actions) if found else None)
-    for note in setup.notes:
-        reporter.warn(note)
-    if found and not allow_contaminated and goes_on_from(found[1], config, n_actions):
-        refuse_contaminated(setup, seen_by_checkpoint(found[1]), found[0])
-    with _interruption() as stop:
-        state = go_on(setup, *found, reporter) if found else first_train_state(setup)
-        return loop.train(setup, state, reporter, stop)
+    with only_run_in(config.checkpoint_dir), Interruption() as stop:
+        found = find_checkpoint(config, None, reporter) if resume else None
+        # The whole configuration was given, so a command line that goes on with this run keeps all of it.
+        flags = Config.model_fields.keys()
+        setup = session.prepare(config, market, found, reporter, flags=flags, allow_contaminated=allow_contaminated)
+        return session.run(setup, found, reporter, stop)
 
 
 def evaluate(
@@ -188,11 +179,3 @@ def _reporter(verbose: bool) -> "Reporter":
     from tactician.monitor.progress import Reporter
 
     return Reporter() if verbose else Reporter("quiet", Console(stderr=True, highlight=False, soft_wrap=True))
-
-
-def _interruption() -> "AbstractContextManager[Interruption]":
-    """Signals reach the main thread only; a run in another one is not interrupted."""
-    from tactician.training.interruption import Interruption
-
-    in_main = threading.current_thread() is threading.main_thread()
-    return Interruption() if in_main else nullcontext(Interruption())

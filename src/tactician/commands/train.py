@@ -1,7 +1,7 @@
 """``tactician train``: train an agent on a market cache and keep the best model."""
 
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,11 +82,7 @@ def _train(
     from tactician.commands.announcement import announce, plan, print_plan
     from tactician.environment import load_cached_market
     from tactician.training.interruption import Interrupted, Interruption
-    from tactician.training.lineage import refuse_contaminated, seen_by_checkpoint
-    from tactician.training.loop import train
-    from tactician.training.resume import goes_on_from, resume, saved_normaliser
-    from tactician.training.setup import prepare_run
-    from tactician.training.state import first_train_state
+    from tactician.training.session import prepare, run
     from tactician.training.summary import print_summary
 
     found = _checkpoint_to_go_on_from(arguments, config, reporter, process)
@@ -94,15 +90,15 @@ def _train(
     if found is not None:
         config, flags = _with_settings_of(found, config, flags, reporter)
     market = load_cached_market(config, rebuild_command(arguments.config_file, config))
-    n_actions = market.regimes.n_actions
-    normaliser = saved_normaliser(found[1], config, n_actions) if found else None
-    setup = replace(
-        prepare_run(config, market, normaliser=normaliser, process=process), flags=tuple(flags - {"config"})
+    setup = prepare(
+        config,
+        market,
+        found,
+        reporter,
+        flags=flags - {"config"},
+        allow_contaminated=arguments.allow_contaminated,
+        process=process,
     )
-    for note in setup.notes:
-        reporter.warn(note)
-    if found and not arguments.allow_contaminated and goes_on_from(found[1], config, n_actions):
-        refuse_contaminated(setup, seen_by_checkpoint(found[1]), found[0])
     if arguments.dry_run:
         print_plan(plan(setup), arguments.as_json)
         return 0
@@ -110,9 +106,8 @@ def _train(
         reporter.debug(f"market: {finding}")
     announce(setup, reporter)
     with Interruption(speaks=process.leads) as stop:
-        state = resume(setup, *found, reporter) if found else first_train_state(setup)
         try:
-            summary = train(setup, state, reporter, stop)
+            summary = run(setup, found, reporter, stop)
         except Interrupted as end:
             if end.summary is not None:
                 print_summary(end.summary, reporter, [])

@@ -1,0 +1,65 @@
+"""A run from its configuration to its summary, new or gone on with: what the command line and Python have in common."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tactician.config import Config
+from tactician.environment import MarketTensors
+from tactician.hardware.processes import SINGLE, Process
+from tactician.monitor.progress import Reporter
+from tactician.training.interruption import Interruption
+from tactician.training.lineage import refuse_contaminated, seen_by_checkpoint
+from tactician.training.loop import train
+from tactician.training.resume import goes_on_from, resume, saved_normaliser
+from tactician.training.setup import Setup, prepare_run
+from tactician.training.state import first_train_state
+from tactician.training.summary import Summary
+
+Found = tuple[Path, dict[str, Any]]
+"""A checkpoint to go on from: its path and content."""
+
+
+def prepare(
+    config: Config,
+    market: MarketTensors,
+    found: Found | None,
+    reporter: Reporter,
+    *,
+    flags: Collection[str],
+    allow_contaminated: bool,
+    process: Process = SINGLE,
+) -> Setup:
+    """Everything that a run needs, with its warnings told.
+
+    Args:
+        config: the run's.
+        market: its market.
+        found: the checkpoint to go on from, if there is one.
+        reporter: tells the warnings.
+        flags: keys of the configuration that did not come from a file.
+        allow_contaminated: go on although the checkpoint has seen a range that is called held out.
+        process: which of the run's processes this is.
+
+    Raises:
+        UserError: see `prepare_run`; or the checkpoint has seen the validation or test range.
+    """
+    n_actions = market.regimes.n_actions
+    normaliser = saved_normaliser(found[1], config, n_actions) if found else None
+    setup = prepare_run(config, market, normaliser=normaliser, process=process)
+    for note in setup.notes:
+        reporter.warn(note)
+    if found and not allow_contaminated and goes_on_from(found[1], config, n_actions):
+        refuse_contaminated(setup, seen_by_checkpoint(found[1]), found[0])
+    return replace(setup, flags=tuple(flags))
+
+
+def run(setup: Setup, found: Found | None, reporter: Reporter, stop: Interruption) -> Summary:
+    """Train from the checkpoint, or from the beginning.
+
+    Raises:
+        Interrupted: see `train`, as all others.
+    """
+    state = resume(setup, *found, reporter) if found else first_train_state(setup)
+    return train(setup, state, reporter, stop)
