@@ -6,37 +6,81 @@ A key of the YAML file is a field below; its flag is the same name with dashes (
 import difflib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal, InvalidOperation
 from math import isfinite
 from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     ValidationError,
     ValidationInfo,
     field_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from tactician.config_file import read_settings
 from tactician.errors import UserError
 
-FileOnly = tyro.conf.Suppress
-"""Marks a key that is set in the YAML file only: its value has no sensible form on a command line."""
+COMMAND_LINE = "the command line"
+"""The source of settings that are flags."""
 
 
-Count = Annotated[int, Field(gt=0, le=10**12)]
-"""Beyond this a number is a slip of the hand, and products with it are no numbers any more."""
+@dataclass(frozen=True)
+class Section:
+    """Marks the first key of a section: a group of flags in the help, a heading in docs/configuration.md."""
+
+    name: str
+
+
+class FileOnly:
+    """Marks a key that has no flag: a command line has no sensible form for it, or only a few studies need it."""
+
+
+def _whole(value: Any) -> Any:
+    """A whole number as people write it: 1e6, 2.5e5, 1_000_000. Pydantic refuses the rest."""
+    if not isinstance(value, str):
+        return value
+    try:
+        number = Decimal(value.strip())
+    except InvalidOperation:
+        return value
+    written_out = number.is_finite() and number.adjusted() < 30  # 1e999999999 would not end
+    return int(number) if written_out and number == number.to_integral_value() else value
+
+
+def _day(value: Any) -> Any:
+    """A date as year, month and day. Pydantic would take a number for the seconds since 1970."""
+    if value is None or isinstance(value, bool) or type(value) is date:
+        return value
+    text = str(value)
+    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+        try:
+            return date.fromisoformat(text)
+        except ValueError as error:
+            raise PydanticCustomError("date", "there is no such day ({why})", {"why": str(error)}) from error
+    try:
+        meant = str(date.fromisoformat(text[:10]))
+    except ValueError:
+        meant = "2010-01-04"
+    raise PydanticCustomError("date", "a date has a year, a month and a day; write it as {day}", {"day": meant})
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+NonNegativeInt = Annotated[Whole, Field(ge=0)]
+PositiveInt = Annotated[Whole, Field(gt=0)]
+Count = Annotated[Whole, Field(gt=0, le=10**12)]
+"""A number of steps or samples. Products of larger ones overflow."""
+Day = Annotated[date, BeforeValidator(_day)]
 
 LOWEST_RATE, HIGHEST_RATE = -0.05, 0.3
 """Bounds of an annual rate of cash."""
@@ -82,8 +126,7 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
-    # -- market ------------------------------------------------------------------------------------------------------
-    bars: str = "yfinance"
+    bars: Annotated[str, Section("market")] = "yfinance"
     """Where prices come from: 'embedded' (20 US stocks, offline), 'yfinance', or a CSV/Parquet file or folder."""
     universe: Annotated[dict[str, tuple[str, ...]], FileOnly] = Field(min_length=1)
     """Symbols by group (CASH is always there and need not be named); the groups shape the static regime tables."""
@@ -95,20 +138,20 @@ class Config(BaseModel):
     """The universe was picked knowing how it would do; every result says so. Always taken so of the embedded stocks."""
     expanded_hindsight: Annotated[bool, FileOnly] = False
     """The expanded universe was."""
-    start: date | None = None
+    start: Day | None = None
     """First session to read."""
-    end: date | None = None
+    end: Day | None = None
     """Last session to read."""
-    train_until: date
+    train_until: Day
     """Last session of the training range; no training reward reaches beyond it."""
-    validation_until: date
+    validation_until: Day
     """Last session of the validation range, which picks the best model; what follows is the test range."""
     cash_rate: Annotated[float | Path, BeforeValidator(_cash_rate)] = 0.0
     """What cash earns: a constant annual rate from -0.05 to 0.3 (0.02 is 2 %), or a CSV/Parquet file of daily rates."""
     calendar: Annotated[str, Field(min_length=1)] = "XNYS"
     """Calendar of the exchange by its ISO 10383 code (XNYS, XLON, XBOM), '24/7' for markets that never close, or 'bars' to take
     the sessions from the bars."""
-    listing_warmup: Annotated[int, Field(ge=60)] = 60
+    listing_warmup: Annotated[Whole, Field(ge=60)] = 60
     """Sessions of own history that an asset needs before it can be held."""
     on_findings: Literal["repair", "strict"] = "repair"
     """What to do about faults of the bars: repair those that can be without inventing a price, and tell; or stop (strict)."""
@@ -122,8 +165,7 @@ adjusted know later splits. Yahoo's are made as traded, the embedded ones are ad
     expanded_cache_path: Annotated[Path | None, FileOnly] = None
     """The market cache of the expanded universe."""
 
-    # -- portfolio ---------------------------------------------------------------------------------------------------
-    regimes: Literal["factor", "static", "expanded"] = "factor"
+    regimes: Annotated[Literal["factor", "static", "expanded"], Section("portfolio")] = "factor"
     """Table of portfolio regimes, the agent's actions (docs/regimes.md)."""
     spread: CostShare = 0.0002
     """Bid-ask spread paid, as a fraction of the traded value."""
@@ -135,13 +177,12 @@ adjusted know later splits. Yahoo's are made as traded, the embedded ones are ad
     """Commission as a fraction of the traded value."""
     impact_adv: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Market impact b in b·σ·x·√(x/ADV), with daily volatility σ and average daily volume ADV; needs volumes."""
-    impact_linear: Annotated[float, Field(ge=0, le=0.2)] = 0.0
+    impact_linear: Annotated[float, Field(ge=0, le=0.2), FileOnly] = 0.0
     """Market impact k in k·(x/V)·x: costs quadratic in the trade."""
     portfolio_value: Annotated[float, Field(ge=1, le=1e15)] = 1_000_000.0
     """Value of the portfolio in currency, at least 1; matters only beside traded volumes (impact_adv)."""
 
-    # -- environment -------------------------------------------------------------------------------------------------
-    n_envs: Count | None = None
+    n_envs: Annotated[Count | None, Section("environment")] = None
     """Simulated portfolios in parallel; default: 16384 on a GPU (65536 with high_vram, 8192 with low_vram), 512 on a CPU."""
     portfolios_per_window: PositiveInt = 8
     """Portfolios that live through the same days; n_envs is a multiple of it. With 1, baseline must be 'critic'."""
@@ -150,19 +191,17 @@ adjusted know later splits. Yahoo's are made as traded, the embedded ones are ad
     first_holdings: Literal["random", "cash"] = "random"
     """What an episode starts with: the weights of a random regime, or cash. Evaluation always starts in cash."""
 
-    # -- policy ------------------------------------------------------------------------------------------------------
-    hidden_dim: PositiveInt = 256
+    hidden_dim: Annotated[PositiveInt, Section("policy")] = 256
     """Width of the encoder and of the GRU."""
     n_gru_layers: NonNegativeInt = 2
     """Stacked GRU layers; 0 for a policy without memory."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Dropout after the encoder and between GRU layers; one mask a portfolio and iteration, none in evaluation."""
 
-    hold_prior: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    hold_prior: Annotated[float, Field(ge=0, lt=1), FileOnly] = 0.0
     """Probability of HOLD in the first policy, the other regimes alike; 0 for all alike."""
 
-    # -- learning ----------------------------------------------------------------------------------------------------
-    n_steps: Count | None = None
+    n_steps: Annotated[Count | None, Section("learning")] = None
     """Sessions that each portfolio lives through in one iteration; divides or is a multiple of episode_length; default: 256
     (512 with high_vram)."""
     batch_size: Count | None = None
@@ -172,7 +211,7 @@ adjusted know later splits. Yahoo's are made as traded, the embedded ones are ad
 episode_length, or is at least as long as one of them; default: the largest divisor of both up to 64."""
     ppo_epochs: PositiveInt = 4
     """Passes over the rollout in which actor and critic learn together."""
-    critic_epochs: Annotated[int, Field(ge=0)] = 4
+    critic_epochs: NonNegativeInt = 4
     """Further passes in which only the critic learns, on trunk features computed once."""
     gamma: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """Discount per session."""
@@ -193,20 +232,21 @@ nothing more (critic)."""
     """Learning rate of encoder, GRU and policy head."""
     critic_lr: PositiveFloat = 9e-4
     """Learning rate of the value head."""
-    anneal_steps: NonNegativeInt = 0
+    anneal_steps: Annotated[NonNegativeInt, FileOnly] = 0
     """Environment steps over which both learning rates and the entropy bonus fall to a twentieth, in a straight line, so that
     a policy explores first and settles then; 0: they stay as they are."""
     target_kl: PositiveFloat | None = None
     """Stop the PPO epochs of an iteration once the mean KL divergence of an epoch exceeds this; default: never."""
 
-    # -- training ----------------------------------------------------------------------------------------------------
-    timesteps: Count | None = None
+    timesteps: Annotated[Count | None, Section("training")] = None
     """Train for this many environment steps (goes before --episodes and --iterations)."""
     episodes: Count | None = None
     """Train for this many episodes: episodes × episode_length steps (goes before --iterations)."""
     iterations: Count | None = None
     """Train for this many iterations: iterations × n_envs × n_steps steps."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    checkpoint_dir: Path
+    """Folder for all that a run writes: models, metrics, TensorBoard files, summary."""
+    seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     """Seed of everything random in the run."""
     device: str = "auto"
     """'cpu', 'cuda', 'cuda:1' …; auto takes a GPU where there is one."""
@@ -218,14 +258,13 @@ nothing more (critic)."""
     """Iterations between two checkpoints; default: as many as take about two minutes."""
     keep_checkpoints: PositiveInt = 3
     """Periodic checkpoints that are kept (best, final and interrupted ones always are)."""
-    cost_warmup: NonNegativeInt = 0
+    cost_warmup: Annotated[NonNegativeInt, FileOnly] = 0
     """Environment steps over which trading costs rise from nothing to what they are, so that a policy learns what is worth
     holding before it learns not to trade; validation and test always pay in full."""
     max_dropped_updates: PositiveInt = 16
     """Stop, with the state saved, after this many updates in a row whose loss or gradient was not finite."""
 
-    # -- hardware ----------------------------------------------------------------------------------------------------
-    amp: bool = False
+    amp: Annotated[bool, Section("hardware")] = False
     """Mixed precision: forward passes in 16 bits where the hardware has units for it."""
     amp_dtype: Literal["auto", "bf16", "fp16"] = "auto"
     """16-bit format of --amp; auto takes bf16 where the hardware has it, else fp16 with scaled losses."""
@@ -239,8 +278,6 @@ nothing more (critic)."""
     """GB of the first GPU's memory that a run may take."""
     max_vram_gpu1: PositiveFloat = 20.0
     """GB of every other GPU's memory that a run may take."""
-    checkpoint_dir: Path
-    """Folder for all that a run writes: models, metrics, TensorBoard files, summary."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -253,20 +290,6 @@ nothing more (critic)."""
                 "text in quotes",
             )
         return value
-
-    @field_validator("start", "end", "train_until", "validation_until", mode="before")
-    @classmethod
-    def _written_as_a_date(cls, value: Any) -> Any:
-        """Pydantic would take a number for the seconds since 1970."""
-        if value is None or isinstance(value, bool) or type(value) is date:
-            return value
-        if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value):
-            return value
-        try:
-            meant = str(date.fromisoformat(str(value)[:10]))
-        except ValueError:
-            meant = "2010-01-04"
-        raise PydanticCustomError("date", "a date has a year, a month and a day; write it as {day}", {"day": meant})
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -295,6 +318,16 @@ nothing more (critic)."""
         if self.expanded and self.expanded_cache_path is not None:
             return self.expanded_cache_path
         return self.cache_path
+
+
+def sections() -> dict[str, dict[str, FieldInfo]]:
+    """The keys by section, in the order of the fields."""
+    by_name: dict[str, dict[str, FieldInfo]] = {}
+    name = ""
+    for key, field in Config.model_fields.items():
+        name = next((mark.name for mark in field.metadata if isinstance(mark, Section)), name)
+        by_name.setdefault(name, {})[key] = field
+    return by_name
 
 
 def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -331,17 +364,44 @@ def make_config(values: Mapping[str, Any], source: str) -> Config:
 
 
 _FRACTIONS = ("spread", "slippage_max", "impact", "commission", "impact_linear")
+_EXPECTED = {
+    "int_parsing": "give a whole number",
+    "int_type": "give a whole number",
+    "int_from_float": "give a whole number",
+    "float_parsing": "give a number",
+    "float_type": "give a number",
+    "finite_number": "give a finite number",
+    "bool_parsing": "give true or false",
+    "bool_type": "give true or false",
+    "string_type": "give text, in quotes",
+    "string_too_short": "it must not be empty",
+    "path_type": "give a path, in quotes",
+    "literal_error": "give {expected}",
+    "greater_than": "it must be above {gt}",
+    "greater_than_equal": "it must be at least {ge}",
+    "less_than": "it must be below {lt}",
+    "less_than_equal": "it must be at most {le}",
+}
+"""What was expected, by pydantic's type of error."""
 
 
 def explain(error: ValidationError, source: str) -> str:
-    """The first complaint of a validation, as one sentence."""
+    """The first complaint of a validation, as one sentence; a key of the command line is called by its flag."""
     first = error.errors()[0]
     key = str(first["loc"][0]) if first["loc"] else "settings"
     if first["type"] == "missing":
         return f"{source}: the key '{key}' is missing; add it."
     reason = first["msg"][0].lower() + first["msg"][1:]
+    if first["type"] in _EXPECTED:
+        bounds = first.get("ctx", {}).items()
+        reason = _EXPECTED[first["type"]].format(**{name: _rounded(bound) for name, bound in bounds})
     hint = "; costs are fractions, so that 0.0002 is 0.02 %" if key in _FRACTIONS else ""
-    return f"{source}: '{key}' cannot be {_as_written(first['input'])}: {reason}{hint}."
+    name = f"--{key.replace('_', '-')}" if source == COMMAND_LINE else f"{source}: '{key}'"
+    return f"{name} cannot be {_as_written(first['input'])}: {reason}{hint}."
+
+
+def _rounded(bound: Any) -> Any:
+    return int(bound) if isinstance(bound, float) and bound.is_integer() else bound
 
 
 def _as_written(value: Any) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from tactician.commands.flags import DEFAULT_CONFIG, ConfigFile, Json, Settings, parse
+from tactician.commands.flags import DEFAULT_CONFIG, ConfigFile, Json, parse
 from tactician.commands.hints import command, quoted, rebuild_command
 from tactician.config import Config, load_config
 from tactician.errors import UserError
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 class TrainArguments:
     """Train an agent on a market cache and keep the best model."""
 
-    settings: Settings
     config_file: ConfigFile = DEFAULT_CONFIG
     resume: bool = False
     """Go on from the newest checkpoint of the run's folder, if there is one; the duration is the total."""
