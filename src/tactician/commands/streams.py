@@ -8,54 +8,26 @@ import unicodedata
 from typing import TextIO
 
 _PLAIN = {
-    "–": "-",
-    "—": "-",
-    "−": "-",
-    "─": "-",
-    "━": "=",
-    "═": "=",
-    "╌": ".",
-    "╴": "-",
-    "╶": "-",
-    "╸": "=",
-    "╺": "=",
-    "│": "|",
-    "┃": "|",
-    "║": "|",
-    "╎": "|",
-    "±": "+/-",
-    "×": "x",
-    "·": "*",
-    "÷": "/",
+    **dict.fromkeys("–—−─━═╌╸╺", "-"),
+    **dict.fromkeys("│┃║╎", "|"),
+    **dict.fromkeys("‘’", "'"),
+    **dict.fromkeys("“”", '"'),
     "…": "...",
+    "·": "*",
+    "×": "x",
+    "±": "+/-",
+    "√": "sqrt",
+    "²": "^2",
+    "σ": "sigma",
     "→": "->",
     "←": "<-",
-    "↑": "^",
-    "↓": "v",
-    "✓": "ok",
-    "✔": "ok",
-    "✗": "x",
-    "✘": "x",
-    "√": "sqrt ",
     "≤": "<=",
     "≥": ">=",
     "≠": "!=",
     "≈": "~",
-    "∞": "inf",
-    "σ": "sigma",
-    "ε": "epsilon",
-    "λ": "lambda",
-    "Δ": "delta",
-    "Σ": "sum",
-    "•": "*",
-    "‘": "'",
-    "’": "'",
-    "“": '"',
-    "”": '"',
-    "\u00a0": " ",
-    "\u2009": " ",
-    "\u202f": " ",
+    "✓": "ok",
 }
+"""What the program's own signs become."""
 
 
 def prepare() -> None:
@@ -95,7 +67,7 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
         raise error
     end = error.end
     text = "".join(map(_sign, error.object[error.start : end]))
-    if not text and error.object[end : end + 1] == " ":
+    while not text and error.object[end : end + 1] == " ":
         end += 1  # a picture goes with the space after it
     return text, end
 
