@@ -88,7 +88,7 @@ def _check_groups(groups: yaml.Node, where: str, loader: _Loader) -> None:
     if groups.tag == _NOTHING:
         return  # the configuration says whether the key may be empty
     if not isinstance(groups, yaml.MappingNode):
-        raise UserError(f"{where} holds no groups; write 'group: [SPY, QQQ]' below it, one group a line.")
+        raise UserError(f"{where} holds no groups; write 'group: [SPY, QQQ]' below it, one group per line.")
     for name, symbols in groups.value:
         if name.tag == _MERGE:
             continue

@@ -17,7 +17,8 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import tyro
 from pydantic import TypeAdapter, ValidationError
 
-from tactician.config import COMMAND_LINE, Config, FileOnly, explain, load_config, make_config, sections
+from tactician.config import Config, FileOnly, load_config, make_config, sections
+from tactician.config_values import COMMAND_LINE, explain
 from tactician.errors import UserError
 
 DEFAULT_CONFIG = Path("configs/rl_v2_multi_asset.yaml")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tactician.commands.flags import Json, flags_of
-from tactician.config import Count
+from tactician.config_values import Count
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,11 @@ class LearnabilityArguments:
     """To compare: window, critic, 'no memory', 'no critic epochs', 'one learning rate', 'lambda 0', 'lambda 1',
     'no cost warm-up'; 'all' for every one (docs/learning.md)."""
     seeds: Count = 5
-    """Trainings of each market and variant."""
+    """Trainings per market and variant."""
     sweep: bool = False
     """Also train at costs across the threshold where trading must stop, and draw the turnover."""
     timesteps: Count | None = None
-    """Environment steps of every training; default: what each market needs."""
+    """Environment steps per training; default: what each market needs."""
     out: Path = Path("benchmarks/results/learnability.json")
     """Where trainings and table are kept; those that it has already are not repeated. The picture goes beside it."""
     processes: Count | None = None
