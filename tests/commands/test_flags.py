@@ -72,6 +72,8 @@ def test_a_near_verb_is_suggested(refused, word, meant):
         ("train", "--device", "--device needs a value; write --device TEXT."),
         ("train", "--episodes --quiet", "--episodes needs a value; write --episodes INT."),
         ("train", "--quiet --best-by", "--best-by needs a value; write --best-by {growth,score}."),
+        ("train", "--config", "--config needs a value; write --config PATH."),
+        ("train", "--config --resume", "--config needs a value; write --config PATH."),
         ("train", "--checkpoint", "--checkpoint needs a value; write --checkpoint PATH."),
         ("train", "--episodes 1 2", "--episodes takes one value, and '2' is left over; remove it, or put the whole"),
         ("train", "--cash-rate 2%", "--cash-rate cannot be '2%': write 2 % as 0.02."),
@@ -99,6 +101,12 @@ def test_flags_go_before_the_file_and_the_rest_is_the_files(tiny):
     assert (config.hidden_dim, config.amp, config.delisting_return) == (32, True, -0.3)
     assert (config.n_envs, config.timesteps, config.high_vram) == (8, 600, False)
     assert (arguments.verbose, arguments.resume, arguments.quiet, arguments.config_file) == (True, True, False, tiny)
+
+
+def test_the_last_of_two_values_counts(tiny):
+    words = ["--config", "nowhere.yaml", f"--config={tiny}", "--n-envs", "4", "--n-envs", "16"]
+    arguments, config = parse(TrainArguments, "train", words)
+    assert (arguments.config_file, config.n_envs, config.hidden_dim) == (tiny, 16, 16)
 
 
 def test_a_switch_of_the_file_can_be_confirmed_and_taken_back(tiny, tmp_path):

@@ -204,9 +204,10 @@ def _in_file(words: list[str]) -> dict[str, Any]:
 
 
 def _config_path(words: list[str]) -> Path:
-    for k, word in enumerate(words):
-        if word == "--config" and k + 1 < len(words):
-            return Path(words[k + 1])
-        if word.startswith("--config="):
-            return Path(word.removeprefix("--config="))
-    return DEFAULT_CONFIG
+    path = DEFAULT_CONFIG
+    for word, after in zip(words, [*words[1:], "-"], strict=True):
+        if word == "--config" and not after.startswith("-"):
+            path = Path(after)
+        elif word.startswith("--config="):
+            path = Path(word.removeprefix("--config="))
+    return path  # where it has no value, its flag is refused next
