@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tactician import configs
-from tactician.config import Config, load_config, make_config
+from tactician.config import Config, load_config, make_config, sections
 from tactician.errors import UserError
 
 GOOD = configs.find("embedded_sp500")
@@ -227,7 +227,6 @@ def test_what_is_no_plain_date_is_refused_with_how_to_write_it(tmp_path, key, wr
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("start: 2010-02-30", "'2010-02-30' is no value (day is out of range for month)"),
         ("seed: !!int one", "'one' is no value"),
         ("amp: !!bool perhaps", "'perhaps' is no value"),
         ("start: !!timestamp today", "'today' is no value"),
@@ -282,7 +281,7 @@ def test_a_rate_may_be_a_file(file):
 
 @pytest.mark.parametrize("value", [1e-310, 0, 0.99])
 def test_a_portfolio_is_worth_a_unit_of_currency_at_least(value):
-    with pytest.raises(UserError, match=r"'portfolio_value' cannot be .* greater than or equal to 1"):
+    with pytest.raises(UserError, match=r"'portfolio_value' cannot be .*: it must be at least 1\."):
         load_config(GOOD, {"portfolio_value": value})
     assert load_config(GOOD, {"portfolio_value": 1}).portfolio_value == 1
 
@@ -291,3 +290,74 @@ def test_the_embedded_stocks_are_known_to_be_picked_with_hindsight():
     funds = "rl_v2_multi_asset"
     assert load_config(GOOD, {"hindsight": False}).picked_with_hindsight
     assert load_config(funds, {"bars": "embedded"}).picked_with_hindsight
+
+
+@pytest.mark.parametrize("key", ["start", "end", "train_until", "validation_until"])
+@pytest.mark.parametrize(
+    ("wrote", "why"),
+    [
+        ("2018-13-01", "month must be in 1..12"),
+        ("2010-02-30", "day is out of range for month"),
+        ("'2010-02-30'", "day is out of range for month"),
+    ],
+)
+def test_a_day_that_there_is_not_is_told_with_its_key(tmp_path, key, wrote, why):
+    text = "\n".join(line for line in GOOD.read_text().splitlines() if not line.startswith(f"{key}:"))
+    with pytest.raises(UserError) as error:
+        load_config(write(tmp_path, f"{text}\n{key}: {wrote}\n"))
+    day = wrote.strip("'")
+    assert str(error.value).endswith(f"broken.yaml: '{key}' cannot be '{day}': there is no such day ({why}).")
+
+
+@pytest.mark.parametrize("key", ["timesteps", "n_envs", "cost_warmup", "anneal_steps", "seed", "hidden_dim"])
+@pytest.mark.parametrize(
+    ("wrote", "means"),
+    [
+        ("1e6", 1_000_000),
+        ("1.0e+6", 1_000_000),
+        ("2.5e5", 250_000),
+        ("1_000_000", 1_000_000),
+        ("'1e6'", 1_000_000),
+        ("4096.0", 4096),
+    ],
+)
+def test_whole_numbers_may_be_written_with_an_exponent(tmp_path, key, wrote, means):
+    text = "\n".join(line for line in GOOD.read_text().splitlines() if not line.startswith((f"{key}:", "batch_size")))
+    value = getattr(load_config(write(tmp_path, f"{text}\n{key}: {wrote}\n")), key)
+    assert value == means and type(value) is int
+
+
+@pytest.mark.parametrize("wrote", ["1.5", "1e6.5", "15e-1", "'1.5'", "1e999999999", "one million", "[1]"])
+def test_what_is_no_whole_number_is_refused(tmp_path, wrote):
+    text = "\n".join(line for line in GOOD.read_text().splitlines() if not line.startswith("timesteps:"))
+    with pytest.raises(UserError) as error:
+        load_config(write(tmp_path, f"{text}\ntimesteps: {wrote}\n"))
+    assert "'timesteps' cannot be " in str(error.value) and str(error.value).endswith(": give a whole number.")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("dropout", "much", "'dropout' cannot be 'much': give a number."),
+        ("dropout", float("nan"), "'dropout' cannot be nan: give a finite number."),
+        ("amp", "perhaps", "'amp' cannot be 'perhaps': give true or false."),
+        ("best_by", "profit", "'best_by' cannot be 'profit': give 'growth' or 'score'."),
+        ("calendar", 5, "'calendar' cannot be 5: give text, in quotes."),
+        ("calendar", "", "'calendar' cannot be '': it must not be empty."),
+        ("cache_path", 5, "'cache_path' cannot be 5: give a path, in quotes."),
+        ("delisting_return", -1, "'delisting_return' cannot be -1: it must be above -1."),
+        ("listing_warmup", 5, "'listing_warmup' cannot be 5: it must be at least 60."),
+        ("portfolio_value", 1e16, "'portfolio_value' cannot be 1e+16: it must be at most 1000000000000000."),
+    ],
+)
+def test_a_wrong_value_is_told_with_what_is_expected(key, value, said):
+    with pytest.raises(UserError) as error:
+        load_config(GOOD, {key: value})
+    assert str(error.value) == f"{GOOD}: {said}"
+
+
+def test_every_key_belongs_to_a_section():
+    by_name = sections()
+    assert list(by_name) == ["market", "portfolio", "environment", "policy", "learning", "training", "hardware"]
+    assert [key for keys in by_name.values() for key in keys] == list(Config.model_fields)
+    assert "checkpoint_dir" in by_name["training"] and "impact" in by_name["portfolio"]

@@ -4,12 +4,14 @@ Verbs live in `tactician.commands`, one file each. A verb's file is imported whe
 once.
 """
 
+import difflib
 import importlib
-import os
 import sys
 import warnings
 from collections.abc import Sequence
 
+from tactician import __version__
+from tactician.commands import streams
 from tactician.errors import UserError
 
 VERBS = {
@@ -29,17 +31,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the verb and its flags; default: the process's.
 
     Returns:
-        Exit code: 0, or 2 for a user's mistake, which is told in one sentence.
+        Exit code: 0, 2 for a user's mistake, which is told in one sentence, 130 after Ctrl+C, and 141 where whoever read the
+        output has read enough.
     """
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # what other libraries say to their developers is no help to a user
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    streams.prepare()
+    try:
+        code = _answer(list(sys.argv[1:] if arguments is None else arguments))
+        streams.flush()
+    except BrokenPipeError:
+        streams.close()
+        return 141
+    return code
+
+
+def _answer(words: list[str]) -> int:
+    if "--version" in words[:2]:
+        print(f"tactician {__version__}")
+        return 0
     if not words or words[0] in ("-h", "--help"):
         print(_usage())
         return 0 if words else 2
     verb = words[0].replace("_", "-")
     if verb not in VERBS:
-        print(f"tactician: there is no verb '{words[0]}'; use one of: {', '.join(VERBS)}.", file=sys.stderr)
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        remedy = f"did you mean '{near[0]}'?" if near else f"use one of: {', '.join(VERBS)}."
+        print(f"tactician: there is no verb '{words[0]}'; {remedy}", file=sys.stderr)
         return 2
     try:
         code: int = importlib.import_module(f"tactician.commands.{verb.replace('-', '_')}").run(words[1:])
@@ -47,9 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"tactician {verb}: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # whoever read the output has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except SystemExit as end:  # after --help; or a rich console that nobody reads
+        if isinstance(end.__context__, BrokenPipeError):
+            raise end.__context__ from None
+        return end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:
         print(f"tactician {verb}: interrupted.", file=sys.stderr)
         return 130

@@ -6,40 +6,44 @@ A key of the YAML file is a field below; its flag is the same name with dashes (
 import difflib
 import re
 from collections.abc import Mapping
-from datetime import date
+from dataclasses import dataclass
 from math import isfinite
 from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     ValidationError,
     ValidationInfo,
     field_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from tactician.config_file import read_settings
+from tactician.config_values import Count, Day, NonNegativeInt, PositiveInt, Whole, explain
 from tactician.errors import UserError
 
-FileOnly = tyro.conf.Suppress
-"""Marks a key that is set in the YAML file only: its value has no sensible form on a command line."""
+
+@dataclass(frozen=True)
+class Section:
+    """Marks the first key of a section: a group of flags in the help, a heading in docs/configuration.md."""
+
+    name: str
+
+
+class FileOnly:
+    """Marks a key that has no flag: a command line has no sensible form for it, or only a few studies need it."""
 
 
 DURATIONS = frozenset({"timesteps", "episodes", "iterations"})
 """Keys that say how long a run is; a flag for one of them replaces all."""
-
-Count = Annotated[int, Field(gt=0, le=10**12)]
-"""Beyond this a number is a slip of the hand, and products with it are no numbers any more."""
 
 LOWEST_RATE, HIGHEST_RATE = -0.05, 0.3
 """Bounds of an annual rate of cash."""
@@ -60,7 +64,7 @@ _PERCENT = re.compile(r"([-+]?(?:\d+[.,]?\d*|[.,]\d+))\s*%")
 
 
 def _cash_rate(value: Any) -> Any:
-    """A constant rate, also one in quotation marks, or the path of a file."""
+    """A constant rate (in quotes or not), or the path of a file."""
     if isinstance(value, str | Path) and (percent := _PERCENT.fullmatch(str(value).strip())):
         rate = float(percent[1].replace(",", ".")) / 100
         beyond = f"an annual rate lies between {LOWEST_RATE:g} and {HIGHEST_RATE:g}"
@@ -77,7 +81,7 @@ def _cash_rate(value: Any) -> Any:
 
 
 CostShare = Annotated[float, Field(ge=0, le=0.1)]
-"""A coefficient of cost, as a fraction: beyond a tenth it is a slip of the hand (percent, or basis points)."""
+"""A coefficient of cost, as a fraction. A larger one was meant as percent or basis points."""
 
 
 class Config(BaseModel):
@@ -85,105 +89,99 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
-    # -- market ------------------------------------------------------------------------------------------------------
-    bars: str = "yfinance"
+    bars: Annotated[str, Section("market")] = "yfinance"
     """Where prices come from: 'embedded' (20 US stocks, offline), 'yfinance', or a CSV/Parquet file or folder."""
     universe: Annotated[dict[str, tuple[str, ...]], FileOnly] = Field(min_length=1)
-    """Symbols by group (CASH is always there and need not be named); the groups shape the static regime tables."""
+    """Symbols by group. CASH is always there and need not be named. The groups shape the static regime tables."""
     expanded_universe: Annotated[dict[str, tuple[str, ...]] | None, FileOnly] = None
     """The universe that --expanded takes instead."""
     expanded: bool = False
     """Use the expanded universe."""
     hindsight: Annotated[bool, FileOnly] = False
-    """The universe was picked knowing how it would do; every result says so. Always taken so of the embedded stocks."""
+    """The universe was picked knowing how it would do. Every result says so. The embedded stocks always count as such."""
     expanded_hindsight: Annotated[bool, FileOnly] = False
-    """The expanded universe was."""
-    start: date | None = None
+    """The same of the expanded universe."""
+    start: Day | None = None
     """First session to read."""
-    end: date | None = None
+    end: Day | None = None
     """Last session to read."""
-    train_until: date
-    """Last session of the training range; no training reward reaches beyond it."""
-    validation_until: date
-    """Last session of the validation range, which picks the best model; what follows is the test range."""
+    train_until: Day
+    """Last session of the training range. No training reward reaches beyond it."""
+    validation_until: Day
+    """Last session of the validation range, which picks the best model. The test range follows."""
     cash_rate: Annotated[float | Path, BeforeValidator(_cash_rate)] = 0.0
     """What cash earns: a constant annual rate from -0.05 to 0.3 (0.02 is 2 %), or a CSV/Parquet file of daily rates."""
     calendar: Annotated[str, Field(min_length=1)] = "XNYS"
-    """Calendar of the exchange by its ISO 10383 code (XNYS, XLON, XBOM), '24/7' for markets that never close, or 'bars' to take
-    the sessions from the bars."""
-    listing_warmup: Annotated[int, Field(ge=60)] = 60
-    """Sessions of own history that an asset needs before it can be held."""
+    """Calendar of the exchange: its ISO 10383 code (XNYS, XLON, XBOM), '24/7' for markets that never close, or 'bars' for the
+    sessions of the bars."""
+    listing_warmup: Annotated[Whole, Field(ge=60)] = 60
+    """Sessions of history that an asset needs before it can be held."""
     on_findings: Literal["repair", "strict"] = "repair"
-    """What to do about faults of the bars: repair those that can be without inventing a price, and tell; or stop (strict)."""
+    """What to do about faults of the bars: tell them and repair what needs no invented price (repair), or stop (strict)."""
     closes: Literal["adjusted", "as_traded"] = "adjusted"
-    """What the closes of a file are. Only closes as they were traded give a size score and a traded value; closes that were
-adjusted know later splits. Yahoo's are made as traded, the embedded ones are adjusted."""
+    """What the closes of a file are. Adjusted closes know later splits, so only closes as traded give a size score and a
+    traded value. Yahoo's closes are turned into closes as traded. The embedded closes are adjusted."""
     delisting_return: Annotated[float, Field(gt=-1, le=1)] = 0.0
-    """Simple return from an asset's last close to the cash that its holding becomes (-0.3: 30 % are lost)."""
+    """Simple return from a delisted asset's last close to the cash that its holding becomes (-0.3: a loss of 30 %)."""
     cache_path: Path
     """The market cache that build-cache writes and train reads."""
     expanded_cache_path: Annotated[Path | None, FileOnly] = None
     """The market cache of the expanded universe."""
 
-    # -- portfolio ---------------------------------------------------------------------------------------------------
-    regimes: Literal["factor", "static", "expanded"] = "factor"
+    regimes: Annotated[Literal["factor", "static", "expanded"], Section("portfolio")] = "factor"
     """Table of portfolio regimes, the agent's actions (docs/regimes.md)."""
     spread: CostShare = 0.0002
-    """Bid-ask spread paid, as a fraction of the traded value."""
+    """Bid-ask spread, as a fraction of the traded value."""
     slippage_max: CostShare = 0.0005
-    """Slippage is uniform between 0 and this fraction of the traded value; its mean in evaluation."""
+    """Largest slippage, as a fraction of the traded value. Training draws it from 0 to here; evaluation takes the mean."""
     impact: CostShare = 0.01
-    """Market impact k in k·√(x/V)·x, with x the traded value of an asset and V the portfolio's value."""
+    """Market impact k in k·√(x/V)·x. x is the traded value of an asset, V the portfolio's value."""
     commission: CostShare = 0.0
     """Commission as a fraction of the traded value."""
     impact_adv: Annotated[float, Field(ge=0, le=10)] = 0.0
-    """Market impact b in b·σ·x·√(x/ADV), with daily volatility σ and average daily volume ADV; needs volumes."""
-    impact_linear: Annotated[float, Field(ge=0, le=0.2)] = 0.0
-    """Market impact k in k·(x/V)·x: costs quadratic in the trade."""
+    """Market impact b in b·σ·x·√(x/ADV). σ is the daily volatility, ADV the average daily traded value. Needs volumes."""
+    impact_linear: Annotated[float, Field(ge=0, le=0.2), FileOnly] = 0.0
+    """Market impact k in k·(x/V)·x, a cost quadratic in the trade."""
     portfolio_value: Annotated[float, Field(ge=1, le=1e15)] = 1_000_000.0
-    """Value of the portfolio in currency, at least 1; matters only beside traded volumes (impact_adv)."""
+    """Value of the portfolio in currency, at least 1. It matters with impact_adv only."""
 
-    # -- environment -------------------------------------------------------------------------------------------------
-    n_envs: Count | None = None
-    """Simulated portfolios in parallel; default: 16384 on a GPU (65536 with high_vram, 8192 with low_vram), 512 on a CPU."""
+    n_envs: Annotated[Count | None, Section("environment")] = None
+    """Simulated portfolios in parallel. Default: 16384 on a GPU (65536 with high_vram, 8192 with low_vram), 512 on a CPU."""
     portfolios_per_window: PositiveInt = 8
-    """Portfolios that live through the same days; n_envs is a multiple of it. With 1, baseline must be 'critic'."""
+    """Portfolios that live through the same days. n_envs is a multiple of it. With 1, baseline must be 'critic'."""
     episode_length: PositiveInt = 256
-    """Sessions in an episode; its end is a truncation, not a loss."""
+    """Sessions per episode. Its end is a truncation, not a loss."""
     first_holdings: Literal["random", "cash"] = "random"
-    """What an episode starts with: the weights of a random regime, or cash. Evaluation always starts in cash."""
+    """Holdings at the start of an episode: the weights of a random regime, or cash. Evaluation always starts in cash."""
 
-    # -- policy ------------------------------------------------------------------------------------------------------
-    hidden_dim: PositiveInt = 256
+    hidden_dim: Annotated[PositiveInt, Section("policy")] = 256
     """Width of the encoder and of the GRU."""
     n_gru_layers: NonNegativeInt = 2
-    """Stacked GRU layers; 0 for a policy without memory."""
+    """GRU layers. 0 makes a policy without memory."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Dropout after the encoder and between GRU layers; one mask a portfolio and iteration, none in evaluation."""
+    """Dropout after the encoder and between GRU layers. One mask per portfolio and iteration, none in evaluation."""
+    hold_prior: Annotated[float, Field(ge=0, lt=1), FileOnly] = 0.0
+    """Probability of HOLD in the first policy; the other regimes share the rest. 0 makes all regimes equally likely."""
 
-    hold_prior: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Probability of HOLD in the first policy, the other regimes alike; 0 for all alike."""
-
-    # -- learning ----------------------------------------------------------------------------------------------------
-    n_steps: Count | None = None
-    """Sessions that each portfolio lives through in one iteration; divides or is a multiple of episode_length; default: 256
-    (512 with high_vram)."""
+    n_steps: Annotated[Count | None, Section("learning")] = None
+    """Sessions per portfolio and iteration. Divides episode_length, or is a multiple of it. Default: 256 (512 with
+    high_vram)."""
     batch_size: Count | None = None
-    """Samples in a minibatch, made of whole sequences; default: 8192 (65536 with high_vram)."""
+    """Samples per minibatch, in whole sequences. Default: 8192 (65536 with high_vram)."""
     bptt_length: PositiveInt | None = None
-    """Sessions in a training sequence: gradients flow through that many, the recurrent state through all. Divides n_steps and
-episode_length, or is at least as long as one of them; default: the largest divisor of both up to 64."""
+    """Sessions per training sequence. Gradients flow through one sequence, the recurrent state through all. Divides n_steps and
+    episode_length, or is at least as long as one of them. Default: the largest divisor of both up to 64."""
     ppo_epochs: PositiveInt = 4
-    """Passes over the rollout in which actor and critic learn together."""
-    critic_epochs: Annotated[int, Field(ge=0)] = 4
-    """Further passes in which only the critic learns, on trunk features computed once."""
+    """Passes over the rollout per iteration in which actor and critic learn together."""
+    critic_epochs: NonNegativeInt = 4
+    """Further passes in which only the critic learns."""
     gamma: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """Discount per session."""
     gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.95
     """Bias-variance trade-off of the advantages: 0 is TD(0), 1 is Monte Carlo."""
     baseline: Literal["critic", "window"] = "window"
-    """What an advantage is compared with besides the critic: the other portfolios of the window on the same day (window), or
-nothing more (critic)."""
+    """What is taken off the return to make an advantage: the critic's value (critic), or also the mean advantage of the
+    window's other portfolios on the same day (window)."""
     clip: PositiveFloat = 0.2
     """PPO clips the probability ratio to 1 ± this."""
     entropy_coef: NonNegativeFloat = 0.01
@@ -196,44 +194,43 @@ nothing more (critic)."""
     """Learning rate of encoder, GRU and policy head."""
     critic_lr: PositiveFloat = 9e-4
     """Learning rate of the value head."""
-    anneal_steps: NonNegativeInt = 0
-    """Environment steps over which both learning rates and the entropy bonus fall to a twentieth, in a straight line, so that
-    a policy explores first and settles then; 0: they stay as they are."""
+    anneal_steps: Annotated[NonNegativeInt, FileOnly] = 0
+    """Environment steps over which both learning rates and the entropy bonus fall to a twentieth, in a straight line. 0 keeps
+    them as they are."""
     target_kl: PositiveFloat | None = None
-    """Stop the PPO epochs of an iteration once the mean KL divergence of an epoch exceeds this; default: never."""
+    """Mean KL divergence of an epoch above which the iteration's PPO epochs end. Default: they never end early."""
 
-    # -- training ----------------------------------------------------------------------------------------------------
-    timesteps: Count | None = None
-    """Train for this many environment steps (goes before --episodes and --iterations)."""
+    timesteps: Annotated[Count | None, Section("training")] = None
+    """Duration in environment steps. Goes before --episodes and --iterations."""
     episodes: Count | None = None
-    """Train for this many episodes: episodes × episode_length steps (goes before --iterations)."""
+    """Duration in episodes: episodes × episode_length steps. Goes before --iterations."""
     iterations: Count | None = None
-    """Train for this many iterations: iterations × n_envs × n_steps steps."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Duration in iterations: iterations × n_envs × n_steps steps."""
+    checkpoint_dir: Path
+    """Folder for all that a run writes: models, metrics, TensorBoard files, summary."""
+    seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     """Seed of everything random in the run."""
     device: str = "auto"
-    """'cpu', 'cuda', 'cuda:1' …; auto takes a GPU where there is one."""
+    """Where to train: 'cpu', 'cuda', 'cuda:1' …; 'auto' takes a GPU where there is one."""
     validate_every: PositiveInt = 5
-    """Iterations between two passes over the validation range (the end of a run always has one)."""
+    """Iterations between two passes over the validation range. A run always ends with one."""
     best_by: Literal["growth", "score"] = "growth"
     """What picks the best model on the validation range: log growth net of costs, or the model score (docs/score.md)."""
     save_every: PositiveInt | None = None
-    """Iterations between two checkpoints; default: as many as take about two minutes."""
+    """Iterations between two checkpoints. Default: as many as take about two minutes."""
     keep_checkpoints: PositiveInt = 3
-    """Periodic checkpoints that are kept (best, final and interrupted ones always are)."""
-    cost_warmup: NonNegativeInt = 0
-    """Environment steps over which trading costs rise from nothing to what they are, so that a policy learns what is worth
-    holding before it learns not to trade; validation and test always pay in full."""
+    """Number of periodic checkpoints to keep. Best, final and interrupted ones are always kept."""
+    cost_warmup: Annotated[NonNegativeInt, FileOnly] = 0
+    """Environment steps over which trading costs rise from zero to their full size. Validation and test always pay in full."""
     max_dropped_updates: PositiveInt = 16
-    """Stop, with the state saved, after this many updates in a row whose loss or gradient was not finite."""
+    """Updates in a row without a finite loss and gradient, after which a run saves its state and stops."""
 
-    # -- hardware ----------------------------------------------------------------------------------------------------
-    amp: bool = False
-    """Mixed precision: forward passes in 16 bits where the hardware has units for it."""
+    amp: Annotated[bool, Section("hardware")] = False
+    """Mixed precision: forward passes in 16 bits where the hardware has units for them."""
     amp_dtype: Literal["auto", "bf16", "fp16"] = "auto"
-    """16-bit format of --amp; auto takes bf16 where the hardware has it, else fp16 with scaled losses."""
+    """16-bit format of --amp. 'auto' takes bf16 where the hardware has it, else fp16 with scaled losses."""
     multi_gpu: bool = False
-    """One process per GPU of this machine (under torchrun: as many as it starts)."""
+    """One process per GPU of this machine. Under torchrun: as many as it starts."""
     high_vram: bool = False
     """Sizes for GPUs of 50 GB and more: 65536 environments, 512 steps, minibatches of 65536."""
     low_vram: bool = False
@@ -242,8 +239,6 @@ nothing more (critic)."""
     """GB of the first GPU's memory that a run may take."""
     max_vram_gpu1: PositiveFloat = 20.0
     """GB of every other GPU's memory that a run may take."""
-    checkpoint_dir: Path
-    """Folder for all that a run writes: models, metrics, TensorBoard files, summary."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -256,20 +251,6 @@ nothing more (critic)."""
                 "text in quotes",
             )
         return value
-
-    @field_validator("start", "end", "train_until", "validation_until", mode="before")
-    @classmethod
-    def _written_as_a_date(cls, value: Any) -> Any:
-        """Pydantic would take a number for the seconds since 1970."""
-        if value is None or isinstance(value, bool) or type(value) is date:
-            return value
-        if isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value):
-            return value
-        try:
-            meant = str(date.fromisoformat(str(value)[:10]))
-        except ValueError:
-            meant = "2010-01-04"
-        raise PydanticCustomError("date", "a date has a year, a month and a day; write it as {day}", {"day": meant})
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -298,6 +279,16 @@ nothing more (critic)."""
         if self.expanded and self.expanded_cache_path is not None:
             return self.expanded_cache_path
         return self.cache_path
+
+
+def sections() -> dict[str, dict[str, FieldInfo]]:
+    """The keys by section, in the order of the fields."""
+    by_name: dict[str, dict[str, FieldInfo]] = {}
+    name = ""
+    for key, field in Config.model_fields.items():
+        name = next((mark.name for mark in field.metadata if isinstance(mark, Section)), name)
+        by_name.setdefault(name, {})[key] = field
+    return by_name
 
 
 def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -331,26 +322,6 @@ def make_config(values: Mapping[str, Any], source: str) -> Config:
         raise UserError(explain(error, source)) from None
     check_consistency(config, source)
     return config
-
-
-_FRACTIONS = ("spread", "slippage_max", "impact", "commission", "impact_linear")
-
-
-def explain(error: ValidationError, source: str) -> str:
-    """The first complaint of a validation, as one sentence."""
-    first = error.errors()[0]
-    key = str(first["loc"][0]) if first["loc"] else "settings"
-    if first["type"] == "missing":
-        return f"{source}: the key '{key}' is missing; add it."
-    reason = first["msg"][0].lower() + first["msg"][1:]
-    hint = "; costs are fractions, so that 0.0002 is 0.02 %" if key in _FRACTIONS else ""
-    return f"{source}: '{key}' cannot be {_as_written(first['input'])}: {reason}{hint}."
-
-
-def _as_written(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"'{value}'" if isinstance(value, Path) else str(value) if isinstance(value, date) else repr(value)
 
 
 def check_consistency(config: Config, source: str) -> None:

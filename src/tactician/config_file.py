@@ -1,5 +1,6 @@
 """The YAML file of a configuration: read as plain values, with what YAML would silently misread refused."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except (ValueError, AttributeError, KeyError) as error:  # 2010-02-30, or !!int with a word
+        except (ValueError, AttributeError, KeyError) as error:  # !!int with a word, or 2010-02-30
+            if isinstance(node, yaml.ScalarNode) and re.fullmatch(r"\d{4}-\d\d-\d\d", node.value):
+                return node.value  # the configuration says which key it is, and what a date is
             wrote = f"'{node.value}'" if isinstance(node, yaml.ScalarNode) else "what stands there"
             reason = f" ({error})" if isinstance(error, ValueError) else ""
             raise yaml.MarkedYAMLError(None, None, f"{wrote} is no value{reason}", node.start_mark) from error
@@ -95,7 +98,7 @@ def _check_groups(groups: yaml.Node, where: str, loader: _Loader) -> None:
     if groups.tag == _NOTHING:
         return  # the configuration says whether the key may be empty
     if not isinstance(groups, yaml.MappingNode):
-        raise UserError(f"{where} holds no groups; write 'group: [SPY, QQQ]' below it, one group a line.")
+        raise UserError(f"{where} holds no groups; write 'group: [SPY, QQQ]' below it, one group per line.")
     for name, symbols in groups.value:
         if name.tag == _MERGE:
             continue

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tactician.commands.flags import DEFAULT_CONFIG, ConfigFile, Settings, parse
+from tactician.commands.flags import DEFAULT_CONFIG, ConfigFile, parse
 from tactician.commands.hints import command
 from tactician.config import Config
 from tactician.errors import UserError
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 class CacheArguments:
     """Build the market cache that training reads."""
 
-    settings: Settings
     config_file: ConfigFile = DEFAULT_CONFIG
 
 

@@ -22,7 +22,7 @@ class ConfigArguments:
 
 def run(words: list[str]) -> int:
     """Print a packaged configuration, to be copied and edited."""
-    name = flags_of(ConfigArguments, "config", words, ConfigArguments()).name
+    name = flags_of(ConfigArguments, "config", words).name
     if not name:
         for known in configs.names():
             print(f"{known:<18} {_what_it_is(known)}")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
-from tactician.commands.flags import DEFAULT_CONFIG, ConfigFile, Json, Settings, parse
+from tactician.commands.flags import DEFAULT_CONFIG, ConfigFile, Json, parse
 from tactician.commands.hints import rebuild_command
 from tactician.config import Config
 from tactician.errors import UserError
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 class CostArguments:
     """Print what each regime costs from cash, and each switch from one to another."""
 
-    settings: Settings
     config_file: ConfigFile = DEFAULT_CONFIG
     on: str | None = None
     """Session (YYYY-MM-DD) whose weights are taken; default: the last one in the cache."""

@@ -2,12 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from tactician.commands.flags import Json, flags_of
-from tactician.errors import UserError
+from tactician.config_values import Count
 
 
 @dataclass(frozen=True)
@@ -19,26 +16,22 @@ class LearnabilityArguments:
     variants: tuple[str, ...] = ("window", "critic")
     """To compare: window, critic, 'no memory', 'no critic epochs', 'one learning rate', 'lambda 0', 'lambda 1',
     'no cost warm-up'; 'all' for every one (docs/learning.md)."""
-    seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 5
-    """Trainings of each market and variant."""
+    seeds: Count = 5
+    """Trainings per market and variant."""
     sweep: bool = False
     """Also train at costs across the threshold where trading must stop, and draw the turnover."""
-    timesteps: int | None = None
-    """Environment steps of every training; default: what each market needs."""
+    timesteps: Count | None = None
+    """Environment steps per training; default: what each market needs."""
     out: Path = Path("benchmarks/results/learnability.json")
     """Where trainings and table are kept; those that it has already are not repeated. The picture goes beside it."""
-    processes: int | None = None
+    processes: Count | None = None
     """Trainings side by side, each on one thread; default: one per core."""
     as_json: Json = False
 
 
 def run(words: list[str]) -> int:
     """Train on markets whose best policy is known, and say how much of it was found."""
-    arguments = flags_of(LearnabilityArguments, "learnability", words, LearnabilityArguments())
-    for name in ("seeds", "timesteps", "processes"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name} cannot be {value}; give a positive number.")
+    arguments = flags_of(LearnabilityArguments, "learnability", words)
     from tactician.monitor.progress import Reporter
     from tactician.storage import json_text
     from tactician.studies.learnability_plan import MARKETS, VARIANTS, plan_study

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from tactician import configs
-from tactician.commands.flags import DEFAULT_CONFIG, ConfigFile, Json, Settings, given_keys, parse
+from tactician.commands.flags import DEFAULT_CONFIG, ConfigFile, Json, given_keys, parse
 from tactician.commands.hints import command, quoted, rebuild_command
 from tactician.config import Config, load_config
 from tactician.errors import UserError
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 class TrainArguments:
     """Train an agent on a market cache and keep the best model."""
 
-    settings: Settings
     config_file: ConfigFile = DEFAULT_CONFIG
     resume: bool = False
     """Go on from the newest checkpoint of the run's folder, if there is one; the duration is the total."""

@@ -7,12 +7,12 @@ cost is paid out of cash. Buying and selling cost the same, and moving cash itse
 component      formula (currency)            source
 =============  ============================  ===========================================================================
 spread         ``spread · x``                specification §13b
-slippage       ``ξ · x``, ξ ~ U(0, max)      specification §13a; always against the trader; the mean, max / 2, where
-                                             nothing was drawn
+slippage       ``ξ·x``, ξ~U(0,slippage_max)  specification §13a; always against the trader; the mean, slippage_max / 2,
+                                             where nothing was drawn
 impact         ``impact · √(x/V) · x``       specification §13d
 impact (lin.)  ``impact_linear · (x/V) · x``  price moves in proportion to the trade, so costs are quadratic: Almgren and
                                              Chriss (2001), "Optimal execution of portfolio transactions"
-impact (ADV)   ``b · σ · x · √(x/ADV)``      the square-root law: Boyd et al. (2017), "Multi-Period Trading via Convex
+impact (ADV)   ``impact_adv·σ·x·√(x/ADV)``   the square-root law: Boyd et al. (2017), "Multi-Period Trading via Convex
                                              Optimization", §2.3, with σ a daily volatility and ADV an average daily
                                              traded value, both known before the trade; 1e-8 is added to ADV; no trade
                                              beyond `largest_trade`
@@ -45,24 +45,20 @@ _MAX_ADV_RATE = 0.1
 
 @dataclass(frozen=True)
 class Frictions:
-    """Coefficients of the trading costs; zero switches one off. The defaults are the specification's.
+    """Coefficients of the formulas above, by the configuration's names. Zero switches one off.
+
+    The defaults are the specification's.
 
     Raises:
         UserError: a coefficient is negative or not finite, or together they take too much of a trade.
     """
 
     spread: float = 0.0002
-    """Fraction of the traded value."""
     slippage_max: float = 0.0005
-    """Upper end of the uniform slippage, as a fraction of the traded value."""
     impact: float = 0.01
-    """Coefficient of √(x/V)·x."""
     commission: float = 0.0
-    """Fraction of the traded value."""
     impact_adv: float = 0.0
-    """Coefficient b of b·σ·x·√(x/ADV)."""
     impact_linear: float = 0.0
-    """Coefficient of (x/V)·x."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
