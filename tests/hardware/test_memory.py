@@ -10,18 +10,10 @@ from tactician.cli import main
 from tactician.config import load_config, make_config
 from tactician.environment import load_cached_market
 from tactician.errors import UserError
-from tactician.hardware import memory as plan
-from tactician.hardware.memory import (
-    GB,
-    MemoryPlan,
-    Sizes,
-    bytes_per_sample,
-    choose_sizes,
-    fit_to_memory,
-    make_plan,
-    split_windows,
-)
+from tactician.hardware import available
+from tactician.hardware.memory import GB, HEAP, MemoryPlan, bytes_per_sample, fit_to_memory, make_plan
 from tactician.hardware.probe import Probe
+from tactician.hardware.sizes import Sizes, choose_sizes, note_on_learning, split_windows
 from tactician.policy import ActorCritic
 from tactician.training.setup import prepare_run
 
@@ -146,7 +138,7 @@ def test_the_plan_counts_what_comes_after_the_probes_peak():
     )
     assert (with_features.held_bytes_per_sample, without.held_bytes_per_sample) == (200 + 4 * 32, 200)
     allocated = 100 * 328 + 10 * 5000 + 1e6 + moments
-    assert with_features.predicted(Sizes(10, 10, 10)) == pytest.approx(plan.HEAP["cpu"] * allocated)
+    assert with_features.predicted(Sizes(10, 10, 10)) == pytest.approx(HEAP["cpu"] * allocated)
 
 
 def test_the_plans_error_is_told(tiny, tmp_path, capsys):
@@ -172,7 +164,7 @@ def test_a_containers_limit_counts(files, free, tmp_path):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text + "\n")
-    found = plan.available_memory(tmp_path)
+    found = available.available_memory(tmp_path)
     assert found == free if free is not None else found > 1e6
 
 
@@ -188,7 +180,7 @@ def test_a_containers_limit_counts(files, free, tmp_path):
 )
 def test_a_gpus_cap_is_the_least_of_its_flag_and_what_is_free(flags, rank, gb, monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (80 * GB, 80 * GB))
-    assert plan.memory_budget(config(**flags), CUDA, rank) == pytest.approx(gb * GB)
+    assert available.memory_budget(config(**flags), CUDA, rank) == pytest.approx(gb * GB)
 
 
 def test_windows_are_shared_in_proportion_to_the_budgets():
@@ -199,9 +191,9 @@ def test_windows_are_shared_in_proportion_to_the_budgets():
 
 
 def test_many_environments_for_few_steps_are_remarked_upon():
-    said = plan.note_on_learning(Sizes(65_536, 512, 65_536), 50_000_000, 4)
+    said = note_on_learning(Sizes(65_536, 512, 65_536), 50_000_000, 4)
     assert "renewed 2 times in the whole run" in said
-    assert plan.note_on_learning(Sizes(512, 256, 8_192), 50_000_000, 4) is None
+    assert note_on_learning(Sizes(512, 256, 8_192), 50_000_000, 4) is None
 
 
 def test_a_request_that_cannot_fit_is_capped_in_the_plan_too(tiny, capsys):
