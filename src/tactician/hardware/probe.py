@@ -58,11 +58,6 @@ class Trial:
     sequence_length: int
     """Sessions in a training sequence of the run."""
 
-    @property
-    def on_cpu(self) -> bool:
-        """Whether the run computes on a CPU."""
-        return self.environment.market.device.type == "cpu"
-
     def short(self, steps: int) -> "Trial":
         """The same with episodes of a few steps, one sequence each, and one portfolio per window.
 
@@ -102,7 +97,7 @@ def probe_iteration(trial: Trial) -> Probe:
             short, 1, steps
         )  # the first call leaves workspaces of the libraries behind: only one probe would count them
     (held_few, peak_few), (held_many, peak_many) = _iterate(short, few, steps), _iterate(short, many, steps)
-    _give_back(device)
+    give_back(device)
     # Two equations for two unknowns: both iterations have one minibatch, which holds all their samples.
     added = steps * (many - few)
     per_sample = (held_many - held_few) / added
@@ -215,7 +210,7 @@ def _resident(mark: str) -> int | None:
     return 1024 * int(found[1]) if found else None
 
 
-def _give_back(device: torch.device) -> None:
+def give_back(device: torch.device) -> None:
     """Return freed memory to the system, so that what a run takes can be told from what the probe has left."""
     if device.type == "cuda":
         torch.cuda.empty_cache()

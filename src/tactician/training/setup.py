@@ -21,6 +21,7 @@ from tactician.errors import UserError
 from tactician.hardware.available import memory_budget
 from tactician.hardware.device import pick_autocast, pick_device
 from tactician.hardware.memory import MemoryPlan, enough_memory, fit_to_memory, make_plan
+from tactician.hardware.pace import Pace, fastest, fit_to_time, is_far_beyond, measure_pace, slowest
 from tactician.hardware.probe import Trial, probe_iteration
 from tactician.hardware.processes import SINGLE, Process
 from tactician.hardware.sizes import Sizes, choose_sizes, note_on_learning, sequence_length, split_windows
@@ -45,6 +46,8 @@ class Setup:
     sequence_length: int
     """Sessions in a training sequence: a divisor of a rollout and of an episode."""
     memory: MemoryPlan
+    pace: Pace | None
+    """How long an iteration takes; None on a GPU, where it is not measured."""
     total_timesteps: int
     device: torch.device
     value_scale: float
@@ -71,6 +74,13 @@ class Setup:
     def iterations(self) -> int:
         """Iterations of the whole run."""
         return n_iterations(self.total_timesteps, self.sizes.n_envs, self.sizes.n_steps)
+
+    @property
+    def seconds_per_iteration(self) -> float | None:
+        """Predicted; None where it is not known."""
+        if self.pace is None:
+            return None
+        return self.pace.seconds(min(self.sizes.samples, self.total_timesteps), self.memory.keep_features)
 
     def make_policy(self) -> ActorCritic:
         """A fresh policy, the same for the same seed."""
@@ -122,6 +132,7 @@ def prepare_run(
     *,
     normaliser: tuple[Tensor, Tensor] | None = None,
     process: Process = SINGLE,
+    fixed_sizes: bool = False,
 ) -> Setup:
     """Choose sizes, probe what they take, fit them to the machine, and share them among the processes.
 
@@ -130,16 +141,17 @@ def prepare_run(
         market: its market.
         normaliser: of a checkpoint; None to fit one on the training range.
         process: which of the run's processes this is.
+        fixed_sizes: the sizes are a checkpoint's; only memory may change them, however long an iteration takes.
 
     Raises:
         UserError: a range is too short, the device is not there, or the regime table is too large.
     """
     request = _choose(config, market, normaliser, process)
     budgets = process.gather_each(memory_budget(request.config, request.device, process.local_rank))
-    plan, wrong_kernels = _probe(request, budgets, process)
-    sizes, plan, warning = _fit(request, plan, process)
+    plan, pace, wrong_kernels = _probe(request, budgets, process)
+    sizes, plan, warnings = _fit(request, plan, None if fixed_sizes else pace, process)
     total = total_timesteps(config, sizes.n_envs, sizes.n_steps)
-    notes = (*request.notes, wrong_kernels, warning, note_on_learning(sizes, total, config.ppo_epochs))
+    notes = (*request.notes, wrong_kernels, *warnings, note_on_learning(sizes, total, config.ppo_epochs))
     return Setup(
         config=config.model_copy(update=asdict(sizes)),
         environment=request.environment,
@@ -148,6 +160,7 @@ def prepare_run(
         sizes=sizes,
         sequence_length=request.sequence_length,
         memory=plan,
+        pace=pace,
         total_timesteps=total,
         device=request.device,
         value_scale=request.value_scale,
@@ -173,6 +186,11 @@ class _Request:
     value_scale: float
     autocast_dtype: torch.dtype | None
     notes: tuple[str | None, ...]
+
+    @property
+    def total_timesteps(self) -> int:
+        """Environment steps of the whole run with the sizes asked for."""
+        return total_timesteps(self.config, self.sizes.n_envs, self.sizes.n_steps)
 
 
 def _choose(
@@ -227,11 +245,11 @@ def make_environment(config: Config, market: MarketTensors, rows: range) -> Envi
     )
 
 
-def _probe(request: _Request, budgets: list[float], process: Process) -> tuple[MemoryPlan, str | None]:
-    """Try two small iterations with a policy of the run's own kind.
+def _probe(request: _Request, budgets: list[float], process: Process) -> tuple[MemoryPlan, Pace | None, str | None]:
+    """Try small iterations with a policy of the run's own kind.
 
     Returns:
-        What a run takes of this process's memory, and what the user should be told of the device's kernels.
+        What a run takes of this process's memory, how long it takes, and what the user should be told of the device's kernels.
     """
     config, dtype = request.config, request.autocast_dtype
     with enough_memory():
@@ -245,22 +263,53 @@ def _probe(request: _Request, budgets: list[float], process: Process) -> tuple[M
         n_steps=request.sizes.n_steps,
         sequence_length=request.sequence_length,
     )
+    budget = budgets[process.collective.rank]
+    share = budget / sum(budgets)
+    n_actions = request.environment.market.regimes.n_actions
     with enough_memory():
         probe = probe_iteration(trial)
-    budget = budgets[process.collective.rank]
-    n_actions = request.environment.market.regimes.n_actions
-    plan = make_plan(
-        probe, policy, n_actions, critic_epochs=config.critic_epochs, budget=budget, share=budget / sum(budgets)
-    )
-    return plan, wrong_kernels
+        pace = _measure_pace(trial, request, share, process) if request.device.type == "cpu" else None
+    plan = make_plan(probe, policy, n_actions, critic_epochs=config.critic_epochs, budget=budget, share=share)
+    return plan, pace, wrong_kernels
 
 
-def _fit(request: _Request, plan: MemoryPlan, process: Process) -> tuple[Sizes, MemoryPlan, str | None]:
-    """The sizes that fit into the memory of every process, and what had to give way."""
-    sizes, plan, warning = fit_to_memory(request.sizes, plan, request.config.portfolios_per_window)
-    # Each process sees its own memory, and all must take the same sizes: the least.
-    n_envs, batch_size = zip(*process.gather_each((sizes.n_envs, sizes.batch_size)), strict=True)
-    return replace(sizes, n_envs=min(n_envs), batch_size=min(batch_size)), plan, warning
+def _measure_pace(trial: Trial, request: _Request, share: float, process: Process) -> Pace:
+    """The pace of the run, which is that of its slowest process: the same in all of them.
+
+    Raises:
+        UserError: memory runs out.
+    """
+    n_envs = max(int(share * request.sizes.n_envs), 1)
+
+    def measure() -> Pace:
+        return slowest(process.gather_each(measure_pace(trial, n_envs).times(share)))
+
+    pace = measure()
+    if is_far_beyond(pace.seconds(min(request.sizes.samples, request.total_timesteps))):
+        pace = fastest([pace, measure()])  # one hiccup of the machine must not change a run
+    return pace
+
+
+def _fit(
+    request: _Request, plan: MemoryPlan, pace: Pace | None, process: Process
+) -> tuple[Sizes, MemoryPlan, tuple[str | None, str | None]]:
+    """The sizes that fit into two minutes (if a pace is given) and into the memory of every process.
+
+    Time comes first: fewer environments may well leave room for all that memory would have to give up.
+
+    Returns:
+        The sizes, the same in all processes; this process's plan for them; and what had to give way.
+    """
+    sizes, too_slow, per_window = request.sizes, None, request.config.portfolios_per_window
+    if pace is not None:
+        n_processes = process.collective.size
+        sizes, too_slow = fit_to_time(sizes, pace, per_window, total=request.total_timesteps, n_processes=n_processes)
+    sizes, plan, too_large = fit_to_memory(sizes, plan, per_window)
+    # Each process sees its own memory, and all must take the same sizes: the least. Its warning is the one to tell.
+    everyone = process.gather_each((sizes.n_envs, sizes.batch_size, too_large or ""))
+    too_large = min(everyone, key=lambda outcome: (outcome[0], outcome[1], not outcome[2]))[2]
+    n_envs, batch_size, _ = zip(*everyone, strict=True)
+    return replace(sizes, n_envs=min(n_envs), batch_size=min(batch_size)), plan, (too_slow, too_large)
 
 
 def _share(sizes: Sizes, per_window: int, budgets: list[float], process: Process) -> range:
