@@ -10,7 +10,6 @@ from tactician.cli import main
 from tactician.config import load_config, make_config
 from tactician.environment import load_cached_market
 from tactician.errors import UserError
-from tactician.hardware import available
 from tactician.hardware.memory import GB, HEAP, MemoryPlan, bytes_per_sample, fit_to_memory, make_plan
 from tactician.hardware.probe import Probe
 from tactician.hardware.sizes import Sizes, choose_sizes, note_on_learning, split_windows
@@ -148,39 +147,6 @@ def test_the_plans_error_is_told(tiny, tmp_path, capsys):
     words = ["--checkpoint-dir", str(tmp_path), "--iterations", "1", "--verbose"]
     assert main(["train", "--config", str(tiny), *words]) == 0
     assert ("plan error" in capsys.readouterr().out) == (sys.platform == "linux")
-
-
-@pytest.mark.parametrize(
-    ("files", "free"),
-    [
-        ({"memory.max": "3000", "memory.current": "1000"}, 2000),
-        ({"memory.max": "max", "memory.current": "1000"}, None),
-        ({"memory/memory.limit_in_bytes": "5000", "memory/memory.usage_in_bytes": "4000"}, 1000),
-        ({"memory.max": "10", "memory.current": "20"}, 0),
-        ({}, None),
-    ],
-)
-def test_a_containers_limit_counts(files, free, tmp_path):
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text + "\n")
-    found = available.available_memory(tmp_path)
-    assert found == free if free is not None else found > 1e6
-
-
-@pytest.mark.parametrize(
-    ("flags", "rank", "gb"),
-    [
-        ({}, 0, 45),
-        ({}, 1, 20),
-        ({"max_vram_gpu0": 30.0}, 0, 30),
-        ({"max_vram_gpu1": 200.0}, 3, 72),  # 90 % of what is free
-        ({"low_vram": True}, 0, 8),
-    ],
-)
-def test_a_gpus_cap_is_the_least_of_its_flag_and_what_is_free(flags, rank, gb, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (80 * GB, 80 * GB))
-    assert available.memory_budget(config(**flags), CUDA, rank) == pytest.approx(gb * GB)
 
 
 def test_windows_are_shared_in_proportion_to_the_budgets():

@@ -190,7 +190,13 @@ class Meeting:
 def test_processes_of_different_speed_and_memory_take_the_same_sizes_and_share_the_windows(prepare, monkeypatch):
     rank = threading.local()
     monkeypatch.setattr("tactician.training.setup.measure_pace", lambda *_: Pace(*[(0.5, 1.0)[rank.own]] * 2))
-    monkeypatch.setattr("tactician.training.setup.memory_budget", lambda *_: (3e9, 1e9)[rank.own])
+    sharing: list[int] = []
+
+    def budget(config, device, n_sharing):
+        sharing.append(n_sharing)
+        return (3e9, 1e9)[rank.own]
+
+    monkeypatch.setattr("tactician.training.setup.memory_budget", budget)
     meeting, setups = Meeting(2), {}
 
     def run(own: int) -> None:
@@ -206,3 +212,4 @@ def test_processes_of_different_speed_and_memory_take_the_same_sizes_and_share_t
     assert setups[0].sizes == setups[1].sizes == Sizes(8, 32, 64)
     assert setups[0].seconds_per_iteration == setups[1].seconds_per_iteration == pytest.approx(8 * 12)
     assert (setups[0].windows, setups[1].windows) == (range(6), range(6, 8))
+    assert sharing == [2, 2]  # of one machine's main memory

@@ -1,5 +1,6 @@
 """From a configuration and a market to everything a run needs, and the plan that says so before it starts."""
 
+import platform
 from dataclasses import asdict, dataclass, fields, replace
 
 import torch
@@ -147,7 +148,7 @@ def prepare_run(
         UserError: a range is too short, the device is not there, or the regime table is too large.
     """
     request = _choose(config, market, normaliser, process)
-    budgets = process.gather_each(memory_budget(request.config, request.device, process.local_rank))
+    budgets = _budgets(request, process)
     plan, pace, wrong_kernels = _probe(request, budgets, process)
     sizes, plan, warnings = _fit(request, plan, None if fixed_sizes else pace, process)
     total = total_timesteps(config, sizes.n_envs, sizes.n_steps)
@@ -243,6 +244,13 @@ def make_environment(config: Config, market: MarketTensors, rows: range) -> Envi
         first_holdings=config.first_holdings,
         seed=config.seed,
     )
+
+
+def _budgets(request: _Request, process: Process) -> list[float]:
+    """Bytes that each process may take; those on one machine share its main memory."""
+    machine = platform.node()
+    n_here = process.gather_each(machine).count(machine)
+    return process.gather_each(memory_budget(request.config, request.device, n_here))
 
 
 def _probe(request: _Request, budgets: list[float], process: Process) -> tuple[MemoryPlan, Pace | None, str | None]:
