@@ -7,10 +7,15 @@ from dataclasses import dataclass, replace
 import torch
 
 from tactician.config import Config
+from tactician.errors import UserError
 
 _SEQUENCE = 64
 """Sessions in a training sequence. On a CPU a recurrent layer is fastest with many short sequences in a minibatch, since each
 step multiplies more rows; gradients through 64 sessions are long enough for what is learnt here (docs/performance.md)."""
+
+_SHORT, _GOOD = 16, 32
+"""A default below the first is refused: primes and twice a prime would leave almost no gradient through time.
+The remedies that are named reach the second."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,10 @@ def choose_sizes(config: Config, device: torch.device, n_processes: int = 1) -> 
     Returns:
         The sizes, and what the user should be told.
     """
-    notes = []
+    notes, default = [], _default_sizes(config, device)
     if device.type == "cuda":
-        default = _HIGH_VRAM if config.high_vram else _LOW_VRAM if config.low_vram else _DEFAULT
         default = replace(default, n_envs=default.n_envs * n_processes)
     else:
-        default = _CPU
         for flag in ("high_vram", "low_vram"):
             if getattr(config, flag):
                 name = "--" + flag.replace("_", "-")
@@ -63,25 +66,87 @@ def choose_sizes(config: Config, device: torch.device, n_processes: int = 1) -> 
     ), notes
 
 
+def _default_sizes(config: Config, device: torch.device) -> Sizes:
+    if device.type != "cuda":
+        return _CPU
+    return _HIGH_VRAM if config.high_vram else _LOW_VRAM if config.low_vram else _DEFAULT
+
+
 def _fitting_steps(wanted: int, episode_length: int) -> int:
     """A default that divides the episode or is a multiple of it."""
     if wanted % episode_length == 0 or episode_length % wanted == 0:
         return wanted
-    return (
-        episode_length if episode_length < wanted else max(d for d in range(1, wanted + 1) if episode_length % d == 0)
+    return episode_length if episode_length < wanted else _divisor(episode_length, wanted)
+
+
+def _divisor(episode_length: int, most: int) -> int:
+    """The largest divisor of an episode up to a bound; of those with long training sequences if there are any."""
+    divisors = (k for k in range(1, most + 1) if episode_length % k == 0)
+    return max(divisors, key=lambda steps: (_longest_sequence(steps) >= _SHORT, steps))
+
+
+def _longest_sequence(steps: int) -> int:
+    """The largest divisor of a rollout or episode up to 64."""
+    return max(k for k in range(1, min(_SEQUENCE, steps) + 1) if steps % k == 0)
+
+
+def sequence_length(config: Config, sizes: Sizes, device: torch.device) -> int:
+    """The configuration's BPTT length, or the largest divisor of rollout and episode up to 64.
+
+    Args:
+        config: as the user wrote it. What it leaves open was not asked for.
+        sizes: chosen for it.
+        device: for which they were chosen.
+
+    Raises:
+        UserError: the BPTT length does not divide both; or a very short one is left that nobody asked for.
+    """
+    longest = min(sizes.n_steps, config.episode_length)
+    if config.bptt_length is None:
+        length = _longest_sequence(longest)
+    else:
+        length = min(config.bptt_length, longest)
+        _check_bptt_length(length, longest, config.episode_length, sizes.n_steps)
+    # Short episodes, rollouts and sequences are fine where the user asked for them.
+    if length < min(_SHORT, config.episode_length, config.n_steps or _SHORT, config.bptt_length or _SHORT):
+        raise UserError(
+            f"episode_length {config.episode_length} with n_steps {sizes.n_steps} gives training sequences of {length}, too "
+            f"short to learn from: no longer one up to {_SEQUENCE} divides both; use "
+            f"{_remedy(config, device)}, or set bptt_length {length} if you mean it."
+        )
+    return length
+
+
+def _check_bptt_length(asked: int, longest: int, episode_length: int, n_steps: int) -> None:
+    if longest % asked == 0:
+        return
+    divisors = [k for k in range(min(_SHORT, asked), longest + 1) if longest % k == 0]
+    nearest = min(divisors, key=lambda k: (abs(k - asked), -k))
+    raise UserError(
+        f"bptt_length ({asked}) must divide {longest}, the shorter of n_steps ({n_steps}) and episode_length "
+        f"({episode_length}), so that a sequence ends where they do; use {nearest}."
     )
 
 
-def sequence_length(config: Config, n_steps: int) -> int:
-    """The configuration's BPTT length, or the largest divisor of rollout and episode up to 64."""
-    longest = min(n_steps, config.episode_length)
-    if config.bptt_length is not None:
-        return min(config.bptt_length, longest)
-    return max(k for k in range(1, min(_SEQUENCE, longest) + 1) if longest % k == 0)
+def _remedy(config: Config, device: torch.device) -> str:
+    """Lengths with good training sequences, nearest to what was asked for."""
+    episode, steps = config.episode_length, config.n_steps
+    if steps and _longest_sequence(better := _divisor(episode, min(steps, episode))) >= _SHORT:
+        return f"n_steps {better} (sequences of {_longest_sequence(better)})"
+    default = _default_sizes(config, device).n_steps
+
+    def found(length: int) -> int:
+        rollout = length if steps else _fitting_steps(default, length)
+        return _longest_sequence(min(rollout, length))
+
+    below = next((k for k in range(episode - 1, _GOOD - 1, -1) if found(k) >= _GOOD), None)
+    above = next(k for k in itertools.count(episode + 1) if found(k) >= _GOOD)
+    choices = " or ".join(f"{k} (sequences of {found(k)})" for k in (below, above) if k)
+    return f"{'episode_length and n_steps' if steps else 'episode_length'} {choices}"
 
 
 def note_on_learning(sizes: Sizes, total_timesteps: int, ppo_epochs: int) -> str | None:
-    """A word where many environments leave little to learn with: a policy is renewed once an iteration."""
+    """A word where many environments leave little to learn with: a policy is renewed once per iteration."""
     iterations = -(-total_timesteps // sizes.samples)
     if iterations >= 10 or sizes.n_envs <= 64:
         return None

@@ -212,7 +212,7 @@ def _choose(
     return _Request(
         config=config.model_copy(update=asdict(sizes)),
         sizes=sizes,
-        sequence_length=sequence_length(config, sizes.n_steps),
+        sequence_length=sequence_length(config, sizes, device),
         device=device,
         splits=splits,
         normaliser=(mean, std),
