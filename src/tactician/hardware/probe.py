@@ -93,9 +93,8 @@ def probe_iteration(trial: Trial) -> Probe:
     many = max(min(_SAMPLES, trial.hyper.batch_size) // steps, few + 1)
     short, device = trial.short(trial.sequence_length), trial.environment.market.device
     if device.type == "cuda":
-        _iterate(
-            short, 1, steps
-        )  # the first call leaves workspaces of the libraries behind: only one probe would count them
+        # The first call leaves workspaces of the libraries behind, which would count in one of the two only.
+        _iterate(short, 1, steps)
     (held_few, peak_few), (held_many, peak_many) = _iterate(short, few, steps), _iterate(short, many, steps)
     give_back(device)
     # Two equations for two unknowns: both iterations have one minibatch, which holds all their samples.
