@@ -3,7 +3,7 @@
 The plan says what an iteration adds to what the process held before it. On a CPU the kernel's high-water mark says what it
 added, on a GPU what torch reserved.
 
-    python benchmarks/bench_memory.py [--device cuda] [--json FILE]
+    python benchmarks/bench_memory.py [--device cuda] [--seconds] [--json FILE]
 
 It needs the embedded market's cache (`tactician build-cache --config embedded_sp500`).
 """
@@ -35,12 +35,14 @@ GPU = [
     (256, 2, 16384, 65536),
     (256, 2, 32768, 65536),
 ]
+SECONDS = [(64, 1, 256, 8192), (256, 2, 64, 8192), (512, 3, 16, 8192)]
+"""For the prediction of seconds: short iterations of a small, the specified and a large network."""
 
 
-def measure(device: str, amp: bool, size: tuple[int, int, int, int]) -> dict:
+def measure(device: str, amp: bool, size: tuple[int, int, int, int], epochs: int) -> dict:
     hidden, layers, n_envs, batch = size
     changes = {"hidden_dim": hidden, "n_gru_layers": layers, "n_envs": n_envs, "batch_size": batch, "timesteps": 10**9}
-    changes |= {"ppo_epochs": 1, "critic_epochs": 1, "device": device, "amp": amp, "max_vram_gpu0": 1000}
+    changes |= {"ppo_epochs": epochs, "critic_epochs": epochs, "device": device, "amp": amp, "max_vram_gpu0": 1000}
     config = load_config(CONFIG, changes)
     market = cached_market(CONFIG)
     begun = time.perf_counter()
@@ -72,6 +74,7 @@ def measure(device: str, amp: bool, size: tuple[int, int, int, int]) -> dict:
         "held_bytes_per_sample": round(setup.memory.held_bytes_per_sample, 1),
         "batch_bytes_per_sample": round(setup.memory.batch_bytes_per_sample),
         "seconds_planning": round(planning, 2),
+        "seconds_planned": None if setup.seconds_per_iteration is None else round(setup.seconds_per_iteration, 2),
         "seconds_iteration": round(seconds, 2),
         "seconds_saving": round(saving, 4),
         "checkpoint_mb": round(file_size / 1e6, 2),
@@ -81,12 +84,14 @@ def measure(device: str, amp: bool, size: tuple[int, int, int, int]) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seconds", action="store_true", help="sizes and epochs that show the prediction of seconds")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     cached_market(CONFIG)  # refused here rather than in a process
     report = {"device": args.device, "torch": torch.__version__, "threads": torch.get_num_threads(), "sizes": []}
     gpu = args.device != "cpu"
-    jobs = [(args.device, amp, size) for amp in ((False, True) if gpu else (False,)) for size in (GPU if gpu else CPU)]
+    sizes, epochs = (SECONDS, 4) if args.seconds else (GPU if gpu else CPU, 1)
+    jobs = [(args.device, amp, size, epochs) for amp in ((False, True) if gpu else (False,)) for size in sizes]
     for job in jobs:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             report["sizes"].append(pool.apply(measure, job))

@@ -54,6 +54,8 @@ PLAN_KEYS = [
     "batch_size",
     "total_timesteps",
     "iterations",
+    "bptt_length",
+    "seconds_per_iteration",
     "bytes_per_sample",
     "memory",
     "device",

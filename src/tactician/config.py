@@ -332,17 +332,11 @@ def check_consistency(config: Config, source: str) -> None:
     """
     if config.high_vram and config.low_vram:
         raise UserError(f"{source}: high_vram and low_vram contradict one another; choose one of them.")
-    n_steps = config.n_steps or config.episode_length
-    if max(n_steps, config.episode_length) % min(n_steps, config.episode_length):
+    steps, episode = config.n_steps or config.episode_length, config.episode_length
+    if max(steps, episode) % min(steps, episode):
         raise UserError(
-            f"{source}: n_steps ({config.n_steps}) and episode_length ({config.episode_length}) must divide one "
-            "another, so that an episode ends where a sequence ends; change one of them."
-        )
-    longest = min(n_steps, config.episode_length)
-    if config.bptt_length is not None and config.bptt_length < longest and longest % config.bptt_length:
-        raise UserError(
-            f"{source}: bptt_length ({config.bptt_length}) must divide {longest}, the shorter of n_steps and episode_length; "
-            "change it."
+            f"{source}: n_steps ({steps}) and episode_length ({episode}) must divide one another, so that an episode ends "
+            "where a sequence ends; change one of them."
         )
     if config.n_envs is not None and config.n_envs % config.portfolios_per_window:
         raise UserError(

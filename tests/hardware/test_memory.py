@@ -10,18 +10,9 @@ from tactician.cli import main
 from tactician.config import load_config, make_config
 from tactician.environment import load_cached_market
 from tactician.errors import UserError
-from tactician.hardware import memory as plan
-from tactician.hardware.memory import (
-    GB,
-    MemoryPlan,
-    Sizes,
-    bytes_per_sample,
-    choose_sizes,
-    fit_to_memory,
-    make_plan,
-    split_windows,
-)
+from tactician.hardware.memory import GB, HEAP, MemoryPlan, bytes_per_sample, fit_to_memory, make_plan
 from tactician.hardware.probe import Probe
+from tactician.hardware.sizes import Sizes
 from tactician.policy import ActorCritic
 from tactician.training.setup import prepare_run
 
@@ -44,29 +35,6 @@ def config(**changes):
 def test_the_formula_is_the_specifications():
     # 64 × 4 + 8 + 4 + 4 + 4 + 1 + 16 × 4
     assert bytes_per_sample(64, 16) == 341
-
-
-@pytest.mark.parametrize(
-    ("flags", "sizes"),
-    [
-        ({}, Sizes(16_384, 256, 8_192)),
-        ({"high_vram": True}, Sizes(65_536, 512, 65_536)),
-        ({"low_vram": True}, Sizes(8_192, 256, 8_192)),
-        ({"high_vram": True, "n_envs": 96, "batch_size": 512}, Sizes(96, 512, 512)),
-    ],
-)
-def test_defaults_on_a_gpu_are_the_specifications_and_the_users_sizes_win(flags, sizes):
-    assert choose_sizes(config(**flags), CUDA) == (sizes, [])
-
-
-def test_every_gpu_brings_as_many_environments_again():
-    sizes, _ = choose_sizes(config(), CUDA, n_processes=2)
-    assert sizes.n_envs == 32_768
-
-
-def test_sizes_for_a_gpu_are_not_taken_on_a_cpu_and_that_is_said():
-    sizes, notes = choose_sizes(config(high_vram=True), CPU)
-    assert sizes.n_envs == 512 and "--high-vram sizes a run for a GPU, and there is none here" in notes[0]
 
 
 def test_the_request_for_312500_gb_is_warned_about_and_capped():
@@ -125,11 +93,6 @@ def test_a_smaller_minibatch_is_what_the_run_learns_with(tiny, monkeypatch):
     assert setup.hyper.batch_size == setup.sizes.batch_size == setup.config.batch_size < 2048
 
 
-def test_a_cap_for_a_gpu_that_is_not_there_is_remarked_upon():
-    _, notes = choose_sizes(config(max_vram_gpu0=10.0), CPU)
-    assert "--max-vram-gpu0 caps the memory of a GPU, and there is none here" in notes[0]
-
-
 def test_the_critics_features_are_given_up_before_environments_are():
     asked = Sizes(65_536, 512, 65_536)  # 39 GB of features alone
     sizes, frugal, warning = fit_to_memory(asked, MEASURED, 1)
@@ -146,7 +109,7 @@ def test_the_plan_counts_what_comes_after_the_probes_peak():
     )
     assert (with_features.held_bytes_per_sample, without.held_bytes_per_sample) == (200 + 4 * 32, 200)
     allocated = 100 * 328 + 10 * 5000 + 1e6 + moments
-    assert with_features.predicted(Sizes(10, 10, 10)) == pytest.approx(plan.HEAP["cpu"] * allocated)
+    assert with_features.predicted(Sizes(10, 10, 10)) == pytest.approx(HEAP["cpu"] * allocated)
 
 
 def test_the_plans_error_is_told(tiny, tmp_path, capsys):
@@ -156,52 +119,6 @@ def test_the_plans_error_is_told(tiny, tmp_path, capsys):
     words = ["--checkpoint-dir", str(tmp_path), "--iterations", "1", "--verbose"]
     assert main(["train", "--config", str(tiny), *words]) == 0
     assert ("plan error" in capsys.readouterr().out) == (sys.platform == "linux")
-
-
-@pytest.mark.parametrize(
-    ("files", "free"),
-    [
-        ({"memory.max": "3000", "memory.current": "1000"}, 2000),
-        ({"memory.max": "max", "memory.current": "1000"}, None),
-        ({"memory/memory.limit_in_bytes": "5000", "memory/memory.usage_in_bytes": "4000"}, 1000),
-        ({"memory.max": "10", "memory.current": "20"}, 0),
-        ({}, None),
-    ],
-)
-def test_a_containers_limit_counts(files, free, tmp_path):
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text + "\n")
-    found = plan.available_memory(tmp_path)
-    assert found == free if free is not None else found > 1e6
-
-
-@pytest.mark.parametrize(
-    ("flags", "rank", "gb"),
-    [
-        ({}, 0, 45),
-        ({}, 1, 20),
-        ({"max_vram_gpu0": 30.0}, 0, 30),
-        ({"max_vram_gpu1": 200.0}, 3, 72),  # 90 % of what is free
-        ({"low_vram": True}, 0, 8),
-    ],
-)
-def test_a_gpus_cap_is_the_least_of_its_flag_and_what_is_free(flags, rank, gb, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (80 * GB, 80 * GB))
-    assert plan.memory_budget(config(**flags), CUDA, rank) == pytest.approx(gb * GB)
-
-
-def test_windows_are_shared_in_proportion_to_the_budgets():
-    assert split_windows(65, [45.0, 20.0]) == [range(45), range(45, 65)]
-    assert split_windows(3, [1.0, 1e9, 1.0]) == [range(1), range(1, 2), range(2, 3)]
-    with pytest.raises(ValueError, match="cannot be shared"):
-        split_windows(1, [1.0, 1.0])
-
-
-def test_many_environments_for_few_steps_are_remarked_upon():
-    said = plan.note_on_learning(Sizes(65_536, 512, 65_536), 50_000_000, 4)
-    assert "renewed 2 times in the whole run" in said
-    assert plan.note_on_learning(Sizes(512, 256, 8_192), 50_000_000, 4) is None
 
 
 def test_a_request_that_cannot_fit_is_capped_in_the_plan_too(tiny, capsys):

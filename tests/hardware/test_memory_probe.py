@@ -8,7 +8,7 @@ import torch
 
 from tactician.config import load_config
 from tactician.environment import first_state, load_cached_market
-from tactician.hardware.probe import Taken, peak_allocated, probe_iteration
+from tactician.hardware.probe import Taken, Trial, peak_allocated, probe_iteration
 from tactician.learning import FULL, collect_rollout, make_learner, update
 from tactician.training.setup import prepare_run
 
@@ -23,8 +23,9 @@ def setup(tiny):
 
 
 def probe(setup, policy):
-    n_steps, length = setup.sizes.n_steps, setup.sequence_length
-    return probe_iteration(setup.environment, policy, setup.hyper, FULL, n_steps=n_steps, sequence_length=length)
+    return probe_iteration(
+        Trial(setup.environment, policy, setup.hyper, FULL, setup.sizes.n_steps, setup.sequence_length)
+    )
 
 
 def rollout_of(setup, policy):

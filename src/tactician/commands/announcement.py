@@ -36,6 +36,7 @@ def plan(setup: Setup) -> dict[str, Any]:
     market = setup.environment.market
     n_actions = market.regimes.n_actions
     policy = setup.make_policy()
+    seconds = setup.seconds_per_iteration
     return {
         "assets": [*market.symbols, "CASH"],
         "regimes": list(market.regimes.names),
@@ -45,6 +46,8 @@ def plan(setup: Setup) -> dict[str, Any]:
         **asdict(setup.sizes),
         "total_timesteps": setup.total_timesteps,
         "iterations": setup.iterations,
+        "bptt_length": setup.sequence_length,
+        "seconds_per_iteration": None if seconds is None else float(f"{seconds:.3g}"),
         "bytes_per_sample": setup.memory.formula_bytes_per_sample,
         "memory": setup.memory.as_dict(setup.sizes),
         "device": str(setup.device),
@@ -71,8 +74,14 @@ def print_plan(content: dict[str, Any], as_json: bool) -> None:
             value = ", ".join(value)
         elif isinstance(value, dict):
             value = "\n".join(f"{name}: {_plain(part)}" for name, part in value.items())
-        table.add_row(key, f"{value:,}" if isinstance(value, int) else str(value))
+        table.add_row(key, _as_text(value))
     Console().print(table)
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return "not known"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _plain(part: Any) -> str:

@@ -1,18 +1,15 @@
-"""How many environments fit: the specification's formula, what is really held, and the memory that is really there."""
+"""How many environments fit into memory: the specification's formula, and what is really held."""
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
-from tactician.config import Config
 from tactician.errors import UserError
 from tactician.hardware.probe import Probe
+from tactician.hardware.sizes import Sizes
 from tactician.policy import ActorCritic
 
 OVERHEAD = 1.5
@@ -22,31 +19,6 @@ HEAP = {"cpu": 1.2, "cuda": 1.05}
 """Memory taken over memory allocated: allocators keep holes. Fitted to benchmarks/bench_memory.py (glibc; torch on an H200)."""
 
 GB = 1e9
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What decides how much memory a run takes."""
-
-    n_envs: int
-    """Of all processes together."""
-    n_steps: int
-    batch_size: int
-
-    @property
-    def samples(self) -> int:
-        """Samples of an iteration."""
-        return self.n_envs * self.n_steps
-
-
-_DEFAULT = Sizes(16_384, 256, 8_192)
-_HIGH_VRAM = Sizes(65_536, 512, 65_536)
-_LOW_VRAM = Sizes(8_192, 256, 8_192)
-_CPU = Sizes(512, 256, 8_192)
-"""The specification's sizes for GPUs; 512 environments are where two CPU cores reach their full rate."""
-
-_LOW_VRAM_GB = 8.0
-_USABLE_SHARE = 0.9
 
 
 @dataclass(frozen=True)
@@ -121,43 +93,6 @@ def bytes_per_sample(obs_dim: int, n_actions: int) -> int:
     return 4 * obs_dim + 8 + 4 + 4 + 4 + 1 + 4 * n_actions
 
 
-def choose_sizes(config: Config, device: torch.device, n_processes: int = 1) -> tuple[Sizes, list[str]]:
-    """The user's sizes, and defaults where they are left open.
-
-    Returns:
-        The sizes, and what the user should be told.
-    """
-    notes = []
-    if device.type == "cuda":
-        default = _HIGH_VRAM if config.high_vram else _LOW_VRAM if config.low_vram else _DEFAULT
-        default = replace(default, n_envs=default.n_envs * n_processes)
-    else:
-        default = _CPU
-        for flag in ("high_vram", "low_vram"):
-            if getattr(config, flag):
-                name = "--" + flag.replace("_", "-")
-                notes.append(f"{name} sizes a run for a GPU, and there is none here: the CPU's sizes are used instead.")
-        for cap in ("max_vram_gpu0", "max_vram_gpu1"):
-            if getattr(config, cap) != Config.model_fields[cap].default:
-                name = "--" + cap.replace("_", "-")
-                notes.append(f"{name} caps the memory of a GPU, and there is none here: free main memory is the limit.")
-    per_window = config.portfolios_per_window
-    return Sizes(
-        n_envs=config.n_envs or max(default.n_envs // per_window, 1) * per_window,
-        n_steps=config.n_steps or _fitting_steps(default.n_steps, config.episode_length),
-        batch_size=config.batch_size or default.batch_size,
-    ), notes
-
-
-def _fitting_steps(wanted: int, episode_length: int) -> int:
-    """A default that divides the episode or is a multiple of it."""
-    if wanted % episode_length == 0 or episode_length % wanted == 0:
-        return wanted
-    return (
-        episode_length if episode_length < wanted else max(d for d in range(1, wanted + 1) if episode_length % d == 0)
-    )
-
-
 def make_plan(
     probe: Probe, policy: ActorCritic, n_actions: int, *, critic_epochs: int, budget: float, share: float = 1.0
 ) -> MemoryPlan:
@@ -215,48 +150,6 @@ def fit_to_memory(sizes: Sizes, plan: MemoryPlan, per_window: int) -> tuple[Size
     return sizes, frugal, f"{said}{', '.join(given_up)}."
 
 
-def note_on_learning(sizes: Sizes, total_timesteps: int, ppo_epochs: int) -> str | None:
-    """A word where many environments leave little to learn with: a policy is renewed once an iteration."""
-    iterations = -(-total_timesteps // sizes.samples)
-    if iterations >= 10 or sizes.n_envs <= 64:
-        return None
-    updates = max(1, round(min(sizes.samples, total_timesteps) / sizes.batch_size)) * ppo_epochs
-    renewed = "once" if iterations == 1 else f"{iterations} times"
-    return (
-        f"With {sizes.n_envs:,} environments the policy is renewed {renewed} in the whole run, by {updates:,} updates each "
-        "time. Fewer environments, or more timesteps, renew it more often."
-    )
-
-
-def memory_budget(config: Config, device: torch.device, local_rank: int = 0) -> float:
-    """Bytes that this process may take.
-
-    On a GPU: its cap (``max_vram_gpu0`` for the first, ``max_vram_gpu1`` for the others, 8 GB with ``low_vram``), at most 90 %
-    of what is free. On a CPU: 90 % of the memory that is available, a container's limit included.
-    """
-    if device.type != "cuda":
-        return _USABLE_SHARE * available_memory()
-    cap = config.max_vram_gpu0 if local_rank == 0 else config.max_vram_gpu1
-    if config.low_vram:
-        cap = min(cap, _LOW_VRAM_GB)
-    free, _ = torch.cuda.mem_get_info(device)
-    return min(cap * GB, _USABLE_SHARE * free)
-
-
-def available_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> float:
-    """Bytes of main memory that can still be taken, within the limits of a container (cgroup v2 or v1)."""
-    free = float(psutil.virtual_memory().available)
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        try:
-            free = min(free, float((cgroup / limit).read_text()) - float((cgroup / used).read_text()))
-        except (OSError, ValueError):  # no such cgroup, or "max": no limit
-            continue
-    return max(free, 0.0)
-
-
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out, on a GPU or on a CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
@@ -285,18 +178,3 @@ def enough_memory() -> Iterator[None]:
 def reserved_gb(device: torch.device) -> float | None:
     """GB of GPU memory that torch holds, or None on a CPU."""
     return torch.cuda.memory_reserved(device) / GB if device.type == "cuda" else None
-
-
-def split_windows(n_windows: int, budgets: Sequence[float]) -> list[range]:
-    """Share windows among processes in proportion to their budgets; each gets at least one.
-
-    Raises:
-        ValueError: there are fewer windows than processes.
-    """
-    if n_windows < len(budgets):
-        raise ValueError(f"{n_windows} windows cannot be shared among {len(budgets)} processes")
-    edges = [0]
-    for k in range(1, len(budgets) + 1):
-        edge = round(n_windows * sum(budgets[:k]) / sum(budgets))
-        edges.append(min(max(edge, edges[-1] + 1), n_windows - (len(budgets) - k)))
-    return [range(a, b) for a, b in itertools.pairwise(edges)]

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tactician.environment import Environment, first_state
-from tactician.learning import Hyperparameters, Precision, collect_rollout, make_learner, update
+from tactician.learning import Hyperparameters, Precision, Rollout, collect_rollout, make_learner, update
 from tactician.policy import ActorCritic
 
 _SAMPLES = 6_144
@@ -43,48 +43,68 @@ class Probe:
     """Gradients, and buffers that do not grow with the minibatch. Parameters are there before."""
 
 
-def probe_iteration(
-    environment: Environment,
-    policy: ActorCritic,
-    hyper: Hyperparameters,
-    precision: Precision,
-    *,
-    n_steps: int,
-    sequence_length: int,
-) -> Probe:
-    """Run two small iterations on a copy of the policy and compare them.
+@dataclass(frozen=True)
+class Trial:
+    """What small iterations are tried with: the run's own parts, of which none is changed."""
+
+    environment: Environment
+    policy: ActorCritic
+    hyper: Hyperparameters
+    """Its minibatch is one beyond which no probe needs to go."""
+    precision: Precision
+    """What the forward passes compute in."""
+    n_steps: int
+    """Steps of the run's rollouts."""
+    sequence_length: int
+    """Sessions in a training sequence of the run."""
+
+    def short(self, steps: int) -> "Trial":
+        """The same with episodes of a few steps, one sequence each, and one portfolio per window.
+
+        Any number of portfolios will do then, and they take the same memory and time.
+        """
+        environment = replace(self.environment, episode_length=steps, portfolios_per_window=1)
+        return replace(self, environment=environment, sequence_length=steps)
+
+    def collect(self, n_envs: int, n_steps: int) -> Rollout:
+        """A rollout that begins with fresh episodes."""
+        windows = torch.arange(n_envs, device=self.environment.market.device)
+        rollout, _, _ = collect_rollout(
+            self.environment,
+            self.policy,
+            first_state(self.environment, windows),
+            self.policy.initial_state(n_envs),
+            n_steps=n_steps,
+            seed=0,
+            iteration=0,
+            precision=self.precision,
+        )
+        return rollout
+
+
+def probe_iteration(trial: Trial) -> Probe:
+    """Run two small iterations on a copy of the policy and compare what they allocate.
 
     Nothing of the run is changed: environments, policy and random numbers are untouched.
-
-    Args:
-        environment: the run's.
-        policy: the run's.
-        hyper: the run's; sets the minibatch beyond which no probe needs to go.
-        precision: what the forward passes compute in.
-        n_steps: steps of the run's rollouts; one sequence each is stored differently from several.
-        sequence_length: of the run.
     """
-    steps = min(n_steps // sequence_length, 2) * sequence_length
-    few = max(min(_SAMPLES, hyper.batch_size) * 2 // 3 // steps, 1)
-    many = max(min(_SAMPLES, hyper.batch_size) // steps, few + 1)
-
-    # One portfolio a window: any number of them will do, and they take the same memory.
-    short = replace(environment, episode_length=sequence_length, portfolios_per_window=1)
-
-    def iterate(n_envs: int) -> tuple[float, float]:
-        return _iterate(short, policy, hyper, precision, n_envs, steps)
-
-    if environment.market.device.type == "cuda":
-        iterate(1)  # the first call leaves behind workspaces of the libraries, which would count in one probe only
-    (held_few, peak_few), (held_many, peak_many) = iterate(few), iterate(many)
-    _give_back(environment.market.device)
+    # One sequence per environment is stored differently from several, so the probe has two where the run has several.
+    steps = min(trial.n_steps // trial.sequence_length, 2) * trial.sequence_length
+    few = max(min(_SAMPLES, trial.hyper.batch_size) * 2 // 3 // steps, 1)
+    many = max(min(_SAMPLES, trial.hyper.batch_size) // steps, few + 1)
+    short, device = trial.short(trial.sequence_length), trial.environment.market.device
+    if device.type == "cuda":
+        # The first call leaves workspaces of the libraries behind, which would count in one of the two only.
+        _iterate(short, 1, steps)
+    (held_few, peak_few), (held_many, peak_many) = _iterate(short, few, steps), _iterate(short, many, steps)
+    give_back(device)
+    # Two equations for two unknowns: both iterations have one minibatch, which holds all their samples.
     added = steps * (many - few)
     per_sample = (held_many - held_few) / added
     per_batch_sample = (peak_many - peak_few) / added - per_sample
     return Probe(
         per_sample=per_sample,
         per_batch_sample=per_batch_sample,
-        features_per_sample=_feature_bytes(policy, precision),
+        features_per_sample=_feature_bytes(trial.policy, trial.precision),
         fixed=peak_few - steps * few * (per_sample + per_batch_sample),
     )
 
@@ -97,29 +117,14 @@ def _feature_bytes(policy: ActorCritic, precision: Precision) -> int:
     return features.nbytes
 
 
-def _iterate(
-    environment: Environment,
-    policy: ActorCritic,
-    hyper: Hyperparameters,
-    precision: Precision,
-    n_envs: int,
-    n_steps: int,
-) -> tuple[float, float]:
+def _iterate(trial: Trial, n_envs: int, n_steps: int) -> tuple[float, float]:
     """Bytes allocated before the one minibatch, and at its peak."""
-    hyper = replace(hyper, batch_size=n_envs * n_steps, ppo_epochs=1, critic_epochs=0, baseline="critic")
-    learner = make_learner(copy.deepcopy(policy), hyper, precision)
-    rollout, _, _ = collect_rollout(
-        environment,
-        policy,
-        first_state(environment, torch.arange(n_envs, device=environment.market.device)),
-        policy.initial_state(n_envs),
-        n_steps=n_steps,
-        seed=0,
-        iteration=0,
-        precision=precision,
-    )
+    hyper = replace(trial.hyper, batch_size=n_envs * n_steps, ppo_epochs=1, critic_epochs=0, baseline="critic")
+    learner = make_learner(copy.deepcopy(trial.policy), hyper, trial.precision)
+    rollout = trial.collect(n_envs, n_steps)
     stored = rollout.bytes_per_sample * rollout.day.numel()
-    with peak_allocated(environment.market.device) as peak:
+    with peak_allocated(trial.environment.market.device) as peak:
+        # Without a joint epoch an update only cuts its sequences, which stay for all of it.
         update(learner, rollout, replace(hyper, ppo_epochs=0), seed=0, iteration=0)
         held = peak()
         update(learner, rollout, hyper, seed=0, iteration=0)
@@ -204,7 +209,7 @@ def _resident(mark: str) -> int | None:
     return 1024 * int(found[1]) if found else None
 
 
-def _give_back(device: torch.device) -> None:
+def give_back(device: torch.device) -> None:
     """Return freed memory to the system, so that what a run takes can be told from what the probe has left."""
     if device.type == "cuda":
         torch.cuda.empty_cache()

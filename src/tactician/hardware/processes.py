@@ -153,7 +153,7 @@ def launch(words: Sequence[str], n_processes: int) -> int:
         max_restarts=_RESTARTS,
         monitor_interval=0.2,
         shutdown_timeout=_PATIENCE,
-        signals_to_handle="SIGTERM,SIGINT",
+        signals_to_handle="SIGTERM,SIGINT,SIGHUP",
     )
     try:
         elastic_launch(config, sys.executable)("-m", "tactician", *words)

@@ -7,6 +7,7 @@ from typing import Any
 
 from tactician.config import Config
 from tactician.environment import MarketTensors
+from tactician.hardware.device import pick_device
 from tactician.hardware.processes import SINGLE, Process
 from tactician.monitor.progress import Reporter
 from tactician.training.interruption import Interruption
@@ -47,10 +48,15 @@ def prepare(
     """
     n_actions = market.regimes.n_actions
     normaliser = saved_normaliser(found[1], config, n_actions) if found else None
-    setup = prepare_run(config, market, normaliser=normaliser, process=process)
+    goes_on = found is not None and goes_on_from(found[1], config, n_actions)
+    # A run that goes on keeps its sizes, however slow the machine is today: with others it would be another run. A GPU's
+    # sizes on a CPU are the exception.
+    device = pick_device(config.device, process.local_rank).type
+    fixed = found is not None and goes_on and found[1].get("device", device) == device
+    setup = prepare_run(config, market, normaliser=normaliser, process=process, fixed_sizes=fixed)
     for note in setup.notes:
         reporter.warn(note)
-    if found and not allow_contaminated and goes_on_from(found[1], config, n_actions):
+    if found is not None and goes_on and not allow_contaminated:
         refuse_contaminated(setup, seen_by_checkpoint(found[1]), found[0])
     return replace(setup, flags=tuple(flags))
 

@@ -1,5 +1,6 @@
 """From a configuration and a market to everything a run needs, and the plan that says so before it starts."""
 
+import platform
 from dataclasses import asdict, dataclass, fields, replace
 
 import torch
@@ -18,27 +19,18 @@ from tactician.environment import (
     split_rows,
 )
 from tactician.errors import UserError
+from tactician.hardware.available import memory_budget
 from tactician.hardware.device import pick_autocast, pick_device
-from tactician.hardware.memory import (
-    MemoryPlan,
-    Sizes,
-    choose_sizes,
-    enough_memory,
-    fit_to_memory,
-    make_plan,
-    memory_budget,
-    note_on_learning,
-    split_windows,
-)
-from tactician.hardware.probe import probe_iteration
+from tactician.hardware.memory import MemoryPlan, enough_memory, fit_to_memory, make_plan
+from tactician.hardware.pace import Pace, fastest, fit_to_time, is_far_beyond, measure_pace, slowest
+from tactician.hardware.probe import Trial, probe_iteration
 from tactician.hardware.processes import SINGLE, Process
+from tactician.hardware.sizes import Sizes, choose_sizes, note_on_learning, sequence_length, split_windows
 from tactician.learning import Hyperparameters, Precision
 from tactician.market import LEVEL_LEAK
 from tactician.policy import ActorCritic, Architecture, settle_recurrence, use_native
 from tactician.portfolio.frictions import Frictions
 from tactician.training.duration import n_iterations, total_timesteps
-
-_SEQUENCE = 64
 
 
 @dataclass(frozen=True)
@@ -51,9 +43,12 @@ class Setup:
     """Market features normalised on the training range; episodes inside it."""
     normaliser: tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]
     splits: dict[str, range]
-    hyper: Hyperparameters
     sizes: Sizes
+    sequence_length: int
+    """Sessions in a training sequence: a divisor of a rollout and of an episode."""
     memory: MemoryPlan
+    pace: Pace | None
+    """How long an iteration takes; None on a GPU, where it is not measured."""
     total_timesteps: int
     device: torch.device
     value_scale: float
@@ -74,14 +69,21 @@ class Setup:
         return len(self.windows) * self.config.portfolios_per_window
 
     @property
-    def sequence_length(self) -> int:
-        """Sessions in a training sequence: a divisor of a rollout and of an episode."""
-        return sequence_length(self.config, self.sizes.n_steps)
+    def hyper(self) -> Hyperparameters:
+        """What shapes the update."""
+        return hyperparameters(self.config)
 
     @property
     def iterations(self) -> int:
         """Iterations of the whole run."""
         return n_iterations(self.total_timesteps, self.sizes.n_envs, self.sizes.n_steps)
+
+    @property
+    def seconds_per_iteration(self) -> float | None:
+        """Predicted; None where it is not known."""
+        if self.pace is None:
+            return None
+        return self.pace.seconds(min(self.sizes.samples, self.total_timesteps), self.memory.keep_features)
 
     def make_policy(self) -> ActorCritic:
         """A fresh policy, the same for the same seed."""
@@ -95,7 +97,6 @@ class Setup:
             self,
             sizes=sizes,
             config=self.config.model_copy(update=asdict(sizes)),
-            hyper=replace(self.hyper, batch_size=sizes.batch_size),
             windows=range(sizes.n_envs // self.config.portfolios_per_window),
         )
 
@@ -123,15 +124,9 @@ def architecture(config: Config, n_actions: int) -> Architecture:
     )
 
 
-def sequence_length(config: Config, n_steps: int) -> int:
-    """The configuration's BPTT length, or the largest divisor of rollout and episode up to 64.
-
-    On a CPU a recurrent layer is fastest with many short sequences in a minibatch: each step multiplies more rows.
-    """
-    longest = min(n_steps, config.episode_length)
-    if config.bptt_length is not None:
-        return min(config.bptt_length, longest)
-    return max(k for k in range(1, min(_SEQUENCE, longest) + 1) if longest % k == 0)
+def hyperparameters(config: Config) -> Hyperparameters:
+    """What shapes the update, of a configuration whose sizes are filled in."""
+    return Hyperparameters(**{f.name: getattr(config, f.name) for f in fields(Hyperparameters)})
 
 
 def prepare_run(
@@ -140,99 +135,203 @@ def prepare_run(
     *,
     normaliser: tuple[Tensor, Tensor] | None = None,
     process: Process = SINGLE,
+    fixed_sizes: bool = False,
 ) -> Setup:
-    """Split, normalise, choose sizes that fit, and check.
+    """Choose sizes, probe what they take, fit them to the machine, and share them among the processes.
 
     Args:
         config: the run's.
         market: its market.
         normaliser: of a checkpoint; None to fit one on the training range.
         process: which of the run's processes this is.
+        fixed_sizes: the sizes are a checkpoint's; only memory may change them, however long an iteration takes.
 
     Raises:
         UserError: a range is too short, the device is not there, or the regime table is too large.
     """
+    request = _choose(config, market, normaliser, process)
+    budgets = _budgets(request, process)
+    plan, pace, wrong_kernels = _probe(request, budgets, process)
+    sizes, plan, warnings = _fit(request, plan, None if fixed_sizes else pace, process)
+    total = total_timesteps(config, sizes.n_envs, sizes.n_steps)
+    notes = (*request.notes, wrong_kernels, *warnings, note_on_learning(sizes, total, config.ppo_epochs))
+    return Setup(
+        config=config.model_copy(update=asdict(sizes)),
+        environment=request.environment,
+        normaliser=request.normaliser,
+        splits=request.splits,
+        sizes=sizes,
+        sequence_length=request.sequence_length,
+        memory=plan,
+        pace=pace,
+        total_timesteps=total,
+        device=request.device,
+        value_scale=request.value_scale,
+        windows=_share(sizes, config.portfolios_per_window, budgets, process),
+        autocast_dtype=request.autocast_dtype,
+        native_recurrence=wrong_kernels is None,
+        process=process,
+        notes=tuple(x for x in notes if x),
+    )
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is asked for, before it is known what of it fits; the fields are those of `Setup`."""
+
+    config: Config
+    sizes: Sizes
+    sequence_length: int
+    device: torch.device
+    splits: dict[str, range]
+    normaliser: tuple[Tensor, Tensor]
+    environment: Environment
+    value_scale: float
+    autocast_dtype: torch.dtype | None
+    notes: tuple[str | None, ...]
+
+    @property
+    def total_timesteps(self) -> int:
+        """Environment steps of the whole run with the sizes asked for."""
+        return total_timesteps(self.config, self.sizes.n_envs, self.sizes.n_steps)
+
+
+def _choose(
+    config: Config, market: MarketTensors, normaliser: tuple[Tensor, Tensor] | None, process: Process
+) -> _Request:
+    """The device, the ranges, the sizes, and the environment that follows from them.
+
+    Raises:
+        UserError: see `prepare_run`.
+    """
     device = pick_device(config.device, process.local_rank)
+    _check_market(market, config, process)
+    splits = split_rows(config, market)
+    sizes, notes = choose_sizes(config, device, process.collective.size)
+    mean, std = normaliser or fit_normaliser(market, splits["train"])
+    dtype, no_amp = pick_autocast(config, device)
+    leaks = (finding for finding in market.findings if finding.startswith(LEVEL_LEAK))
+    return _Request(
+        config=config.model_copy(update=asdict(sizes)),
+        sizes=sizes,
+        sequence_length=sequence_length(config, sizes, device),
+        device=device,
+        splits=splits,
+        normaliser=(mean, std),
+        environment=make_environment(config, normalise(market, mean, std).to(device), splits["train"]),
+        value_scale=_value_scale(market, splits["train"], config.gamma),
+        autocast_dtype=dtype,
+        notes=(process.note, *leaks, *notes, no_amp),
+    )
+
+
+def _check_market(market: MarketTensors, config: Config, process: Process) -> None:
     if len(set(process.gather_each(market.fingerprint))) > 1:
         raise UserError(
             f"The processes have different market caches; copy {config.cache} of one machine to the others."
         )
     if market.regimes.n_actions > MAX_REGIMES:
         raise UserError(f"The regime table '{config.regimes}' has more than {MAX_REGIMES} regimes; use fewer groups.")
-    splits = split_rows(config, market)
-    sizes, notes = choose_sizes(config, device, process.collective.size)
-    mean, std = normaliser or fit_normaliser(market, splits["train"])
-    environment = Environment(
-        market=normalise(market, mean, std).to(device),
+
+
+def make_environment(config: Config, market: MarketTensors, rows: range) -> Environment:
+    """Simulated portfolios on a range of a normalised market."""
+    return Environment(
+        market=market,
         frictions=Frictions.of(config),
-        rows=splits["train"],
+        rows=rows,
         episode_length=config.episode_length,
         portfolios_per_window=config.portfolios_per_window,
         portfolio_value=config.portfolio_value,
         first_holdings=config.first_holdings,
         seed=config.seed,
     )
-    dtype, said = pick_autocast(config, device)
-    value_scale = _value_scale(market, splits["train"], config.gamma)
-    budgets = process.gather_each(memory_budget(config, device, process.local_rank))
+
+
+def _budgets(request: _Request, process: Process) -> list[float]:
+    """Bytes that each process may take; those on one machine share its main memory."""
+    machine = platform.node()
+    n_here = process.gather_each(machine).count(machine)
+    return process.gather_each(memory_budget(request.config, request.device, n_here))
+
+
+def _probe(request: _Request, budgets: list[float], process: Process) -> tuple[MemoryPlan, Pace | None, str | None]:
+    """Try small iterations with a policy of the run's own kind.
+
+    Returns:
+        What a run takes of this process's memory, how long it takes, and what the user should be told of the device's kernels.
+    """
+    config, dtype = request.config, request.autocast_dtype
     with enough_memory():
-        policy = make_policy(config, environment, value_scale)
+        policy = make_policy(config, request.environment, request.value_scale)
     wrong_kernels = settle_recurrence(policy, dtype)
-    hyper = Hyperparameters(
-        **{f.name: getattr(config, f.name) for f in fields(Hyperparameters)} | {"batch_size": sizes.batch_size}
+    trial = Trial(
+        environment=request.environment,
+        policy=policy,
+        hyper=hyperparameters(config),
+        precision=Precision(dtype, request.device.type),
+        n_steps=request.sizes.n_steps,
+        sequence_length=request.sequence_length,
     )
+    budget = budgets[process.collective.rank]
+    share = budget / sum(budgets)
+    n_actions = request.environment.market.regimes.n_actions
     with enough_memory():
-        memory = make_plan(
-            probe_iteration(
-                environment,
-                policy,
-                hyper,
-                Precision(dtype, device.type),
-                n_steps=sizes.n_steps,
-                sequence_length=sequence_length(config, sizes.n_steps),
-            ),
-            policy,
-            market.regimes.n_actions,
-            critic_epochs=config.critic_epochs,
-            budget=budgets[process.collective.rank],
-            share=budgets[process.collective.rank] / sum(budgets),
-        )
-    sizes, memory, warning = fit_to_memory(sizes, memory, config.portfolios_per_window)
-    n_envs, batch_size = zip(*process.gather_each((sizes.n_envs, sizes.batch_size)), strict=True)
-    sizes = replace(sizes, n_envs=min(n_envs), batch_size=min(batch_size))
-    n_windows = sizes.n_envs // config.portfolios_per_window
+        probe = probe_iteration(trial)
+        pace = _measure_pace(trial, request, share, process) if request.device.type == "cpu" else None
+    plan = make_plan(probe, policy, n_actions, critic_epochs=config.critic_epochs, budget=budget, share=share)
+    return plan, pace, wrong_kernels
+
+
+def _measure_pace(trial: Trial, request: _Request, share: float, process: Process) -> Pace:
+    """The pace of the run, which is that of its slowest process: the same in all of them.
+
+    Raises:
+        UserError: memory runs out.
+    """
+    n_envs = max(int(share * request.sizes.n_envs), 1)
+
+    def measure() -> Pace:
+        return slowest(process.gather_each(measure_pace(trial, n_envs).times(share)))
+
+    pace = measure()
+    if is_far_beyond(pace.seconds(min(request.sizes.samples, request.total_timesteps))):
+        pace = fastest([pace, measure()])  # one hiccup of the machine must not change a run
+    return pace
+
+
+def _fit(
+    request: _Request, plan: MemoryPlan, pace: Pace | None, process: Process
+) -> tuple[Sizes, MemoryPlan, tuple[str | None, str | None]]:
+    """The sizes that fit into two minutes (if a pace is given) and into the memory of every process.
+
+    Time comes first: fewer environments may well leave room for all that memory would have to give up.
+
+    Returns:
+        The sizes, the same in all processes; this process's plan for them; and what had to give way.
+    """
+    sizes, too_slow, per_window = request.sizes, None, request.config.portfolios_per_window
+    if pace is not None:
+        n_processes = process.collective.size
+        sizes, too_slow = fit_to_time(sizes, pace, per_window, total=request.total_timesteps, n_processes=n_processes)
+    sizes, plan, too_large = fit_to_memory(sizes, plan, per_window)
+    # Each process sees its own memory, and all must take the same sizes: the least. Its warning is the one to tell.
+    everyone = process.gather_each((sizes.n_envs, sizes.batch_size, too_large or ""))
+    too_large = min(everyone, key=lambda outcome: (outcome[0], outcome[1], not outcome[2]))[2]
+    n_envs, batch_size, _ = zip(*everyone, strict=True)
+    return replace(sizes, n_envs=min(n_envs), batch_size=min(batch_size)), plan, (too_slow, too_large)
+
+
+def _share(sizes: Sizes, per_window: int, budgets: list[float], process: Process) -> range:
+    """The windows of this process.
+
+    Raises:
+        UserError: there are fewer windows than processes.
+    """
+    n_windows = sizes.n_envs // per_window
     if n_windows < len(budgets):
         raise UserError(f"n_envs ({sizes.n_envs}) gives {len(budgets)} processes fewer than one window each; raise it.")
-    total = total_timesteps(config, sizes.n_envs, sizes.n_steps)
-    return Setup(
-        config=config.model_copy(update=asdict(sizes)),
-        environment=environment,
-        normaliser=(mean, std),
-        splits=splits,
-        hyper=replace(hyper, batch_size=sizes.batch_size),
-        sizes=sizes,
-        memory=memory,
-        total_timesteps=total,
-        device=device,
-        value_scale=value_scale,
-        windows=split_windows(n_windows, budgets)[process.collective.rank],
-        autocast_dtype=dtype,
-        native_recurrence=wrong_kernels is None,
-        process=process,
-        notes=tuple(
-            x
-            for x in (
-                process.note,
-                *(finding for finding in market.findings if finding.startswith(LEVEL_LEAK)),
-                *notes,
-                said,
-                wrong_kernels,
-                warning,
-                note_on_learning(sizes, total, config.ppo_epochs),
-            )
-            if x
-        ),
-    )
+    return split_windows(n_windows, budgets)[process.collective.rank]
 
 
 def _value_scale(market: MarketTensors, rows: range, gamma: float) -> float:

@@ -1,0 +1,152 @@
+"""How long an iteration takes on a CPU, measured on a small one, and how many environments that allows."""
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from tactician.hardware.probe import Trial, give_back
+from tactician.hardware.sizes import Sizes
+from tactician.learning import make_learner, update
+
+LIMIT = 120.0
+"""Seconds that an iteration should take at most: a policy is renewed once per iteration, and Ctrl+C waits for its end."""
+
+MARGIN = 2.0
+"""How far beyond the limit a prediction must lie before sizes are touched. The clock is noisy, above all beside other programs,
+and two starts of the same run should take the same sizes."""
+
+_ENVIRONMENTS = 512
+"""Environments of the timed rollout: from here on a step's time grows with their number."""
+_ROLLOUT_STEPS = 8
+_BATCH_STEPS = 32
+_BATCH = 8_192
+"""Samples of the largest minibatch whose rows are timed; more rows make a matrix product no faster."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds per sample of a whole iteration: rollout, joint epochs and critic epochs."""
+
+    keeping_features: float
+    """With the critic's features held for all critic epochs."""
+    without_features: float
+    """With the features computed for every minibatch."""
+
+    def seconds(self, samples: int, keep_features: bool = True) -> float:
+        """Seconds that an iteration takes."""
+        return samples * (self.keeping_features if keep_features else self.without_features)
+
+    def times(self, share: float) -> "Pace":
+        """The pace of a process that has only a share of the samples."""
+        return Pace(share * self.keeping_features, share * self.without_features)
+
+
+def slowest(paces: Sequence[Pace]) -> Pace:
+    """The pace of several processes that wait for one another."""
+    return Pace(max(p.keeping_features for p in paces), max(p.without_features for p in paces))
+
+
+def fastest(paces: Sequence[Pace]) -> Pace:
+    """The pace of several measurements: what disturbs one of them can only have slowed it down."""
+    return Pace(min(p.keeping_features for p in paces), min(p.without_features for p in paces))
+
+
+def measure_pace(trial: Trial, n_envs: int, clock: Callable[[], float] = time.perf_counter) -> Pace:
+    """Time the parts of an iteration, and add them up as often as an iteration has them.
+
+    The policy is copied, and nothing of the run is changed. The probe of memory should come first: the first call of an
+    operation takes longer than all others.
+
+    Args:
+        trial: the run's parts, on a CPU.
+        n_envs: environments of the run.
+        clock: gives seconds.
+    """
+    rollout = _time_rollout(trial, min(n_envs, _ENVIRONMENTS), clock)
+    joint, once, critic = _time_updates(trial, clock)
+    give_back(trial.environment.market.device)
+    acting = rollout + trial.hyper.ppo_epochs * joint
+    return Pace(acting + critic, acting + trial.hyper.critic_epochs * once)
+
+
+def _time_rollout(trial: Trial, n_envs: int, clock: Callable[[], float]) -> float:
+    """Seconds per sample, of a few steps of many environments: what a step takes depends on how many share it."""
+    short = trial.short(min(_ROLLOUT_STEPS, trial.sequence_length))
+    begun = clock()
+    short.collect(n_envs, short.sequence_length)
+    return (clock() - begun) / (n_envs * short.sequence_length)
+
+
+def _time_updates(trial: Trial, clock: Callable[[], float]) -> tuple[float, float, float]:
+    """Seconds per sample of a joint epoch, of one critic epoch with its features, and of all critic epochs with theirs.
+
+    The one minibatch has as many rows as the run's, since recurrent layers multiply row by row. Its sequences are shorter: they
+    take less time, and as much per sample.
+    """
+    short = trial.short(min(_BATCH_STEPS, trial.sequence_length))
+    rows = max(min(trial.hyper.batch_size, _BATCH) // trial.sequence_length, 1)
+    rollout = short.collect(rows, short.sequence_length)
+    samples = rows * short.sequence_length
+    hyper = replace(trial.hyper, batch_size=samples, baseline="critic", target_kl=None)
+    learner = make_learner(copy.deepcopy(trial.policy), hyper, trial.precision)
+
+    def learn(ppo_epochs: int, critic_epochs: int) -> float:
+        epochs = replace(hyper, ppo_epochs=ppo_epochs, critic_epochs=critic_epochs)
+        begun = clock()
+        update(learner, rollout, epochs, seed=0, iteration=0)
+        return (clock() - begun) / samples
+
+    joint = learn(1, 0)
+    if hyper.critic_epochs == 0:
+        return joint, 0.0, 0.0
+    once = learn(0, 1)
+    return joint, once, max(once, learn(0, hyper.critic_epochs)) if hyper.critic_epochs > 1 else once
+
+
+def is_far_beyond(seconds: float) -> bool:
+    """Whether an iteration would take so long that its sizes must be touched."""
+    return seconds > MARGIN * LIMIT
+
+
+def fit_to_time(
+    sizes: Sizes, pace: Pace, per_window: int, *, total: int, n_processes: int = 1
+) -> tuple[Sizes, str | None]:
+    """As many environments as were asked for, or, if an iteration would take far too long, fewer.
+
+    The number of windows is rounded down to a power of two, so that two starts with slightly different clocks nearly always
+    take the same.
+
+    Args:
+        sizes: asked for.
+        pace: of the slowest process, for the samples of all.
+        per_window: portfolios per window, which stay together.
+        total: steps of the whole run; an iteration has no more.
+        n_processes: of the run; each of them needs a window.
+
+    Returns:
+        The sizes, and a warning if there are fewer environments.
+    """
+
+    def seconds(n_envs: int) -> float:
+        return pace.seconds(min(n_envs * sizes.n_steps, total))
+
+    if not is_far_beyond(seconds(sizes.n_envs)):
+        return sizes, None
+    fitting = max(int(LIMIT / pace.seconds(per_window * sizes.n_steps)), 1)
+    n_envs = max(2 ** (fitting.bit_length() - 1), n_processes) * per_window
+    if n_envs >= sizes.n_envs:
+        return sizes, None
+    return replace(sizes, n_envs=n_envs), (
+        f"{sizes.n_envs:,} environments × {sizes.n_steps:,} steps would take about {in_words(seconds(sizes.n_envs))} per "
+        f"iteration on this CPU; {n_envs:,} are taken instead, about {in_words(seconds(n_envs))}; a GPU is made for more. "
+        f"--n-envs {n_envs} takes as many in every start."
+    )
+
+
+def in_words(seconds: float) -> str:
+    """A duration in two digits."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}" if seconds >= 10 * size else f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"

@@ -1,0 +1,173 @@
+"""How many environments, steps and samples: what the user asked for, defaults, and the share of each process."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from tactician.config import Config
+from tactician.errors import UserError
+
+_SEQUENCE = 64
+"""Sessions in a training sequence. On a CPU a recurrent layer is fastest with many short sequences in a minibatch, since each
+step multiplies more rows; gradients through 64 sessions are long enough for what is learnt here (docs/performance.md)."""
+
+_SHORT, _GOOD = 16, 32
+"""A default below the first is refused: primes and twice a prime would leave almost no gradient through time.
+The remedies that are named reach the second."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What decides how much memory a run takes."""
+
+    n_envs: int
+    """Of all processes together."""
+    n_steps: int
+    batch_size: int
+
+    @property
+    def samples(self) -> int:
+        """Samples of an iteration."""
+        return self.n_envs * self.n_steps
+
+
+_DEFAULT = Sizes(16_384, 256, 8_192)
+_HIGH_VRAM = Sizes(65_536, 512, 65_536)
+_LOW_VRAM = Sizes(8_192, 256, 8_192)
+_CPU = Sizes(512, 256, 8_192)
+"""The specification's sizes for GPUs; 512 environments are where two CPU cores reach their full rate."""
+
+
+def choose_sizes(config: Config, device: torch.device, n_processes: int = 1) -> tuple[Sizes, list[str]]:
+    """The user's sizes, and defaults where they are left open.
+
+    Returns:
+        The sizes, and what the user should be told.
+    """
+    notes, default = [], _default_sizes(config, device)
+    if device.type == "cuda":
+        default = replace(default, n_envs=default.n_envs * n_processes)
+    else:
+        for flag in ("high_vram", "low_vram"):
+            if getattr(config, flag):
+                name = "--" + flag.replace("_", "-")
+                notes.append(f"{name} sizes a run for a GPU, and there is none here: the CPU's sizes are used instead.")
+        for cap in ("max_vram_gpu0", "max_vram_gpu1"):
+            if getattr(config, cap) != Config.model_fields[cap].default:
+                name = "--" + cap.replace("_", "-")
+                notes.append(f"{name} caps the memory of a GPU, and there is none here: free main memory is the limit.")
+    per_window = config.portfolios_per_window
+    return Sizes(
+        n_envs=config.n_envs or max(default.n_envs // per_window, 1) * per_window,
+        n_steps=config.n_steps or _fitting_steps(default.n_steps, config.episode_length),
+        batch_size=config.batch_size or default.batch_size,
+    ), notes
+
+
+def _default_sizes(config: Config, device: torch.device) -> Sizes:
+    if device.type != "cuda":
+        return _CPU
+    return _HIGH_VRAM if config.high_vram else _LOW_VRAM if config.low_vram else _DEFAULT
+
+
+def _fitting_steps(wanted: int, episode_length: int) -> int:
+    """A default that divides the episode or is a multiple of it."""
+    if wanted % episode_length == 0 or episode_length % wanted == 0:
+        return wanted
+    return episode_length if episode_length < wanted else _divisor(episode_length, wanted)
+
+
+def _divisor(episode_length: int, most: int) -> int:
+    """The largest divisor of an episode up to a bound; of those with long training sequences if there are any."""
+    divisors = (k for k in range(1, most + 1) if episode_length % k == 0)
+    return max(divisors, key=lambda steps: (_longest_sequence(steps) >= _SHORT, steps))
+
+
+def _longest_sequence(steps: int) -> int:
+    """The largest divisor of a rollout or episode up to 64."""
+    return max(k for k in range(1, min(_SEQUENCE, steps) + 1) if steps % k == 0)
+
+
+def sequence_length(config: Config, sizes: Sizes, device: torch.device) -> int:
+    """The configuration's BPTT length, or the largest divisor of rollout and episode up to 64.
+
+    Args:
+        config: as the user wrote it. What it leaves open was not asked for.
+        sizes: chosen for it.
+        device: for which they were chosen.
+
+    Raises:
+        UserError: the BPTT length does not divide both; or a very short one is left that nobody asked for.
+    """
+    longest = min(sizes.n_steps, config.episode_length)
+    if config.bptt_length is None:
+        length = _longest_sequence(longest)
+    else:
+        length = min(config.bptt_length, longest)
+        _check_bptt_length(length, longest, config.episode_length, sizes.n_steps)
+    # Short episodes, rollouts and sequences are fine where the user asked for them.
+    if length < min(_SHORT, config.episode_length, config.n_steps or _SHORT, config.bptt_length or _SHORT):
+        raise UserError(
+            f"episode_length {config.episode_length} with n_steps {sizes.n_steps} gives training sequences of {length}, too "
+            f"short to learn from: no longer one up to {_SEQUENCE} divides both; use "
+            f"{_remedy(config, device)}, or set bptt_length {length} if you mean it."
+        )
+    return length
+
+
+def _check_bptt_length(asked: int, longest: int, episode_length: int, n_steps: int) -> None:
+    if longest % asked == 0:
+        return
+    divisors = [k for k in range(min(_SHORT, asked), longest + 1) if longest % k == 0]
+    nearest = min(divisors, key=lambda k: (abs(k - asked), -k))
+    raise UserError(
+        f"bptt_length ({asked}) must divide {longest}, the shorter of n_steps ({n_steps}) and episode_length "
+        f"({episode_length}), so that a sequence ends where they do; use {nearest}."
+    )
+
+
+def _remedy(config: Config, device: torch.device) -> str:
+    """Lengths with good training sequences, nearest to what was asked for."""
+    episode, steps = config.episode_length, config.n_steps
+    if steps and _longest_sequence(better := _divisor(episode, min(steps, episode))) >= _SHORT:
+        return f"n_steps {better} (sequences of {_longest_sequence(better)})"
+    default = _default_sizes(config, device).n_steps
+
+    def found(length: int) -> int:
+        rollout = length if steps else _fitting_steps(default, length)
+        return _longest_sequence(min(rollout, length))
+
+    below = next((k for k in range(episode - 1, _GOOD - 1, -1) if found(k) >= _GOOD), None)
+    above = next(k for k in itertools.count(episode + 1) if found(k) >= _GOOD)
+    choices = " or ".join(f"{k} (sequences of {found(k)})" for k in (below, above) if k)
+    return f"{'episode_length and n_steps' if steps else 'episode_length'} {choices}"
+
+
+def note_on_learning(sizes: Sizes, total_timesteps: int, ppo_epochs: int) -> str | None:
+    """A word where many environments leave little to learn with: a policy is renewed once per iteration."""
+    iterations = -(-total_timesteps // sizes.samples)
+    if iterations >= 10 or sizes.n_envs <= 64:
+        return None
+    updates = max(1, round(min(sizes.samples, total_timesteps) / sizes.batch_size)) * ppo_epochs
+    renewed = "once" if iterations == 1 else f"{iterations} times"
+    return (
+        f"With {sizes.n_envs:,} environments the policy is renewed {renewed} in the whole run, by {updates:,} updates each "
+        "time. Fewer environments, or more timesteps, renew it more often."
+    )
+
+
+def split_windows(n_windows: int, budgets: Sequence[float]) -> list[range]:
+    """Share windows among processes in proportion to their budgets; each gets at least one.
+
+    Raises:
+        ValueError: there are fewer windows than processes.
+    """
+    if n_windows < len(budgets):
+        raise ValueError(f"{n_windows} windows cannot be shared among {len(budgets)} processes")
+    edges = [0]
+    for k in range(1, len(budgets) + 1):
+        edge = round(n_windows * sum(budgets[:k]) / sum(budgets))
+        edges.append(min(max(edge, edges[-1] + 1), n_windows - (len(budgets) - k)))
+    return [range(a, b) for a, b in itertools.pairwise(edges)]
