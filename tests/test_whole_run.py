@@ -138,7 +138,7 @@ def test_checkpoints_load_without_running_code_and_hold_the_whole_state(run):
 
 
 def test_no_temporary_file_is_left(run):
-    assert not [p for p in run[0].iterdir() if p.name.startswith(".")]
+    assert {p.name for p in run[0].iterdir() if p.name.startswith(".")} == {".lock"}
 
 
 def test_progress_reads_as_specified(tiny, tmp_path, capsys):
