@@ -17,6 +17,7 @@ from tactician.hardware.probe import Taken
 from tactician.learning import Rollout, collect_rollout, update
 from tactician.monitor.progress import Phase, Reporter
 from tactician.monitor.trackers import Trackers
+from tactician.monitor.wording import count
 from tactician.policy import use_native
 from tactician.training.checkpoint import BEST, FINAL, Keeper, load_policy, record_look, remove_leftovers, set_aside
 from tactician.training.duration import Share, next_share
@@ -176,8 +177,9 @@ def _collect(setup: Setup, state: TrainState, share: Share, reporter: Reporter) 
     # Several processes always act together: one without environments could not take part in what they compute.
     n_windows = min(share.n_windows, len(setup.windows)) if setup.process.collective.size == 1 else len(setup.windows)
     n_envs = n_windows * setup.config.portfolios_per_window
-    label = f"🎲 Collecting rollout ({share.n_steps:,} steps × {n_envs * setup.process.collective.size:,} envs)"
-    with reporter.phase(label, "steps") as phase:
+    n_all = n_envs * setup.process.collective.size
+    label = f"🎲 Collecting rollout ({count(share.n_steps, 'step')} × {count(n_all, 'env')})"
+    with reporter.phase(label, "step") as phase:
         return collect_rollout(
             training_environment(setup, state.progress.timesteps),
             state.learner.policy,
@@ -203,7 +205,7 @@ def _learn(
             label, word = _UPDATE_LABELS[kind]
             if kind not in phases:
                 stack.close()  # the phase before this one is done
-                phases[kind] = stack.enter_context(reporter.phase(label, "batches"))
+                phases[kind] = stack.enter_context(reporter.phase(label, "batch", closing=True))
             phases[kind].advance((epoch - 1) * total + done, epochs * total, f"{word} {epoch}/{epochs}")
 
         return update(
