@@ -25,6 +25,7 @@ from tactician.learning.collective import ALONE, Collective
 from tactician.learning.precision import FULL, Precision, guarded_step
 from tactician.learning.rollout import Rollout
 from tactician.learning.sequences import Dealer, Sequences, explained_variance, prepare
+from tactician.learning.statistics import describe
 from tactician.policy import ActorCritic
 
 OnBatch = Callable[[str, int, int, int, int], None]
@@ -111,6 +112,7 @@ def update(
     all_envs: int | None = None,
     keep_features: bool = True,
     dropped_before: int = 0,
+    statistics: bool = False,
     on_batch: OnBatch = lambda *_: None,
 ) -> dict[str, Tensor]:
     """One iteration of learning: joint PPO epochs, then critic epochs.
@@ -127,6 +129,7 @@ def update(
         keep_features: hold the trunk's features for all critic epochs; else they are computed for every minibatch, which
             takes longer and no memory.
         dropped_before: joint updates in a row that were dropped at the end of the iteration before.
+        statistics: describe the advantages too; changes no other figure.
         on_batch: told about progress.
 
     Returns:
@@ -134,7 +137,8 @@ def update(
         kl, clip_fraction, critic_loss (last critic epoch): means over the updates that were made, NaN without one;
         explained_variance (of the values with which the policy acted),
         actor_grad_norm, critic_grad_norm, ppo_epochs, dropped_updates, dropped_in_a_row (the longest run of them, of joint
-        or of critic updates), dropped_at_the_end (of the joint ones).
+        or of critic updates), dropped_at_the_end (of the joint ones); with ``statistics`` also stat_advantage_mean,
+        …_std, …_min and …_max, of the advantages before they are normalised.
     """
     for optimiser, rate in ((learner.actor_optimiser, hyper.actor_lr), (learner.critic_optimiser, hyper.critic_lr)):
         for group in optimiser.param_groups:
@@ -163,6 +167,8 @@ def update(
     metrics["explained_variance"] = explained_variance(rollout.values, advantages, valid, learner.collective)
     metrics["dropped_updates"] = joint.dropped + critic.dropped
     metrics["dropped_in_a_row"] = torch.maximum(joint.longest, critic.longest)
+    if statistics:
+        metrics |= describe("advantage", compared, valid, learner.collective)
     return {**metrics, "dropped_at_the_end": joint.in_a_row}
 
 

@@ -28,6 +28,7 @@ from tactician.training.schedules import annealed, training_environment
 from tactician.training.score import model_score
 from tactician.training.setup import Setup
 from tactician.training.state import Progress, TrainState, put_back, snapshot
+from tactician.training.statistics import rollout_statistics, take_statistics, tell_statistics
 from tactician.training.summary import Summary, summarise
 
 _UPDATE_LABELS = {"ppo": ("📈 PPO Update", "Epoch"), "critic": ("🎯 Critic Update", "Extra Epoch")}
@@ -126,6 +127,8 @@ def iterate(setup: Setup, state: TrainState, reporter: Reporter) -> TrainState:
     remaining = setup.total_timesteps - progress.timesteps
     sizes, per_window = setup.sizes, setup.config.portfolios_per_window
     share = next_share(remaining, sizes.n_envs, sizes.n_steps, per_window)
+    if rate := state.metrics.get("steps_per_second"):  # of the session before this one
+        reporter.pace.expect(share.samples / rate)
     begun = time.perf_counter()
     rollout, env_state, hidden = _collect(setup, state, share, reporter)
     collected = time.perf_counter()
@@ -133,7 +136,10 @@ def iterate(setup: Setup, state: TrainState, reporter: Reporter) -> TrainState:
     names = setup.environment.market.regimes.names
     figures = rollout_metrics(rollout, valid, names, process.collective)
     figures |= _learn(setup, state, rollout, valid, reporter)
+    if reporter.verbosity == "verbose":
+        figures |= rollout_statistics(setup, rollout, env_state, valid)
     metrics = read_once(figures)
+    statistics = take_statistics(metrics)
     if not math.isfinite(metrics["reward"]):
         raise NotFinite(f"Rewards of iteration {progress.iteration + 1} are not finite numbers")
     learnt = time.perf_counter()
@@ -162,11 +168,7 @@ def iterate(setup: Setup, state: TrainState, reporter: Reporter) -> TrainState:
         dropped_in_a_row=int(in_a_row),
         seconds=progress.seconds + learnt - begun,
     )
-    reporter.debug(f"rollout {rollout.day.shape[0]} × {rollout.day.shape[1]}, {share.samples:,} samples counted")
-    reporter.debug(
-        f"{rollout.bytes_per_sample:.0f} bytes held per sample (formula: {setup.memory.formula_bytes_per_sample})"
-    )
-    reporter.debug(f"mean reward {metrics['reward']:+.4f} %, {trades:,} trades closed, {wins:,} with a gain")
+    tell_statistics(reporter, setup, rollout, statistics, metrics, share.samples)
     # Windows that had no part in a short last iteration stay as they were, for a run that is prolonged.
     env_state = put_back(state.env_state, env_state)
     hidden = torch.cat([hidden, state.hidden[:, hidden.shape[1] :]], 1)
@@ -219,6 +221,7 @@ def _learn(
             all_envs=setup.sizes.n_envs if several else None,
             keep_features=setup.memory.keep_features,
             dropped_before=state.progress.dropped_in_a_row,
+            statistics=reporter.verbosity == "verbose",
             on_batch=on_batch,
         )
 
