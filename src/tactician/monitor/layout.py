@@ -4,12 +4,32 @@ import re
 from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len
+from rich.console import Console
 from rich.text import Text
 
 _GAP = re.compile(r"(?<=[^\s±]) +(?![%×±]| )")
 """Where prose may break: not between a number and its unit or its error."""
 
+_COMMAND = re.compile(r"python src/apps/.*?(?=  |$)")
+"""A command as `commands.hints` writes it; a remark behind it is set off by two blanks."""
+
 _SEPARATOR = " | "
+
+
+def width_of(console: Console) -> int | None:
+    """Cells of a line; None where the output is no terminal, and lines are as long as they are."""
+    return console.width if console.is_terminal else None
+
+
+def print_text(console: Console, text: str | Text, whole: Iterable[object] = ()) -> None:
+    """Print prose as `wrapped` lays it out; a plain text has no markup."""
+    print_lines(console, wrapped(Text(text) if isinstance(text, str) else text, width_of(console), whole))
+
+
+def print_lines(console: Console, lines: Iterable[Text]) -> None:
+    """Print lines as they are: rich neither breaks nor cuts them."""
+    for line in lines:
+        console.print(line, soft_wrap=True)
 
 
 def wrapped(text: Text, width: int | None, whole: Iterable[object] = ()) -> list[Text]:
@@ -18,8 +38,8 @@ def wrapped(text: Text, width: int | None, whole: Iterable[object] = ()) -> list
     Args:
         text: styles are kept.
         width: None for no limit: each line of the text stays a line.
-        whole: parts that are never divided, although they have blanks: commands and paths, to be copied. Such a part, and a
-            long word, may run over the width.
+        whole: parts that are never divided, although they have blanks: commands and paths, to be copied. The programs of
+            ``src/apps`` are known. Such a part, and a long word, may run over the width.
     """
     kept = [str(part) for part in whole]
     return [line for paragraph in _paragraphs(text) for line in _wrapped(paragraph, width, kept)]
@@ -73,7 +93,8 @@ def _wrapped(text: Text, width: int | None, whole: Sequence[str]) -> list[Text]:
 
 def _words(plain: str, whole: Sequence[str]) -> list[tuple[int, int]]:
     """From where to where each piece goes that is not to be divided; the first begins with the line's indent."""
-    guarded = [found.span() for part in whole if part for found in re.finditer(re.escape(part), plain)]
+    patterns = [_COMMAND, *(re.compile(re.escape(part)) for part in whole if part)]
+    guarded = [found.span() for pattern in patterns for found in pattern.finditer(plain)]
     gaps = [
         gap.span()
         for gap in _GAP.finditer(plain)

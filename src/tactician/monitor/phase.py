@@ -48,7 +48,7 @@ class Phase(Work):
         lines = self._measured(width) if self.total else self._unmeasured()
         if width is None:
             return next(iter(lines))
-        end = f": {self._percentage}" if self.total else "..."
+        end = f": {self._percentage}" if self.total else ""
         fitting = (line for line in lines if cell_len(line) <= width)
         return next(fitting, f"{cut(f'  {self.label}', width - len(end))}{end}")
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from tactician.monitor.layout import row, wrapped
+from tactician.monitor.layout import print_lines, print_text, row, width_of
 from tactician.monitor.pace import Clock, Pace
 from tactician.monitor.phase import Phase
 from tactician.monitor.wording import count, score_colour, tell, time_left
@@ -42,11 +42,6 @@ class Reporter:
         self._clock = clock
         self._durations: dict[str, float] = {}
 
-    @property
-    def width(self) -> int | None:
-        """Cells of a line; None where the output is no terminal, and lines are as long as they are."""
-        return self.console.width if self.console.is_terminal else None
-
     def say(self, text: str = "", style: str = "", *, whole: Iterable[object] = ()) -> None:
         """A line that everyone sees, quiet or not.
 
@@ -55,21 +50,16 @@ class Reporter:
             style: of the line.
             whole: parts with blanks that are to be copied, commands and paths: no line ends inside them.
         """
-        self.say_styled(Text(text, style=style), whole=whole)
+        print_text(self.console, Text(text, style=style), whole)
 
-    def say_styled(self, text: Text, *, whole: Iterable[object] = ()) -> None:
+    def say_styled(self, text: Text) -> None:
         """A line with styles of its own that everyone sees."""
-        self._print(wrapped(text, self.width, whole))
+        print_text(self.console, text)
 
     def note(self, text: str, style: str = "", *, whole: Iterable[object] = ()) -> None:
         """A line that --quiet leaves out."""
         if self.verbosity != "quiet":
             self.say(text, style, whole=whole)
-
-    def note_styled(self, text: Text) -> None:
-        """A line with styles of its own that --quiet leaves out."""
-        if self.verbosity != "quiet":
-            self.say_styled(text)
 
     def debug(self, text: str) -> None:
         """A line for --verbose."""
@@ -85,7 +75,7 @@ class Reporter:
         self.pace.begin_iteration(steps, total)
         parts = [f"  🔄 Iteration {number}", f"Steps: {steps:,}/{total:,} ({100 * steps / total:.1f}%)"]
         parts += [left] if (left := time_left(self.pace.seconds_left_of_run())) else []
-        rule = "=" * min(_RULE, self.width or _RULE)
+        rule = "=" * min(_RULE, width_of(self.console) or _RULE)
         self.note(rule)
         self._note_row([Text(part, style="bold") for part in parts])
         self.note(rule)
@@ -159,8 +149,4 @@ class Reporter:
 
     def _note_row(self, parts: Sequence[Text]) -> None:
         if self.verbosity != "quiet":
-            self._print(row(parts, self.width, _FIGURES_INDENT))
-
-    def _print(self, lines: Iterable[Text]) -> None:
-        for line in lines:
-            self.console.print(line, soft_wrap=True)  # rich neither breaks nor cuts it: it is laid out already
+            print_lines(self.console, row(parts, width_of(self.console), _FIGURES_INDENT))

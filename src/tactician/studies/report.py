@@ -10,6 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from tactician.monitor.progress import Reporter
+from tactician.monitor.tables import print_table
+from tactician.monitor.wording import count
 from tactician.storage import plain
 from tactician.studies.learnability_table import Row, plot_turnover, summarise_runs
 
@@ -19,7 +21,7 @@ def tell_run(run: Mapping[str, Any], left: int, reporter: Reporter) -> None:
     last = run["points"][-1]
     reporter.say(
         f"  {run['market']}, {run['variant']}, seed {run['seed']}: {_share(last['share'])} of the optimum, turnover "
-        f"{100 * last['turnover']:.2f} % a session, {last['timesteps']:,} steps in {last['seconds']:.0f} s "
+        f"{100 * last['turnover']:.2f} % per session, {count(last['timesteps'], 'step')} in {last['seconds']:.0f} s "
         f"({left} to go)"
     )
 
@@ -27,11 +29,11 @@ def tell_run(run: Mapping[str, Any], left: int, reporter: Reporter) -> None:
 def finish(runs: Sequence[Mapping[str, Any]], path: Path, reporter: Reporter) -> list[dict[str, Any]]:
     """Print the table, draw the picture beside the file; the rows as plain values."""
     rows = summarise_runs(runs)
-    reporter.console.print(_table(rows))
+    print_table(reporter.console, _table(rows))
     picture = path.with_suffix(".png")
     if plot_turnover(rows, picture):
-        reporter.say(f"  Picture: {picture}")
-    reporter.say(f"  Trainings and table: {path}")
+        reporter.say(f"  Picture: {picture}", whole=[picture])
+    reporter.say(f"  Trainings and table: {path}", whole=[path])
     return [plain(asdict(row)) for row in rows]
 
 
@@ -39,15 +41,15 @@ def _table(rows: Sequence[Row]) -> Table:
     table = Table(
         title="Share of the optimum's gain over the best constant regime (median of seeds)",
         box=SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=0,  # fits 80 columns
     )
     for heading, width in (("Market", 11), ("Variant", 8)):
         table.add_column(heading, min_width=width, overflow="fold")  # whole words, however narrow the screen
     for heading in (
-        "Share",
+        "Share\n%",
         "Range\n%",
-        "Turn-\nover",
-        "Opti-\nmum's",
+        "Turn-\nover\n%",
+        "Opti-\nmum's\n%",
         "Steps to\n90 %",
         "Steps to\n95 %",
         "s to\n95 %",
@@ -57,18 +59,18 @@ def _table(rows: Sequence[Row]) -> Table:
         table.add_row(
             row.market,
             row.variant,
-            _share(row.share),
+            _share(row.share, ""),
             "–" if math.isnan(row.share_low) else f"{100 * row.share_low:.0f}–{100 * row.share_high:.0f}",
-            f"{100 * row.turnover:.2f} %",
-            f"{100 * row.turnover_of_optimum:.2f} %",
+            f"{100 * row.turnover:.2f}",
+            f"{100 * row.turnover_of_optimum:.2f}",
             *(_steps(row.steps_to[level]) for level in ("0.90", "0.95")),
             "–" if row.seconds_to["0.95"] is None else f"{row.seconds_to['0.95']:.0f}",
         )
     return table
 
 
-def _share(share: float | None) -> str:
-    return "–" if share is None or math.isnan(share) else f"{100 * share:.1f} %"
+def _share(share: float | None, unit: str = " %") -> str:
+    return "–" if share is None or math.isnan(share) else f"{100 * share:.1f}{unit}"
 
 
 def _steps(steps: float | None) -> str:
