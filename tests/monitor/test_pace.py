@@ -1,8 +1,15 @@
 """How long an iteration and a run still take, by hand-worked clocks."""
 
+from dataclasses import replace
+
 import pytest
 
+import tactician.training.loop as loop
+from tactician.config import load_config
+from tactician.environment import load_cached_market
 from tactician.monitor.pace import Pace, Work
+from tactician.training.setup import prepare_run
+from tactician.training.state import first_train_state
 from tests.monitor.terminal import Clock, plain, reporter
 
 
@@ -107,6 +114,23 @@ def test_work_tells_its_time_left():
     work.done = 4
     assert work.seconds_left == pytest.approx(9)
     assert Work(clock, expected=3.0).seconds_left == pytest.approx(3)
+
+
+def test_a_resumed_run_expects_its_first_iteration_at_the_speed_it_had(tiny, monkeypatch):
+    config = load_config(tiny)
+    setup = prepare_run(config, load_cached_market(config, ""))
+    state = replace(first_train_state(setup), metrics={"steps_per_second": 10.0})
+    told, found = reporter(80, "quiet", clock=Clock()), []
+    original = loop.collect_rollout
+
+    def collect(*args, **kwargs):
+        found.append(told.pace.seconds_left_of_iteration())
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "collect_rollout", collect)
+    told.iteration(3, 0, 600)
+    loop.iterate(setup, state, told)
+    assert found == [pytest.approx(25.6)]  # 8 × 32 steps
 
 
 def test_the_header_of_an_iteration_tells_the_time_left():

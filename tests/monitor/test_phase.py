@@ -62,6 +62,12 @@ def test_the_bar_is_shortened_before_anything_is_left_out(label):
             assert said.strip() == in_full
 
 
+@pytest.mark.parametrize("width", [70, 80, 90])
+def test_the_bar_keeps_its_length_while_the_digits_grow(width):
+    lines = [running("📈 PPO Update", done, 2048, 0.5).line(width) for done in (0, 9, 99, 999, 2048)]
+    assert len({len(re.findall("[━╌]", line)) for line in lines}) == 1 and "╌" in lines[0]
+
+
 def test_the_bar_shows_the_share():
     assert running("📈 PPO Update", 512, 2048).line(200).count("━") == 5
     assert running("📈 PPO Update", 2048, 2048).line(200).count("━") == 20

@@ -59,7 +59,9 @@ class Phase(Work):
         detail = f" | {self.detail}" if self.detail else ""
         in_full = f"{numbers}{detail}{left}"
         if width is not None:
-            room = width - cell_len(f"{head} {in_full}")
+            # Room for the digits to come, so that the bar keeps its length while they grow.
+            to_come = len(str(self.total)) - len(str(self.done)) + len("100%") - len(self._percentage)
+            room = width - cell_len(f"{head} {in_full}") - to_come
             if room >= _SHORTEST_BAR:
                 yield f"{head}{self._bar(min(_BAR, room))} {in_full}"
         yield head + in_full
