@@ -1,12 +1,15 @@
 """Prose breaks between words, figures between figures; paths and commands stay whole; nothing is cut."""
 
+import io
 import re
 
 import pytest
+from rich.console import Console
 from rich.text import Text
 
 from tactician.monitor.layout import cut, row, wrapped
-from tests.monitor.terminal import WIDTHS, coloured, fits, plain, reporter
+from tactician.monitor.progress import Reporter
+from tests.monitor.terminal import WIDTHS, Clock, coloured, fits, plain, reporter
 
 PROSE = (
     "  Verdict: the agent is not distinguishable from equal weight (-2.9 % ± 2.6 % per year beside equal weight, "
@@ -135,12 +138,8 @@ def test_brackets_are_text_and_no_markup():
 
 
 def test_no_color_is_respected(monkeypatch):
-    from rich.console import Console
-
-    from tactician.monitor.progress import Reporter
 
     def told() -> str:
-        import io
 
         page = Reporter("normal", Console(file=io.StringIO(), width=80, force_terminal=True))
         page.warn("mind the gap")
@@ -155,17 +154,15 @@ def test_no_color_is_respected(monkeypatch):
 
 
 def test_a_dumb_terminal_gets_no_control_codes(monkeypatch):
-    import io
-
-    from rich.console import Console
-
-    from tactician.monitor.progress import Reporter
 
     monkeypatch.setenv("TERM", "dumb")
-    page = Reporter("normal", Console(file=io.StringIO(), force_terminal=True))
+    clock = Clock()
+    page = Reporter("normal", Console(file=io.StringIO(), force_terminal=True), clock=clock)
     page.warn("mind the gap")
     page.figures(FIGURES)
     with page.phase("📈 PPO Update", "batch") as phase:
+        clock.now += 31
         phase.advance(1, 2)
+    assert "📈 PPO Update: 1/2 batches (50%)" in coloured(page), "a line now and then, as in a log"
     assert "\x1b" not in coloured(page) and "\r" not in coloured(page)
-    assert fits(plain(page), 80) and plain(page)[-1].startswith("  📈 PPO Update... done (0.0s)")
+    assert fits(plain(page), 80) and plain(page)[-1].startswith("  📈 PPO Update... done (31.0s)")

@@ -41,7 +41,7 @@ def test_the_run_takes_what_remains_at_the_speed_so_far():
 
 
 def test_a_slow_iteration_does_not_spoil_the_forecast():
-    pace, _ = paced(100.0, 10.0, 10.0, 40.0, 10.0)  # the first warms up, one validates and saves
+    pace, _ = paced(100.0, 10.0, 10.0, 10.0, 40.0)  # the first warms up, the last validates and saves
     assert pace.seconds_left_of_run() == pytest.approx(50)
 
 

@@ -96,7 +96,7 @@ def test_work_of_unknown_size_shows_its_time():
     phase.expected = 20.0
     assert phase.line(80) == "  🔎 Validating... 12 s | about 8 s left"
     assert phase.line(24) == "  🔎 Validating... 12 s"
-    assert cell_len(phase.line(12)) <= 12
+    assert phase.line(12) == "  🔎 Valida…"
 
 
 def test_a_phase_that_was_seen_before_has_a_time_left():

@@ -98,13 +98,14 @@ def test_samples_that_do_not_count_are_left_out(told):
     assert "1 episode ended" in lines["Indexing"]
 
 
-def test_a_row_outside_the_training_range_is_told(told, monkeypatch):
+@pytest.mark.parametrize("row", [0, 440])  # the training rows are 1 to 439
+def test_a_row_outside_the_training_range_is_told(told, monkeypatch, row):
     original = loop.collect_rollout
 
     def collect(*args, **kwargs):
         rollout, env_state, hidden = original(*args, **kwargs)
         day = rollout.day.clone()
-        day[3, 1] = 0
+        day[3, 1] = row
         return replace(rollout, day=day), env_state, hidden
 
     monkeypatch.setattr(loop, "collect_rollout", collect)

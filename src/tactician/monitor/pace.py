@@ -71,10 +71,10 @@ class Pace:
             self._last = now - self._begun
             if steps > self._steps and self._last > 0:
                 self._rates.append((steps - self._steps) / self._last)
-        self._begun, self._steps, self._total, self._expected = now, steps, total, None
+        self._begun, self._steps, self._total = now, steps, total
 
     def expect(self, seconds: float) -> None:
-        """Say how long this iteration takes; counts as long as no iteration of this session has ended."""
+        """Say how long an iteration takes; counts until the first one of this session has ended."""
         self._expected = seconds
 
     def seconds_left_of_iteration(self) -> float | None:

@@ -67,7 +67,6 @@ class Phase(Work):
         yield head + in_full
         yield f"{head}{numbers}{left}"
         yield head + numbers
-        yield head + self._percentage
 
     def _unmeasured(self) -> Iterator[str]:
         head = f"  {self.label}..."
