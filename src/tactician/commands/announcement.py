@@ -5,21 +5,33 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tactician.environment import OBS_DIM
 from tactician.monitor.progress import Reporter
+from tactician.monitor.tables import print_table
+from tactician.monitor.wording import count
 from tactician.storage import json_text
 from tactician.training.setup import Setup
+
+_VALUE_WIDTH = 30
+"""Of the plan's values, however narrow the console: a number and its name stay on one line."""
+
+_FINGERPRINT = 12
 
 
 def announce(setup: Setup, reporter: Reporter) -> None:
     """Say what is trained on what, and what it takes of memory."""
-    market = setup.environment.market
+    market, rows = setup.environment.market, setup.splits["train"]
     memory = setup.memory.as_dict(setup.sizes)
     reporter.note(
-        f"  {len(market.symbols)} assets and CASH, {market.regimes.n_actions} regimes ({market.regimes.kind}), "
-        f"{len(setup.splits['train']):,} training sessions from {market.date_of(setup.splits['train'].start)}, "
-        f"{setup.sizes.n_envs:,} environments on {setup.device}"
+        f"  Training on {count(len(market.symbols), 'asset')} and CASH, {count(len(rows), 'session')} from "
+        f"{market.date_of(rows.start)} to {market.date_of(rows.stop - 1)}"
+    )
+    reporter.note(
+        f"  {count(setup.total_timesteps, 'step')} in {count(setup.iterations, 'iteration')}, "
+        f"{count(market.regimes.n_actions, 'regime')} ({market.regimes.kind}), "
+        f"{count(setup.sizes.n_envs, 'environment')} on {setup.device}"
     )
     reporter.note(
         f"  Memory: {memory['predicted_gb']:.2f} GB of {memory['budget_gb']:.1f} GB planned, "
@@ -27,8 +39,8 @@ def announce(setup: Setup, reporter: Reporter) -> None:
         f"{setup.memory.formula_bytes_per_sample} × {memory['overhead']})"
     )
     if market.findings:
-        n = len(market.findings)
-        reporter.note(f"  {n} finding{'s' * (n > 1)} about the data, kept in summary.json (shown with --verbose)")
+        found = count(len(market.findings), "finding")
+        reporter.note(f"  {found} about the data, kept in summary.json (shown with --verbose)")
 
 
 def plan(setup: Setup) -> dict[str, Any]:
@@ -63,22 +75,26 @@ def plan(setup: Setup) -> dict[str, Any]:
     }
 
 
-def print_plan(content: dict[str, Any], as_json: bool) -> None:
+def print_plan(content: dict[str, Any], as_json: bool, console: Console | None = None) -> None:
     """Print what would be trained, as a table or as JSON."""
     if as_json:
         print(json_text(content, indent=2))
         return
     table = Table(title="Plan (nothing is trained)", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold", min_width=_VALUE_WIDTH)
     for key, value in content.items():
-        if isinstance(value, list):
-            value = ", ".join(value)
-        elif isinstance(value, dict):
-            value = "\n".join(f"{name}: {_plain(part)}" for name, part in value.items())
-        table.add_row(key, _as_text(value))
-    Console().print(table)
+        table.add_row(key, Text(_told(key, value)))
+    print_table(console or Console(highlight=False), table)
 
 
-def _as_text(value: Any) -> str:
+def _told(key: str, value: Any) -> str:
+    if key == "data_fingerprint":
+        return str(value)[:_FINGERPRINT]  # as elsewhere; whole in the JSON
+    if isinstance(value, list):
+        return ", ".join(value)
+    if isinstance(value, dict):
+        return "\n".join(f"{name}: {_plain(part)}" for name, part in value.items())
     if value is None:
         return "not known"
     return f"{value:,}" if isinstance(value, int) else str(value)
@@ -86,5 +102,5 @@ def _as_text(value: Any) -> str:
 
 def _plain(part: Any) -> str:
     if isinstance(part, dict):
-        return f"{part['first']} to {part['last']}, {part['sessions']:,} sessions"
+        return f"{part['first']} to {part['last']}, {count(part['sessions'], 'session')}"
     return f"{part:,}"

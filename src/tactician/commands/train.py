@@ -1,5 +1,6 @@
 """``tactician train``: train an agent on a market cache and keep the best model."""
 
+import os
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+import tactician
 from tactician import configs
 from tactician.commands.flags import DEFAULT_CONFIG, ConfigFile, Json, given_keys, parse
 from tactician.commands.hints import command, quoted, rebuild_command
@@ -47,22 +49,26 @@ def run(words: list[str]) -> int:
         raise UserError(
             "--json goes with --dry-run; a run writes its figures to summary.json in the checkpoint folder."
         )
-    from tactician.hardware.processes import SINGLE, join, launch, under_launcher
     from tactician.monitor.progress import Reporter, Verbosity
+    from tactician.monitor.wording import count
 
     verbosity: Verbosity = "quiet" if arguments.quiet else "verbose" if arguments.verbose else "normal"
+    reporter = Reporter(verbosity, silent=arguments.as_json or os.environ.get("RANK", "0") != "0")
+    # A sign of life before torch, which takes seconds to import.
+    reporter.note(
+        f"  Tactician {tactician.__version__}, {configs.shortest(arguments.config_file)} → {config.checkpoint_dir}"
+    )
+    from tactician.hardware.processes import SINGLE, join, launch, under_launcher
+
     if under_launcher() and not arguments.dry_run:
         with join(config.device) as process:
-            reporter = Reporter(verbosity, silent=not process.leads)
             return _run(arguments, words, config, reporter, process)
-    reporter = Reporter(verbosity, silent=arguments.as_json)
     if config.multi_gpu:
         n_gpus = _gpus(config.device)
         if n_gpus > 1 and not arguments.dry_run:
             return launch(["train", *words], n_gpus)
-        reporter.warn(
-            f"--multi-gpu: this machine has {n_gpus or 'no'} GPU{'' if n_gpus == 1 else 's'}; one process is used."
-        )
+        there = count(n_gpus, "GPU") if n_gpus else "no GPU"
+        reporter.warn(f"--multi-gpu: this machine has {there}; one process is used.")
     return _run(arguments, words, config, reporter, SINGLE)
 
 
@@ -104,13 +110,15 @@ def _train(
     for finding in market.findings:
         reporter.debug(f"market: {finding}")
     announce(setup, reporter)
-    with Interruption(speaks=process.leads) as stop:
+    reporter.pace.expect(setup.seconds_per_iteration)
+    with Interruption(reporter.pace.seconds_left_of_iteration, speaks=process.leads) as stop:
         try:
             summary = run(setup, found, reporter, stop)
         except Interrupted as end:
             if end.summary is not None:
                 print_summary(end.summary, reporter, [])
-            reporter.say(f"  Stopped and saved {end.path}. Go on with: {_resume_command(arguments, config)}")
+            reporter.say(f"  Stopped and saved {end.path}.", whole=[end.path])
+            reporter.say(f"  Go on with: {_resume_command(arguments, config)}")
             return end.exit_code
         print_summary(summary, reporter, _next_commands(arguments.config_file, config))
         return stop.exit_code  # the run is complete, but who has pressed Ctrl+C wants what follows it stopped

@@ -6,18 +6,22 @@ from tactician.learning.ppo import Hyperparameters, Learner, make_learner, polic
 from tactician.learning.precision import FULL, Precision, make_precision
 from tactician.learning.rollout import Rollout, collect_rollout, dropout_masks, sample_action
 from tactician.learning.sequences import explained_variance, minibatches, moments, prepare
+from tactician.learning.statistics import STATISTIC, describe, extremes
 
 __all__ = [
     "ALONE",
     "FULL",
+    "STATISTIC",
     "Collective",
     "Hyperparameters",
     "Learner",
     "Precision",
     "Rollout",
     "collect_rollout",
+    "describe",
     "dropout_masks",
     "explained_variance",
+    "extremes",
     "generalised_advantages",
     "leave_one_out",
     "make_learner",

@@ -23,6 +23,12 @@ class Collective:
             torch.distributed.all_reduce(tensor)
         return tensor
 
+    def largest(self, tensor: Tensor) -> Tensor:
+        """The elementwise largest of all processes' tensors, in place and returned."""
+        if self.size > 1:
+            torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX)
+        return tensor
+
     def add_up_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Replace each gradient by the sum over processes, in one message; a missing gradient counts as zero."""
         if self.size == 1:

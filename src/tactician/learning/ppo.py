@@ -25,6 +25,7 @@ from tactician.learning.collective import ALONE, Collective
 from tactician.learning.precision import FULL, Precision, guarded_step
 from tactician.learning.rollout import Rollout
 from tactician.learning.sequences import Dealer, Sequences, explained_variance, prepare
+from tactician.learning.statistics import describe
 from tactician.policy import ActorCritic
 
 OnBatch = Callable[[str, int, int, int, int], None]
@@ -114,6 +115,7 @@ def update(
     all_envs: int | None = None,
     keep_features: bool = True,
     dropped_before: int = 0,
+    statistics: bool = False,
     on_batch: OnBatch = lambda *_: None,
 ) -> dict[str, Tensor]:
     """One iteration of learning: joint PPO epochs, then critic epochs.
@@ -130,6 +132,7 @@ def update(
         keep_features: hold the trunk's features for all critic epochs. Otherwise they are computed for every minibatch,
             which takes longer and no memory.
         dropped_before: joint updates in a row that were dropped at the end of the iteration before.
+        statistics: describe the advantages too; changes no other figure.
         on_batch: told about progress.
 
     Returns:
@@ -141,7 +144,8 @@ def update(
         * ppo_epochs: joint epochs that were run;
         * dropped_updates: joint and critic updates that were dropped;
         * dropped_in_a_row: the longest run of them, of joint or of critic updates;
-        * dropped_at_the_end: joint updates in a row that were dropped last, those of ``dropped_before`` included if all were.
+        * dropped_at_the_end: joint updates in a row that were dropped last, those of ``dropped_before`` included if all were;
+        * with ``statistics``: stat_advantage_mean, …_std, …_min and …_max, of the advantages before they are normalised.
     """
     # Set at each iteration, since rates are annealed and an optimiser restored from a checkpoint brings those of its past.
     for optimiser, rate in ((learner.actor_optimiser, hyper.actor_lr), (learner.critic_optimiser, hyper.critic_lr)):
@@ -174,6 +178,8 @@ def update(
     metrics["explained_variance"] = explained_variance(rollout.values, advantages, valid, learner.collective)
     metrics["dropped_updates"] = joint.dropped + critic.dropped
     metrics["dropped_in_a_row"] = torch.maximum(joint.longest, critic.longest)
+    if statistics:
+        metrics |= describe("advantage", compared, valid, learner.collective)
     return {**metrics, "dropped_at_the_end": joint.in_a_row}
 
 

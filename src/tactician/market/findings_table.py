@@ -5,6 +5,7 @@ import io
 from collections.abc import Collection, Iterable, Sequence
 
 from tactician.bars.findings import Finding, Severity
+from tactician.monitor.wording import count
 
 MAX_KINDS = 10
 """Rows of the table; further kinds are summed in one line."""
@@ -29,15 +30,15 @@ def findings_table(findings: Iterable[Finding], stopping: Collection[Severity] =
     lines = [_line("finding", "rows", "symbols", "first", "what was done")]
     for kind in kinds[:MAX_KINDS]:
         first = kind[0]
-        count, symbols = sum(f.count for f in kind), _n_symbols(kind)
+        n_rows, symbols = sum(f.count for f in kind), _n_symbols(kind)
         where = _place(first.symbol or "", first.date or "")
         lines.append(
-            _line(first.name, f"{count:,}", f"{symbols:,}" if symbols else "-", where, _action(first, stopping))
+            _line(first.name, f"{n_rows:,}", f"{symbols:,}" if symbols else "-", where, _action(first, stopping))
         )
     rest = [f for kind in kinds[MAX_KINDS:] for f in kind]
     if rest:
-        count = sum(f.count for f in rest)
-        lines.append(f"  and {len(kinds) - MAX_KINDS} more kinds with {count:,} rows")
+        n_rows = sum(f.count for f in rest)
+        lines.append(f"  and {count(len(kinds) - MAX_KINDS, 'more kind')} with {count(n_rows, 'row')}")
     return lines
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-_COLUMNS = 16
-"""Regimes in one block of the switch table: as many as stay readable at 120 characters."""
+_WIDTH, _CELL = 80, 5
+"""Of one block of the switch table, and of a figure in it with the blank before it."""
 
 _NAME_WIDTH = 30
 """Longer names, of sets of groups with long names, are cut; the number before them and the first table are not."""
@@ -65,27 +65,32 @@ class CostReport:
     def render(self, console: "Console") -> None:
         """Print two tables: the cost of each regime from cash in percent, and of every switch in basis points."""
         from rich.table import Table
+        from rich.text import Text
 
+        from tactician.monitor.layout import print_text
         from tactician.monitor.tables import print_table
 
-        console.print(f"Cost of each regime from cash, in % of the portfolio's value ({self.session}):")
+        print_text(console, f"Cost of each regime from cash, in % of the portfolio's value ({self.session}):")
         entry = Table()
         entry.add_column("", justify="right", no_wrap=True)
         entry.add_column("regime", overflow="fold", min_width=min(_FOLDED_WIDTH, max(map(len, self.table.names))))
         for heading in ("total", *COMPONENTS):
             entry.add_column(heading, justify="right", no_wrap=True)
         for index, (name, costs) in enumerate(zip(self.table.names, self.from_cash.tolist(), strict=True)):
-            entry.add_row(str(index), name, *(f"{100 * cost:z.4f}" for cost in (sum(costs), *costs)))
+            entry.add_row(str(index), Text(name), *(f"{100 * cost:z.4f}" for cost in (sum(costs), *costs)))
         print_table(console, entry)
-        console.print("Cost of a switch, in basis points, from the regime of the row to that of the column:")
+        print_text(console, "Cost of a switch, in basis points, from the regime of the row to that of the column:")
         count = self.table.n_actions
-        width = -(-count // -(-count // _COLUMNS))  # blocks of equal width
+        names = len("from \\ to"), *(min(len(name), _NAME_WIDTH) for name in self.table.names)
+        fitting = (_WIDTH - max(names) - _CELL) // _CELL
+        width = -(-count // -(-count // fitting))  # blocks of equal width
         for first in range(0, count, width):
             print_table(console, self._switch_block(range(first, min(first + width, count))))
 
     def _switch_block(self, columns: Sequence[int]) -> "Table":
         from rich.box import SIMPLE_HEAD
         from rich.table import Table
+        from rich.text import Text
 
         block = Table(box=SIMPLE_HEAD, padding=0)
         block.add_column("", justify="right", no_wrap=True)
@@ -93,7 +98,7 @@ class CostReport:
         for column in columns:
             block.add_column(str(column), justify="right", no_wrap=True)
         for index, (name, costs) in enumerate(zip(self.table.names, self.switch.tolist(), strict=True)):
-            block.add_row(str(index), name, *(_three_digits(1e4 * costs[column]) for column in columns))
+            block.add_row(str(index), Text(name), *(_three_digits(1e4 * costs[column]) for column in columns))
         return block
 
 

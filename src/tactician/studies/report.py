@@ -11,6 +11,7 @@ from rich.table import Table
 
 from tactician.monitor.progress import Reporter, tell
 from tactician.monitor.tables import print_table
+from tactician.monitor.wording import count
 from tactician.storage import plain
 from tactician.studies.learnability_table import LEVELS, Row, summarise_runs
 
@@ -20,7 +21,7 @@ def tell_run(run: Mapping[str, Any], left: int, reporter: Reporter) -> None:
     last = run["points"][-1]
     reporter.say(
         f"  {run['market']}, {run['variant']}, seed {run['seed']}: {_share(last['share'])} of the optimum, turnover "
-        f"{100 * last['turnover']:.2f} % per session, {last['timesteps']:,} steps in {last['seconds']:.0f} s "
+        f"{100 * last['turnover']:.2f} % per session, {count(last['timesteps'], 'step')} in {last['seconds']:.0f} s "
         f"({left} to go)"
     )
 
@@ -37,8 +38,8 @@ def finish(runs: Sequence[Mapping[str, Any]], path: Path, reporter: Reporter) ->
     print_table(reporter.console, _table(rows))
     picture = path.with_suffix(".png")
     if plot_turnover(rows, picture):
-        reporter.say(f"  Picture: {picture}")
-    reporter.say(f"  Trainings and table: {path}")
+        reporter.say(f"  Picture: {picture}", whole=[picture])
+    reporter.say(f"  Trainings and table: {path}", whole=[path])
     return [plain(asdict(row)) for row in rows]
 
 
@@ -52,10 +53,10 @@ def _table(rows: Sequence[Row]) -> Table:
     for heading, width in (("Market", 11), ("Variant", 8)):
         table.add_column(heading, min_width=width, overflow="fold")  # whole words, however narrow the screen
     for heading in (
-        "Share",
+        "Share\n%",
         "Range\n%",
-        "Turn-\nover",
-        "Opti-\nmum's",
+        "Turn-\nover\n%",
+        "Opti-\nmum's\n%",
         "Steps to\n90 %",
         "Steps to\n95 %",
         "s to\n95 %",
@@ -65,18 +66,18 @@ def _table(rows: Sequence[Row]) -> Table:
         table.add_row(
             row.market,
             row.variant,
-            _share(row.share),
+            _share(row.share, ""),
             "–" if math.isnan(row.share_low) else f"{100 * row.share_low:.0f}–{100 * row.share_high:.0f}",
-            f"{100 * row.turnover:.2f} %",
-            f"{100 * row.turnover_of_optimum:.2f} %",
+            f"{100 * row.turnover:.2f}",
+            f"{100 * row.turnover_of_optimum:.2f}",
             *(_count(row.steps_to[level]) for level in LEVELS),
             _count(row.seconds_to[LEVELS[-1]]),
         )
     return table
 
 
-def _share(share: float | None) -> str:
-    return tell(math.nan if share is None else 100 * share, ".1f", " %")
+def _share(share: float | None, unit: str = " %") -> str:
+    return tell(math.nan if share is None else 100 * share, ".1f", unit)
 
 
 def _count(number: float | None) -> str:

@@ -16,6 +16,7 @@ from tactician.hardware.probe import Taken
 from tactician.learning import Rollout, collect_rollout, update
 from tactician.monitor.progress import Phase, Reporter
 from tactician.monitor.trackers import Trackers
+from tactician.monitor.wording import count
 from tactician.training.checkpoint import Keeper, remove_leftovers, set_aside
 from tactician.training.duration import Share, next_share
 from tactician.training.interruption import Interrupted, Interruption
@@ -26,6 +27,7 @@ from tactician.training.schedules import annealed, training_environment
 from tactician.training.score import model_score
 from tactician.training.setup import Setup
 from tactician.training.state import Progress, TrainState, put_back, snapshot
+from tactician.training.statistics import rollout_statistics, take_statistics, tell_statistics
 from tactician.training.summary import Summary
 
 _UPDATE_LABELS = {"ppo": ("📈 PPO Update", "Epoch"), "critic": ("🎯 Critic Update", "Extra Epoch")}
@@ -136,6 +138,8 @@ def iterate(setup: Setup, state: TrainState, reporter: Reporter) -> TrainState:
     remaining = setup.total_timesteps - progress.timesteps
     sizes, per_window = setup.sizes, setup.config.portfolios_per_window
     share = next_share(remaining, sizes.n_envs, sizes.n_steps, per_window)
+    if rate := state.metrics.get("steps_per_second"):  # of the session before this one
+        reporter.pace.expect(share.samples / rate)
     begun = time.perf_counter()
     rollout, env_state, hidden = _collect(setup, state, share, reporter)
     collected = time.perf_counter()
@@ -143,7 +147,10 @@ def iterate(setup: Setup, state: TrainState, reporter: Reporter) -> TrainState:
     names = setup.environment.market.regimes.names
     figures = rollout_metrics(rollout, valid, names, process.collective)
     figures |= _learn(setup, state, rollout, valid, reporter)
+    if reporter.verbosity == "verbose":
+        figures |= rollout_statistics(setup, rollout, env_state, valid)
     metrics = read_once(figures)
+    statistics = take_statistics(metrics)
     if not math.isfinite(metrics["reward"]):
         raise NotFinite(f"Rewards of iteration {progress.iteration + 1} are not finite numbers")
     learnt = time.perf_counter()
@@ -172,11 +179,7 @@ def iterate(setup: Setup, state: TrainState, reporter: Reporter) -> TrainState:
         dropped_in_a_row=int(in_a_row),
         seconds=progress.seconds + learnt - begun,
     )
-    reporter.debug(f"rollout {rollout.day.shape[0]} × {rollout.day.shape[1]}, {share.samples:,} samples counted")
-    reporter.debug(
-        f"{rollout.bytes_per_sample:.0f} bytes held per sample (formula: {setup.memory.formula_bytes_per_sample})"
-    )
-    reporter.debug(f"mean reward {metrics['reward']:+.4f} %, {trades:,} trades closed, {wins:,} with a gain")
+    tell_statistics(reporter, setup, rollout, statistics, metrics, share.samples)
     # Windows that had no part in a short last iteration stay as they were, for a run that is prolonged.
     env_state = put_back(state.env_state, env_state)
     hidden = torch.cat([hidden, state.hidden[:, hidden.shape[1] :]], 1)
@@ -187,8 +190,9 @@ def _collect(setup: Setup, state: TrainState, share: Share, reporter: Reporter) 
     # Several processes always act together: one without environments could not take part in what they compute.
     n_windows = min(share.n_windows, len(setup.windows)) if setup.process.collective.size == 1 else len(setup.windows)
     n_envs = n_windows * setup.config.portfolios_per_window
-    label = f"🎲 Collecting rollout ({share.n_steps:,} steps × {n_envs * setup.process.collective.size:,} envs)"
-    with reporter.phase(label, "steps") as phase:
+    n_all = n_envs * setup.process.collective.size
+    label = f"🎲 Collecting rollout ({count(share.n_steps, 'step')} × {count(n_all, 'env')})"
+    with reporter.phase(label, "step") as phase:
         return collect_rollout(
             training_environment(setup, state.progress.timesteps),
             state.learner.policy,
@@ -214,7 +218,7 @@ def _learn(
             label, word = _UPDATE_LABELS[kind]
             if kind not in phases:
                 stack.close()  # the phase before this one is done
-                phases[kind] = stack.enter_context(reporter.phase(label, "batches"))
+                phases[kind] = stack.enter_context(reporter.phase(label, "batch", closing=True))
             phases[kind].advance((epoch - 1) * total + done, epochs * total, f"{word} {epoch}/{epochs}")
 
         return update(
@@ -228,6 +232,7 @@ def _learn(
             all_envs=setup.sizes.n_envs if several else None,
             keep_features=setup.memory.keep_features,
             dropped_before=state.progress.dropped_in_a_row,
+            statistics=reporter.verbosity == "verbose",
             on_batch=on_batch,
         )
 

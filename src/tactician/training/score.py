@@ -4,11 +4,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from tactician.monitor.wording import score_colour
+
 WEIGHTS = {"profitability": 0.4, "reward": 0.2, "value_accuracy": 0.2, "exploration": 0.1, "instability": -0.1}
 """The specification's; 'instability' is its penalty."""
-
-GOOD, BAD = 20.0, 0.0
-"""A score above the first is shown green, one below the second red."""
 
 _PROFIT_SCALE = 0.005
 _REWARD_SCALE = 0.05
@@ -37,8 +36,8 @@ class Score:
 
     @property
     def style(self) -> str:
-        """Colour of the total."""
-        return "green" if self.total > GOOD else "red" if self.total < BAD else ""
+        """Colour of the total, the same wherever it is shown."""
+        return score_colour(self.total)
 
 
 def model_score(metrics: Mapping[str, float], n_actions: int) -> Score:

@@ -6,8 +6,9 @@ from typing import Any
 from rich.text import Text
 
 from tactician.evaluation import Evaluation, performance_table
-from tactician.monitor.progress import Reporter, tell
+from tactician.monitor.progress import Reporter
 from tactician.monitor.tables import as_text, print_table
+from tactician.monitor.wording import count, tell
 from tactician.storage import json_text, save_text
 from tactician.training.checkpoint import versions
 from tactician.training.lineage import Contamination, Seen
@@ -106,19 +107,19 @@ def print_summary(summary: Summary, reporter: Reporter, next_commands: list[str]
     progress = summary.progress
     picked = f"best on validation after iteration {progress.best_iteration}"
     reporter.note(
-        f"  Trained {progress.timesteps:,} steps in {progress.iteration} iterations at "
+        f"  Trained {count(progress.timesteps, 'step')} in {count(progress.iteration, 'iteration')} at "
         f"{progress.timesteps / max(progress.seconds, 1e-9):,.0f} steps/s; explained variance "
         f"{tell(summary.metrics['explained_variance'], '.2f')}; {picked if progress.best_iteration else 'no best model'}."
     )
     if reporter.verbosity != "quiet":
-        reporter.console.print(_score_line(summary))
+        reporter.say_styled(_score_line(summary))
     if summary.finished:
-        reporter.say(f"  Model:   {folder / 'model_best.pt'} (last: model_final.pt)")
+        reporter.say(f"  Model:   {folder / 'model_best.pt'} (last: model_final.pt)", whole=[folder])
     elif summary.results:
-        reporter.say(f"  Best so far: {folder / 'model_best.pt'}")
-    reporter.say(f"  Summary: {folder / 'summary.json'}")
+        reporter.say(f"  Best so far: {folder / 'model_best.pt'}", whole=[folder])
+    reporter.say(f"  Summary: {folder / 'summary.json'}", whole=[folder])
     for line in next_commands:
-        reporter.note(f"  Next:    {line}")
+        reporter.note(f"  Next:    {line}", whole=[line.partition("   ")[0]])  # a remark may follow
 
 
 def _tell_result(summary: Summary, reporter: Reporter) -> None:
