@@ -1,6 +1,5 @@
 """The end of a run: what came out, for the eye and for machines."""
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,7 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from tactician.evaluation import Evaluation, Performance
+from tactician.evaluation import AGENT, STATISTICS, Evaluation, label_of
 from tactician.monitor.progress import Reporter, tell
 from tactician.monitor.tables import print_table
 from tactician.storage import json_text, save_text
@@ -17,11 +16,6 @@ from tactician.training.lineage import Contamination, Seen
 from tactician.training.score import model_score
 from tactician.training.setup import Setup
 from tactician.training.state import Progress, TrainState
-
-_LABELS = {"agent": "Agent", "equal_weight": "Equal weight", "cash": "Cash", "buy_and_hold": "Buy and hold"}
-
-_CASH_LIKE = 0.0005
-"""Annual volatility below which a path is as good as cash: its Sharpe ratio is noise over noise, and is not shown."""
 
 
 @dataclass(frozen=True)
@@ -142,32 +136,19 @@ def _title(summary: Summary) -> str:
 
 def _performance_table(summary: Summary) -> Table:
     result = summary.results["test"]
-    sessions = result.performances["agent"].sessions
+    sessions = result.performances[AGENT].sessions
     table = Table(
         title=f"{_title(summary)}\n{sessions} sessions, per year, net of costs",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),  # fits 80 columns
     )
     table.add_column("", no_wrap=True)
-    for heading in ("Return", "Volatility", "Sharpe ± s.e.", "Drawdown", "Turnover", "Costs"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for name, p in result.performances.items():
-        table.add_row(
-            _LABELS[name],
-            tell(100 * p.annual_return, "+.1f", " %"),
-            tell(100 * p.annual_volatility, ".1f", " %"),
-            _sharpe(p),
-            tell(100 * p.max_drawdown, ".1f", " %"),
-            tell(p.annual_turnover, ".1f", " ×"),
-            tell(100 * p.annual_cost, ".2f", " %"),
-        )
+    columns = {name: statistic.column for name, statistic in STATISTICS.items() if statistic.column is not None}
+    for column in columns.values():
+        table.add_column(column.label, justify="right", no_wrap=True)
+    for strategy, figures in result.performances.items():
+        table.add_row(label_of(strategy), *(column.cell(name, figures) for name, column in columns.items()))
     return table
-
-
-def _sharpe(p: Performance) -> str:
-    if math.isnan(p.sharpe) or p.annual_volatility < _CASH_LIKE:
-        return tell(math.nan, ".2f")
-    return f"{tell(p.sharpe, '.2f')} ± {tell(p.sharpe_standard_error, '.2f')}"
 
 
 def _score_line(summary: Summary) -> Text:
