@@ -12,6 +12,7 @@ import pandas as pd
 from tactician.bars.bars import Bars
 from tactician.bars.exchanges import FROM_BARS, sessions_between
 from tactician.bars.findings import BadBars, Finding, Row, finding_of
+from tactician.bars.sources import SOURCES
 from tactician.market.calendar import (
     HOLE,
     Agreement,
@@ -320,8 +321,6 @@ def _remedy(source: str, stopping: Sequence[Finding]) -> str:
     """What this user can do, where the finding names nothing better."""
     if all(f.severity == "repair" for f in stopping):
         return "let it be repaired with --on-findings repair"
-    if source == "embedded":
-        return "choose other symbols or dates"
-    if source == "yfinance":
-        return "choose another start or end, or other symbols"
+    if source in SOURCES:
+        return SOURCES[source].remedy
     return "correct the file at these dates, or remove the symbol from the universe"
