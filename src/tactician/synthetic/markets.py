@@ -10,8 +10,9 @@ from jaxtyping import Float, Int8, Int64
 from torch import Tensor
 
 from tactician.environment import EnvState
+from tactician.market import FACTORS
 from tactician.portfolio.frictions import Frictions
-from tactician.portfolio.regimes import FACTORS, RegimeTable, regime_table
+from tactician.portfolio.regimes import RegimeTable, regime_table
 from tactician.synthetic.problem import (
     CASH,
     HOLD,
