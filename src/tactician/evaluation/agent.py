@@ -12,7 +12,7 @@ from tactician.errors import UserError
 from tactician.evaluation.backtest import Path, action_targets, backtest
 from tactician.evaluation.baselines import AGENT, EQUAL_WEIGHT, baseline_targets
 from tactician.evaluation.statistics import Performance, difference, performance, return_difference
-from tactician.policy import ActorCritic
+from tactician.policy import Network
 from tactician.storage import plain
 
 MATTERS = 0.001
@@ -98,7 +98,7 @@ def _verdict(gap: float | None, error: float | None) -> str:
 
 
 @torch.no_grad()
-def _choose(env: Environment, policy: ActorCritic, rows: range) -> tuple[Int64[Tensor, " step"], bool]:
+def _choose(env: Environment, policy: Network, rows: range) -> tuple[Int64[Tensor, " step"], bool]:
     """The regimes that the deterministic policy (most probable action, no dropout) chooses in one pass from cash.
 
     The recurrent state runs on through the whole range.
@@ -120,7 +120,7 @@ def _choose(env: Environment, policy: ActorCritic, rows: range) -> tuple[Int64[T
     return torch.cat(actions), bool(torch.stack(finite).all())
 
 
-def evaluate(env: Environment, policy: ActorCritic, rows: range) -> Evaluation:
+def evaluate(env: Environment, policy: Network, rows: range) -> Evaluation:
     """Judge a policy over a range of rows.
 
     Args:

@@ -13,7 +13,7 @@ import torch
 from tactician.config import Config
 from tactician.errors import UserError
 from tactician.hardware.probe import Probe
-from tactician.policy import ActorCritic
+from tactician.policy import Network
 
 OVERHEAD = 1.5
 """The specification's factor between the formula and what a run takes."""
@@ -159,7 +159,7 @@ def _fitting_steps(wanted: int, episode_length: int) -> int:
 
 
 def make_plan(
-    probe: Probe, policy: ActorCritic, n_actions: int, *, critic_epochs: int, budget: float, share: float = 1.0
+    probe: Probe, policy: Network, n_actions: int, *, critic_epochs: int, budget: float, share: float = 1.0
 ) -> MemoryPlan:
     """Plan with what two small iterations took.
 

@@ -34,7 +34,7 @@ from tactician.hardware.probe import probe_iteration
 from tactician.hardware.processes import SINGLE, Process
 from tactician.learning import Hyperparameters, Precision
 from tactician.market import LEVEL_LEAK
-from tactician.policy import ActorCritic, Architecture, settle_recurrence, use_native
+from tactician.policy import DEFAULT_NETWORK, Architecture, Network, make_network, settle_recurrence, use_native
 from tactician.portfolio.frictions import Frictions
 from tactician.training.duration import n_iterations, total_timesteps
 
@@ -81,7 +81,7 @@ class Setup:
         """Iterations of the whole run."""
         return n_iterations(self.total_timesteps, self.sizes.n_envs, self.sizes.n_steps)
 
-    def make_policy(self) -> ActorCritic:
+    def make_policy(self) -> Network:
         """A fresh policy, the same for the same seed."""
         policy = make_policy(self.config, self.environment, self.value_scale)
         use_native(policy, self.native_recurrence)
@@ -98,12 +98,12 @@ class Setup:
         )
 
 
-def make_policy(config: Config, environment: Environment, value_scale: float) -> ActorCritic:
+def make_policy(config: Config, environment: Environment, value_scale: float) -> Network:
     """A policy for an environment, with initial weights that follow from the seed alone."""
-    policy = ActorCritic(
-        **architecture(config, environment.market.regimes.n_actions),
-        value_scale=value_scale,
-        generator=torch.Generator().manual_seed(config.seed),
+    policy = make_network(
+        architecture(config, environment.market.regimes.n_actions),
+        value_scale,
+        torch.Generator().manual_seed(config.seed),
     )
     if config.hold_prior:
         policy.lean_towards(HOLD, config.hold_prior)
@@ -113,6 +113,7 @@ def make_policy(config: Config, environment: Environment, value_scale: float) ->
 def architecture(config: Config, n_actions: int) -> Architecture:
     """What fixes the network of a configuration."""
     return Architecture(
+        network=DEFAULT_NETWORK,
         obs_dim=OBS_DIM,
         n_actions=n_actions,
         hidden_dim=config.hidden_dim,
