@@ -31,7 +31,8 @@ HOLD = 0
 FULL_CASH = 1
 """Every regime table has it second; who is in cash has bought nothing."""
 
-_PER_WINDOW = ("window", "episode", "age", "day")
+PER_WINDOW = ("window", "episode", "age", "day")
+"""Tensors of an `EnvState` with an entry per window; the others have one per environment."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ def restart_finished(env: Environment, state: EnvState) -> tuple[EnvState, Bool[
     done_env = done.repeat_interleave(env.portfolios_per_window)
     merged = {}
     for name, old in state.state_dict().items():
-        mask = done if name in _PER_WINDOW else done_env
+        mask = done if name in PER_WINDOW else done_env
         merged[name] = torch.where(mask if old.dim() == 1 else mask[:, None], getattr(fresh, name), old)
     return EnvState(**merged), done_env
 
@@ -204,7 +205,7 @@ def restart_finished(env: Environment, state: EnvState) -> tuple[EnvState, Bool[
 def narrow(env: Environment, state: EnvState, n_windows: int) -> EnvState:
     """The first windows of a state and their portfolios."""
     n_envs = n_windows * env.portfolios_per_window
-    return EnvState(**{k: v[:n_windows] if k in _PER_WINDOW else v[:n_envs] for k, v in state.state_dict().items()})
+    return EnvState(**{k: v[:n_windows] if k in PER_WINDOW else v[:n_envs] for k, v in state.state_dict().items()})
 
 
 def portfolio_index(env: Environment, state: EnvState) -> Int64[Tensor, " env"]:

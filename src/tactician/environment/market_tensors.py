@@ -112,6 +112,8 @@ class MarketTensors:
     def with_regimes(self, kind: str, groups: Mapping[str, Sequence[str]]) -> "MarketTensors":
         """The same market with the weights of another regime table (they follow from ranks and tradability)."""
         table = regime_table(kind, self.symbols, groups)
+        if table == self.regimes:
+            return self
         weights = table.weights(self.factor_ranks.cpu(), self.tradable.cpu()).to(self.device)
         return replace(self, regimes=table, regime_weights=weights)
 

@@ -25,12 +25,10 @@ from tactician.synthetic.problem import (
 from tactician.synthetic.solvers import (
     BeliefGrid,
     HiddenChain,
-    aim_coefficient,
     expected_log_growth,
     solve,
     solve_backwards,
     solve_drifting,
-    trading_rate,
 )
 
 N_TRAIN, N_JUDGED = 100_000, 32_768
@@ -149,8 +147,8 @@ def predictable_returns(seed: int = 0) -> Problem:
 
     Log growth is their objective with risk aversion 1 up to third moments: x·f − ½x²σ². Three things are not in their
     model: targets are few, what is held drifts with its return, for free, and a session passes between decision and trade.
-    The optimum is found by value iteration over signal and exposure and knows all three; their closed form is
-    `PredictableLaw.closed_form`.
+    The optimum is found by value iteration over signal and exposure and knows all three; the tests compare it with their
+    closed form.
     """
     law = PREDICTABLE
     generator = torch.Generator().manual_seed(seed)
@@ -234,11 +232,6 @@ class PredictableLaw:
             between = (1 - share) * worth[low[rows]] + share * worth[low[rows] + 1]
             best.append(between.argmax(-1).to(torch.int8))
         return growth, torch.cat(best)
-
-    def closed_form(self, signal: Float[Tensor, " day"]) -> tuple[float, Float[Tensor, " day"]]:
-        """Gârleanu and Pedersen's policy, undiscounted: the share a/λ of the way to trade, and the exposures to aim at."""
-        aim = self.mean / self.std**2 + signal * aim_coefficient(1.0, 0.0, self.cost, self.reversion, self.std**2)
-        return trading_rate(1.0, 0.0, self.cost) / self.cost, aim
 
 
 PREDICTABLE = PredictableLaw()
