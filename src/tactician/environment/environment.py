@@ -23,7 +23,7 @@ from tactician.environment.market_tensors import MarketTensors
 from tactician.environment.noise import Stream, uniform
 from tactician.errors import UserError
 from tactician.portfolio.frictions import Frictions
-from tactician.portfolio.ledger import grow, rebalance, settle
+from tactician.portfolio.ledger import Trade, grow, rebalance, settle
 
 HOLD = 0
 """Every regime table begins with HOLD."""
@@ -146,17 +146,7 @@ def step(env: Environment, state: EnvState, action: Int64[Tensor, " env"]) -> tu
         before = settle(before, market.delisted[day])
     value = before.sum(-1)
     hold = action == HOLD
-    trade = rebalance(
-        before,
-        market.regime_weights[day, action],
-        env.frictions,
-        hold=hold,
-        fillable=None if market.always_fillable else market.fillable[day],
-        slippage=_draw_slippage(env, state) if env.random_slippage else None,
-        vol_daily=market.vol_daily[day] if env.frictions.impact_adv else None,
-        adv=market.dollar_volume[day] / env.portfolio_value if env.frictions.impact_adv else None,
-        iterations=3,  # reaches the precision of float32
-    )
+    trade = _trade(env, state, day, before, action)
     after = grow(trade.holdings, market.returns[day], market.cash_return[day])
     growth = torch.log(after.sum(-1) / value)
     same = market.canonical_regimes
@@ -181,6 +171,22 @@ def step(env: Environment, state: EnvState, action: Int64[Tensor, " env"]) -> tu
         trade_return=torch.where(closed, torch.expm1(state.trade_growth), 0.0),
     )
     return new_state, outcome
+
+
+def _trade(env: Environment, state: EnvState, day: Tensor, before: Tensor, action: Tensor) -> Trade:
+    """From the holdings before it to the action's targets, at the close of each environment's day."""
+    market, impact_adv = env.market, env.frictions.impact_adv > 0
+    return rebalance(
+        before,
+        market.regime_weights[day, action],
+        env.frictions,
+        hold=action == HOLD,
+        fillable=None if market.always_fillable else market.fillable[day],
+        slippage=_draw_slippage(env, state) if env.random_slippage else None,
+        vol_daily=market.vol_daily[day] if impact_adv else None,
+        adv=market.dollar_volume[day] / env.portfolio_value if impact_adv else None,
+        iterations=3,  # reaches the precision of float32
+    )
 
 
 def restart_finished(env: Environment, state: EnvState) -> tuple[EnvState, Bool[Tensor, " env"]]:

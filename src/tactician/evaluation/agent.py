@@ -135,15 +135,8 @@ def evaluate(env: Environment, policy: Network, rows: range) -> Evaluation:
     actions, finite = _choose(env, policy, rows)
     agent, hold = action_targets(market, rows, actions)
     names, targets, baseline_hold = baseline_targets(market, rows)
-    path = backtest(
-        market,
-        rows,
-        torch.cat([agent.double(), targets], 1),
-        torch.cat([hold, baseline_hold], 1),
-        env.frictions,
-        env.portfolio_value,
-        (AGENT, *names),
-    )
+    targets, hold = torch.cat([agent.double(), targets], 1), torch.cat([hold, baseline_hold], 1)
+    path = backtest(market, rows, targets, hold, env.frictions, env.portfolio_value, (AGENT, *names))
     if not path.is_finite:
         raise NotFinite(_what_is_not_finite(market, rows, path))
     if not finite:  # told second: a policy that sees what is no number puts out the like

@@ -89,16 +89,13 @@ def build_market(
         UserError: the bars cannot be repaired, or the calendar or the rates cannot be read.
     """
     checked = check_bars(bars, calendar, on_findings)
-    bars, sessions = checked.bars, checked.sessions
-    dates = sessions.dates
+    bars, sessions, dates = checked.bars, checked.sessions, checked.sessions.dates
     fillable = _fillable(checked)
     delisted = delisted_mask(fillable)
     returns = _returns(bars, dates, delisted, delisting_return)
-    closes = _tensor(_grid(bars, "close", dates).ffill()) if bars.as_traded else torch.full_like(returns, torch.nan)
+    closes = _closes(bars, dates)
     cash = torch.from_numpy(cash_returns(cash_rate, dates, sessions.per_year))
     rules = f"{calendar} {listing_warmup} {delisting_return} {bars.as_traded} {bars.symbols}"
-    digest = hashlib.sha256(f"{bars.fingerprint} {rules}".encode())
-    digest.update(cash.numpy().tobytes())
     return Market(
         sessions=dates,
         symbols=bars.symbols,
@@ -114,9 +111,15 @@ def build_market(
         days_to_next=torch.from_numpy(sessions.days_to_next),
         sessions_per_year=sessions.per_year,
         findings=checked.findings + rate_findings(cash.numpy(), sessions.per_year, cash_rate) + level_findings(bars),
-        fingerprint=digest.hexdigest(),
+        fingerprint=_fingerprint(bars, rules, cash),
         source=bars.source,
     )
+
+
+def _fingerprint(bars: Bars, rules: str, cash: Tensor) -> str:
+    digest = hashlib.sha256(f"{bars.fingerprint} {rules}".encode())
+    digest.update(cash.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _fillable(checked: CheckedBars) -> Bool[Tensor, "session asset"]:
@@ -135,6 +138,11 @@ def _returns(
     returns = _tensor((marked / marked.shift(1) - 1).fillna(0.0))
     first_after = delisted & ~torch.cat([torch.zeros_like(delisted[:1]), delisted[:-1]])
     return torch.where(first_after, delisting_return, returns.masked_fill(delisted, 0.0))
+
+
+def _closes(bars: Bars, sessions: pd.DatetimeIndex) -> Float[Tensor, "session asset"]:
+    closes = _tensor(_grid(bars, "close", sessions).ffill())
+    return closes if bars.as_traded else torch.full_like(closes, torch.nan)
 
 
 def _dollar_volume(

@@ -121,11 +121,7 @@ def check_bars(bars: Bars, calendar: str, on_findings: str = "repair") -> Checke
         BadBars: an error, or with 'strict' anything that would be repaired; it holds all findings.
         UserError: no such calendar.
     """
-    frame = bars.frame.assign(symbol=bars.frame["symbol"].astype(str), blocked=False)
-    if "volume" in frame:
-        frame["volume"] = frame["volume"].astype("float64")
-    frame = frame.sort_values(["symbol", "date"], kind="stable").reset_index(drop=True)
-    repair = _Repair(bars, frame, on_findings == "strict", list(bars.notes))
+    repair = _Repair(bars, _by_symbol(bars), on_findings == "strict", list(bars.notes))
     repair.findings += _one_asset(bars)
     repair.stop()
     repair.apply(unpriced(repair.frame))
@@ -155,6 +151,14 @@ def check_bars(bars: Bars, calendar: str, on_findings: str = "repair") -> Checke
     done = repair.frame.sort_values(["date", "symbol"], kind="stable").reset_index(drop=True)
     blocked = done.pop("blocked").astype(bool)
     return CheckedBars(replace(bars, frame=done), blocked, sessions, tuple(repair.findings))
+
+
+def _by_symbol(bars: Bars) -> pd.DataFrame:
+    """The bars by symbol, then date, none of them blocked yet."""
+    frame = bars.frame.assign(symbol=bars.frame["symbol"].astype(str), blocked=False)
+    if "volume" in frame:
+        frame["volume"] = frame["volume"].astype("float64")
+    return frame.sort_values(["symbol", "date"], kind="stable").reset_index(drop=True)
 
 
 def _one_asset(bars: Bars) -> list[Finding]:
