@@ -59,8 +59,8 @@ def observable_regime(seed: int = 0, cost_share: float = 0.25) -> Problem:
     """A state that is seen a day late says whether the asset rises or falls; trading pays up to a known cost.
 
     With p the probability of staying and ±μ the mean return, the edge of a step is m = (2p − 1)·μ; following the signal
-    earns m/2 − c·(1 − p) per session, staying put nothing, so at c = m / (2(1 − p)) trading must stop. (In log growth, which the
-    solver counts, it already must at 0.984 of that: half the variance is lost.)
+    earns m/2 − c·(1 − p) per session, staying put nothing, so at c = m / (2(1 − p)) trading must stop. (In log growth, which
+    the solver counts, it already must at 0.984 of that: half the variance is lost.)
 
     Args:
         seed: of the sample.
