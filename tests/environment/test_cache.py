@@ -44,6 +44,25 @@ def test_it_comes_back_bit_for_bit(saved):
     assert again.regimes.names == market.regimes.names
 
 
+def test_targets_are_not_stored_and_follow_the_table_that_is_asked_for(saved):
+    market, path = saved
+    content = load_tensors(path)
+    assert "regime_weights" not in content["tensors"]
+    again = load_market(path, {}, REBUILD)
+    assert torch.equal(again.regime_weights, market.regime_weights) and again.with_regimes("factor", {}) is again
+    other = again.with_regimes("static", GROUPS)
+    assert other.regimes.kind == "static" and other.regime_weights.shape[1] == 2 + 2 * 7
+    assert torch.equal(other.with_regimes("factor", {}).regime_weights, market.regime_weights)
+
+
+def test_a_cache_that_still_holds_targets_is_read_all_the_same(saved):
+    market, path = saved
+    content = load_tensors(path)
+    content["tensors"]["regime_weights"] = torch.zeros_like(market.regime_weights)
+    save_tensors(content, path)
+    assert torch.equal(load_market(path, {}, REBUILD).regime_weights, market.regime_weights)
+
+
 def test_a_missing_one_names_the_command(tmp_path):
     assert "There is no market cache at" in refusal(tmp_path / "none.pt")
 

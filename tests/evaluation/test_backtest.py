@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tactician.environment import Environment, first_state, step
-from tactician.evaluation import action_targets, backtest, baseline_targets
+from tactician.evaluation import AGENT, BASELINES, EQUAL_WEIGHT, action_targets, backtest, baseline_targets, label_of
 from tactician.portfolio.frictions import Frictions
 from tests.markets import random_market
 
@@ -48,6 +48,13 @@ def test_cash_earns_its_rate_and_equal_weight_the_mean_return():
     assert torch.allclose(path.growth[:, names.index("cash")], path.cash_growth, atol=1e-15)
     expected = torch.log1p(market.returns[50:150].double().mean(-1))
     assert torch.allclose(path.growth[:, names.index("equal_weight")], expected, atol=1e-12)
+
+
+def test_baselines_are_listed_in_the_order_of_their_table_and_equal_weight_is_that_of_verdicts():
+    names, targets, hold = baseline_targets(random_market(), range(50, 60))
+    assert names == tuple(BASELINES) == ("equal_weight", "cash", "buy_and_hold") and EQUAL_WEIGHT == "equal_weight"
+    assert targets.shape == (10, 3, 6) and hold.shape == (10, 3)
+    assert [label_of(name) for name in (AGENT, *names)] == ["Agent", "Equal weight", "Cash", "Buy and hold"]
 
 
 def test_baselines_pay_for_their_first_purchase():

@@ -8,7 +8,6 @@ import torch
 
 from tactician.environment import Environment
 from tactician.evaluation import Evaluation, NotFinite, Path, backtest, baseline_targets, evaluate, return_difference
-from tactician.evaluation.agent import act
 from tactician.policy import ActorCritic
 from tactician.portfolio.frictions import Frictions
 from tests.markets import random_market
@@ -113,7 +112,7 @@ def test_returns_that_are_no_numbers_are_not_judged(broken):
 def test_outputs_that_are_no_numbers_are_not_acted_on(broken):
     env = environment()
     with pytest.raises(NotFinite, match="outputs of the policy are not finite"):
-        act(env, Always(3, broken), range(300, 310))
+        evaluate(env, Always(3, broken), range(300, 310))
 
 
 def test_without_a_closed_trade_there_is_no_win_rate():

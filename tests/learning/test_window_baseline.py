@@ -14,6 +14,7 @@ from tactician.learning import (
     make_learner,
     update,
 )
+from tactician.policy import make_network
 from tests.learning.test_ratio_is_one import HYPER, make_run
 
 F64 = torch.float64
@@ -117,7 +118,7 @@ def test_a_window_of_one_has_nothing_to_compare_with(refused, tiny):
 
 def test_a_lean_policy_holds_as_often_as_it_was_told():
     env, policy, state, hidden = make_run()
-    fresh = type(policy)(**policy.architecture)
+    fresh = make_network(policy.architecture)
     fresh.lean_towards(0, 0.8)
     logits, _, _ = fresh(observe(env, state)[None], hidden, None)
     assert torch.allclose(logits.softmax(-1)[..., 0], torch.tensor(0.8), atol=0.02)

@@ -5,10 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tactician.bars.exchanges import known_range, sessions_per_year
+from tactician.bars.exchanges import exchange_zone, known_range, sessions_per_year
 from tactician.errors import UserError
 from tactician.market import build_market, check_bars, make_bars
-from tactician.market.calendar import exchange_sessions, exchange_zone
+from tactician.market.calendar import agree, attendance
 
 
 def sessions_of(calendar: str, first: str, last: str) -> pd.DatetimeIndex:
@@ -82,7 +82,7 @@ def test_a_market_of_a_few_weeks_has_the_same_year():
 
 def test_a_market_that_is_open_every_day():
     days = pd.date_range("2021-01-01", "2022-12-31").astype("datetime64[ns]")
-    sessions = exchange_sessions(make_bars(bars_on(days), "test"), "24/7")
+    sessions = agree(attendance(make_bars(bars_on(days), "test").frame), "24/7", "test").sessions
     assert len(sessions.dates) == 730 and (sessions.days_to_next == 1).all() and sessions.per_year == 365
 
 

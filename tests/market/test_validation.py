@@ -321,7 +321,7 @@ def many_nan(frame):
 ERRORS = [
     ("weekly_bars", every(5), "AAA 2010-01-04 and later: weekly bars", "download daily bars"),
     ("monthly_bars", every(21), "AAA 2010-01-04 and later: monthly bars", "download daily bars"),
-    ("intraday_bars", hourly, "AAA 2010-01-04 has several bars a day", "download daily bars"),
+    ("intraday_bars", hourly, "AAA 2010-01-04 has several bars per day", "download daily bars"),
     (
         "too_many_repairs",
         many_nan,

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from tactician.policy import ActorCritic
+from tactician.policy import ActorCritic, make_network
 
 
 def make(seed=0, **changes) -> ActorCritic:
@@ -95,7 +95,7 @@ def test_the_same_generator_makes_the_same_network_whatever_the_global_one_does(
 
 
 def test_every_gate_of_the_recurrence_starts_orthogonal():
-    for gate in make().gru_layers[0].weight_hh_l0.chunk(3):
+    for gate in make().gru[0].weight_hh_l0.chunk(3):
         assert torch.allclose(gate @ gate.T, torch.eye(16), atol=1e-5)
 
 
@@ -105,7 +105,7 @@ def test_architecture_and_weights_rebuild_it_from_a_file_that_runs_no_code():
     torch.save({"architecture": policy.architecture, "weights": policy.state_dict()}, file)
     file.seek(0)
     content = torch.load(file, weights_only=True)
-    rebuilt = ActorCritic(**content["architecture"])
+    rebuilt = make_network(content["architecture"])
     rebuilt.load_state_dict(content["weights"])
     obs = observations()
     for a, b in zip(policy(obs, policy.initial_state(6)), rebuilt(obs, rebuilt.initial_state(6)), strict=True):
@@ -161,7 +161,7 @@ def test_the_value_loss_reaches_the_trunk_but_not_the_policy_head():
     _, values, _ = policy(observations(), policy.initial_state(6))
     values.square().mean().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in policy.value_head.parameters())
-    assert policy.gru_layers[0].weight_ih_l0.grad.abs().sum() > 0
+    assert policy.gru[0].weight_ih_l0.grad.abs().sum() > 0
     assert all(p.grad is None for p in policy.policy_head.parameters())
 
 
@@ -229,7 +229,7 @@ def test_each_mask_thins_the_input_of_its_own_layer():
 
 def test_architecture_names_every_argument_that_was_given():
     given = {"obs_dim": 9, "n_actions": 4, "hidden_dim": 8, "n_gru_layers": 3, "dropout": 0.25}
-    assert ActorCritic(**given).architecture == given
+    assert ActorCritic(**given).architecture == {"network": "recurrent", **given}
 
 
 def test_an_observation_of_another_width_is_refused():

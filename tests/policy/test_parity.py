@@ -59,7 +59,7 @@ def test_right_kernels_are_used(on_a_gpu):
     network = policy()
     assert settle_recurrence(network) is None
     assert settle_recurrence(network, torch.bfloat16) is None
-    assert all(x.native for x in network.gru_layers)
+    assert all(x.native for x in network.gru)
 
 
 @pytest.mark.parametrize("error", [0.3, float("nan")])
@@ -67,7 +67,7 @@ def test_wrong_kernels_are_replaced_and_that_is_said(on_a_gpu, monkeypatch, erro
     network = policy()
     monkeypatch.setattr(parity, "native_error", lambda *_: error)
     assert "differ by" in settle_recurrence(network)
-    assert not any(x.native for x in network.gru_layers)
+    assert not any(x.native for x in network.gru)
 
 
 def test_missing_kernels_are_replaced_and_that_is_said(on_a_gpu, monkeypatch):
@@ -78,7 +78,7 @@ def test_missing_kernels_are_replaced_and_that_is_said(on_a_gpu, monkeypatch):
     monkeypatch.setattr(GruLayer, "native_sequence", missing)
     said = settle_recurrence(network, torch.bfloat16)
     assert "not implemented for BFloat16" in said and "plain operations is used instead" in said
-    assert not any(x.native for x in network.gru_layers)
+    assert not any(x.native for x in network.gru)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -88,8 +88,8 @@ def test_the_factor_table_is_documented_row_by_row():
     assert [(int(i), name, kind) for i, name, kind, _ in rows] == list(
         zip(range(12), table.names, table.kinds, strict=True)
     )
-    for (*_, text), description in zip(rows, table.descriptions, strict=True):
-        said, short = (re.sub(r"[\s,]", "", s).lower() for s in (text, description))
+    for (*_, text), regime in zip(rows, table.regimes, strict=True):
+        said, short = (re.sub(r"[\s,]", "", s).lower() for s in (text, regime.description))
         assert said.startswith(short)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tactician.errors import UserError
-from tactician.portfolio.frictions import COMPONENTS, Frictions, cost_rates, trading_costs
+from tactician.portfolio.frictions import COMPONENTS, Frictions, component_costs, cost_rates
 from tests.portfolio.scalar_ledger import Coefficients, trade_costs
 
 F64 = torch.float64
@@ -16,6 +16,10 @@ F64 = torch.float64
 
 def tensor(*values):
     return torch.tensor(values, dtype=F64)
+
+
+def trading_costs(traded, value, frictions, **more):
+    return component_costs(traded, frictions, cost_rates(value, frictions, **more))
 
 
 def costs_of(traded, value, frictions, **more):

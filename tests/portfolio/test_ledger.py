@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tactician.portfolio.frictions import Frictions, largest_trade, trading_costs
+from tactician.portfolio.frictions import Frictions, component_costs, cost_rates, largest_trade
 from tactician.portfolio.ledger import grow, move_cost, rebalance, settle
 from tests.portfolio.scalar_ledger import Coefficients
 from tests.portfolio.scalar_ledger import grow as scalar_grow
@@ -337,7 +337,7 @@ def test_the_estimate_of_a_move_charges_the_trades_before_costs():
     for r in range(4):
         traded = (value[:, None] * targets[:, r] - before)[:, :-1].abs()
         traded = traded.minimum(largest_trade(frictions, **law))
-        exact = trading_costs(traded, value, frictions, **law).sum(-1) / value
+        exact = component_costs(traded, frictions, cost_rates(value, frictions, **law)).sum(-1) / value
         torch.testing.assert_close(estimate[:, r], exact, rtol=1e-6, atol=0)  # the floor of ADV is in units of V here
 
 

@@ -11,6 +11,7 @@ from tactician.environment import HOLD
 from tactician.synthetic import PREDICTABLE, PROBLEMS, best_constant, constant, observable_regime, play, threshold_cost
 from tactician.synthetic.markets import N_TRAIN
 from tactician.synthetic.problem import CASH, switching_costs
+from tests.synthetic import garleanu_pedersen
 
 
 @cache
@@ -122,7 +123,7 @@ def test_the_closed_form_is_nearly_the_optimum_of_the_grid():
     problem, law = made("predictable"), PREDICTABLE
     signal = problem.market.features[:, 0].double()
     steps = len(markets.EXPOSURES) - 1
-    rate, aim = law.closed_form(signal)
+    rate, aim = garleanu_pedersen.closed_form(law, signal)
 
     def closed_form(state):
         """Part of the way from where the portfolio drifted to the aim, to the nearest exposure that can be had."""
@@ -149,7 +150,7 @@ def test_value_iteration_trades_at_the_closed_forms_rate():
     grid, _ = law.signal_chain(41)
     _, worth = law.solve(fine, torch.arange(fine + 1), points=41)
     chosen = worth[:, fine // 2, 1:].argmax(-1) / fine
-    rate, aim = law.closed_form(grid)
+    rate, aim = garleanu_pedersen.closed_form(law, grid)
     expected = 0.5 + rate * (aim - 0.5)
     inner = grid.abs() < 2 * law.signal_std
     assert torch.allclose(chosen[inner].double(), expected[inner], atol=0.008)

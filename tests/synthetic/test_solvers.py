@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 from tactician.synthetic.solvers import (
     BeliefGrid,
     HiddenChain,
-    aim_coefficient,
     expected_log_growth,
     normal_nodes,
     solve,
     solve_backwards,
     solve_drifting,
-    trading_rate,
 )
+from tests.synthetic.garleanu_pedersen import aim_coefficient, trading_rate
 
 F64 = torch.float64
 

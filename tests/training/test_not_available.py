@@ -15,7 +15,7 @@ import tactician.training.loop as loop
 from tactician.cli import main
 from tactician.config import load_config
 from tactician.environment import load_cached_market
-from tactician.evaluation import evaluate
+from tactician.evaluation import Performance, evaluate
 from tactician.monitor.progress import Reporter, tell
 from tactician.storage import checksum, save_tensors
 from tactician.training.checkpoint import read_checkpoint
@@ -209,9 +209,8 @@ def result_table(tiny, width: int, **agent: float) -> str:
     setup = prepare_run(config, load_cached_market(config, ""))
     state = first_train_state(setup)
     result = evaluate(setup.environment, state.learner.policy, setup.splits["test"])
-    result = replace(
-        result, performances=result.performances | {"agent": replace(result.performances["agent"], **agent)}
-    )
+    figures = Performance(**{**result.performances["agent"].as_dict(), **agent})
+    result = replace(result, performances=result.performances | {"agent": figures})
     results = {"validation": result, "test": result}
     metrics = dict.fromkeys(("explained_variance", "entropy", "turnover_daily"), math.nan)
     page = io.StringIO()

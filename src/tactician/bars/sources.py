@@ -1,6 +1,7 @@
 """Where bars come from: a table of sources by name, and files for every other name."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tactician.bars.bars import Bars
@@ -11,20 +12,43 @@ from tactician.config import Config
 from tactician.errors import UserError
 
 
+@dataclass(frozen=True)
+class Source:
+    """A source of bars that is no file of the user's; its bars bear its name as theirs (`Bars.source`)."""
+
+    read: Callable[[Config], Bars]
+    """The bars of a configuration's symbols and dates."""
+    remedy: str
+    """What its user can do about bars that are wrong, after a semicolon: nobody can correct a vendor's."""
+
+
+SOURCES: dict[str, Source] = {
+    "embedded": Source(
+        lambda config: embedded_bars(config.symbols, config.start, config.end), "choose other symbols or dates"
+    ),
+    "yfinance": Source(
+        lambda config: yahoo_bars(config.symbols, config.start, config.end),
+        "choose another start or end, or other symbols",
+    ),
+}
+"""By name, in the order in which messages list them."""
+
+
 def read_source(config: Config) -> Bars:
     """The bars that ``config.bars`` names.
 
     Raises:
         UserError: no such source, or it lacks a symbol.
     """
-    if config.bars == "embedded":
-        return embedded_bars(config.symbols, config.start, config.end)
-    if config.bars == "yfinance":
-        return yahoo_bars(config.symbols, config.start, config.end)
+    source = SOURCES.get(config.bars)
+    return _files(config) if source is None else source.read(config)
+
+
+def _files(config: Config) -> Bars:
     path = Path(config.bars)
     if not path.exists():
         raise UserError(
-            f"There are no bars at {path}; give --bars embedded, yfinance, or a CSV/Parquet file or folder."
+            f"There are no bars at {path}; give --bars {', '.join(SOURCES)}, or a CSV/Parquet file or folder."
         )
     bars = read_bars(path, config.symbols, config.start, config.end, calendar=config.calendar)
     as_traded = config.closes == "as_traded"

@@ -4,6 +4,7 @@ from tactician.environment.cache import cache_key, load_cached_market, load_mark
 from tactician.environment.environment import (
     FULL_CASH,
     HOLD,
+    PER_WINDOW,
     Environment,
     EnvState,
     Outcome,
@@ -37,6 +38,7 @@ __all__ = [
     "MAX_REGIMES",
     "OBSERVATION_NAMES",
     "OBS_DIM",
+    "PER_WINDOW",
     "EnvState",
     "Environment",
     "MarketTensors",

@@ -24,6 +24,7 @@ def save_market(market: MarketTensors, groups: Mapping[str, tuple[str, ...]], pa
         UserError: the folder cannot be written.
     """
     tensors = {f.name: value.cpu() for f in fields(market) if isinstance(value := getattr(market, f.name), Tensor)}
+    del tensors["regime_weights"]  # they follow from the rest
     content = {
         "format": _FORMAT,
         "feature_version": FEATURE_VERSION,
@@ -51,6 +52,29 @@ def load_market(path: Path, expected: Mapping[str, str], rebuild: str) -> Market
     Raises:
         UserError: the file is missing, is damaged, is something else, or was built from other settings or bars.
     """
+    content = _read(path, rebuild)
+    for key, value in expected.items():
+        if content["built_from"].get(key) != value:
+            raise UserError(
+                f"{path} was built with {key} = {content['built_from'].get(key)}, but {value} is asked for; make it anew "
+                f"with: {rebuild}"
+            )
+    table = regime_table(content["regimes"], content["symbols"], content["groups"])
+    tensors = content["tensors"]
+    tensors["regime_weights"] = table.weights(tensors["factor_ranks"], tensors["tradable"])
+    return MarketTensors(
+        **tensors,
+        symbols=tuple(content["symbols"]),
+        regimes=table,
+        fingerprint=content["fingerprint"],
+        built_from=content["built_from"],
+        findings=tuple(content["findings"]),
+        sessions_per_year=content["sessions_per_year"],
+    )
+
+
+def _read(path: Path, rebuild: str) -> dict[str, Any]:
+    """The content of a file that is a cache of this version."""
     if not path.exists():
         raise UserError(f"There is no market cache at {path}; make it with: {rebuild}")
     try:
@@ -61,22 +85,7 @@ def load_market(path: Path, expected: Mapping[str, str], rebuild: str) -> Market
         raise UserError(f"{path} is damaged or no market cache; make it anew with: {rebuild}") from error
     if content["feature_version"] != FEATURE_VERSION:
         raise UserError(f"{path} was built by another version of the features; make it anew with: {rebuild}")
-    for key, value in expected.items():
-        if content["built_from"].get(key) != value:
-            raise UserError(
-                f"{path} was built with {key} = {content['built_from'].get(key)}, but {value} is asked for; make it anew "
-                f"with: {rebuild}"
-            )
-    table = regime_table(content["regimes"], content["symbols"], content["groups"])
-    return MarketTensors(
-        **content["tensors"],
-        symbols=tuple(content["symbols"]),
-        regimes=table,
-        fingerprint=content["fingerprint"],
-        built_from=content["built_from"],
-        findings=tuple(content["findings"]),
-        sessions_per_year=content["sessions_per_year"],
-    )
+    return content
 
 
 def load_cached_market(config: Config, rebuild: str) -> MarketTensors:

@@ -23,7 +23,7 @@ from tactician.environment.market_tensors import MarketTensors
 from tactician.environment.noise import Stream, uniform
 from tactician.errors import UserError
 from tactician.portfolio.frictions import Frictions
-from tactician.portfolio.ledger import grow, rebalance, settle
+from tactician.portfolio.ledger import Trade, grow, rebalance, settle
 
 HOLD = 0
 """Every regime table begins with HOLD."""
@@ -31,7 +31,8 @@ HOLD = 0
 FULL_CASH = 1
 """Every regime table has it second; who is in cash has bought nothing."""
 
-_PER_WINDOW = ("window", "episode", "age", "day")
+PER_WINDOW = ("window", "episode", "age", "day")
+"""Tensors of an `EnvState` with an entry per window; the others have one per environment."""
 
 
 @dataclass(frozen=True)
@@ -149,17 +150,7 @@ def step(env: Environment, state: EnvState, action: Int64[Tensor, " env"]) -> tu
     # one ends with, so the rewards of an episode add up to 100·ln of the growth of wealth.
     value = before.sum(-1)
     hold = action == HOLD
-    trade = rebalance(
-        before,
-        market.regime_weights[day, action],
-        env.frictions,
-        hold=hold,
-        fillable=None if market.always_fillable else market.fillable[day],
-        slippage=_draw_slippage(env, state) if env.random_slippage else None,
-        vol_daily=market.vol_daily[day] if env.frictions.impact_adv else None,
-        adv=market.dollar_volume[day] / env.portfolio_value if env.frictions.impact_adv else None,
-        iterations=3,  # reaches the precision of float32
-    )
+    trade = _trade(env, state, day, before, action)
     # For the reward alone. The state keeps the holdings of close t: their growth is seen a session later, by the next step.
     after = grow(trade.holdings, market.returns[day], market.cash_return[day])
     growth = torch.log(after.sum(-1) / value)
@@ -188,6 +179,22 @@ def step(env: Environment, state: EnvState, action: Int64[Tensor, " env"]) -> tu
     return new_state, outcome
 
 
+def _trade(env: Environment, state: EnvState, day: Tensor, before: Tensor, action: Tensor) -> Trade:
+    """From the holdings before it to the action's targets, at the close of each environment's day."""
+    market, impact_adv = env.market, env.frictions.impact_adv > 0
+    return rebalance(
+        before,
+        market.regime_weights[day, action],
+        env.frictions,
+        hold=action == HOLD,
+        fillable=None if market.always_fillable else market.fillable[day],
+        slippage=_draw_slippage(env, state) if env.random_slippage else None,
+        vol_daily=market.vol_daily[day] if impact_adv else None,
+        adv=market.dollar_volume[day] / env.portfolio_value if impact_adv else None,
+        iterations=3,  # reaches the precision of float32
+    )
+
+
 def restart_finished(env: Environment, state: EnvState) -> tuple[EnvState, Bool[Tensor, " env"]]:
     """Begin a new episode in every window whose episode has run its length.
 
@@ -203,7 +210,7 @@ def restart_finished(env: Environment, state: EnvState) -> tuple[EnvState, Bool[
     done_env = done.repeat_interleave(env.portfolios_per_window)
     merged = {}
     for name, old in state.state_dict().items():
-        mask = done if name in _PER_WINDOW else done_env
+        mask = done if name in PER_WINDOW else done_env
         merged[name] = torch.where(mask if old.dim() == 1 else mask[:, None], getattr(fresh, name), old)
     return EnvState(**merged), done_env
 
@@ -211,7 +218,7 @@ def restart_finished(env: Environment, state: EnvState) -> tuple[EnvState, Bool[
 def narrow(env: Environment, state: EnvState, n_windows: int) -> EnvState:
     """The first windows of a state and their portfolios."""
     n_envs = n_windows * env.portfolios_per_window
-    return EnvState(**{k: v[:n_windows] if k in _PER_WINDOW else v[:n_envs] for k, v in state.state_dict().items()})
+    return EnvState(**{k: v[:n_windows] if k in PER_WINDOW else v[:n_envs] for k, v in state.state_dict().items()})
 
 
 def portfolio_index(env: Environment, state: EnvState) -> Int64[Tensor, " env"]:

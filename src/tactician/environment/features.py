@@ -1,4 +1,4 @@
-"""What the agent sees of the market: 44 numbers a session, whatever the size of the universe.
+"""What the agent sees of the market: 44 numbers per session, whatever the size of the universe.
 
 Row s uses sessions ≤ s only; the one-session lag between information and decision is applied in `market_tensors`.
 docs/features.md lists every feature with its formula, unit and reason, in this order.

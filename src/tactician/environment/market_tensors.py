@@ -112,6 +112,8 @@ class MarketTensors:
     def with_regimes(self, kind: str, groups: Mapping[str, Sequence[str]]) -> "MarketTensors":
         """The same market with the weights of another regime table (they follow from ranks and tradability)."""
         table = regime_table(kind, self.symbols, groups)
+        if table == self.regimes:
+            return self
         weights = table.weights(self.factor_ranks.cpu(), self.tradable.cpu()).to(self.device)
         return replace(self, regimes=table, regime_weights=weights)
 
@@ -136,10 +138,7 @@ class MarketTensors:
 
 
 def build_market_tensors(
-    market: Market,
-    regimes: str,
-    groups: Mapping[str, Sequence[str]],
-    built_from: Mapping[str, str],
+    market: Market, regimes: str, groups: Mapping[str, Sequence[str]], built_from: Mapping[str, str]
 ) -> MarketTensors:
     """Lag, trim and cast a validated market.
 
@@ -154,16 +153,8 @@ def build_market_tensors(
     Raises:
         UserError: the history is too short for a single row.
     """
-    features = market_features(market)
-    seen = features.isfinite().all(dim=1) & (market.tradable.sum(1) >= 2)
-    usable = torch.nonzero(seen)
-    n_sessions = len(market.sessions)
-    if len(usable) == 0 or int(usable[0]) + 2 >= n_sessions:
-        raise UserError(
-            f"{market.source}: {n_sessions} sessions are too few; the features need 252 after a listing warm-up: give a "
-            "longer history."
-        )
-    first = int(usable[0])
+    features, n_sessions = market_features(market), len(market.sessions)
+    first = _first_row(features, market)
     known = slice(first, n_sessions - 2)  # what is seen at t comes from row t − 1 …
     now = slice(first + 1, n_sessions - 1)  # … t is the session of the decision …
     then = slice(first + 2, n_sessions)  # … and what it earns arrives at t + 1.
@@ -191,6 +182,19 @@ def build_market_tensors(
         findings=tuple(f"{f.name}: {f.message}" for f in market.findings),
         sessions_per_year=market.sessions_per_year,
     )
+
+
+def _first_row(features: Float[Tensor, "session feature"], market: Market) -> int:
+    """The first session after which all is known that a decision needs."""
+    seen = features.isfinite().all(dim=1) & (market.tradable.sum(1) >= 2)
+    usable = torch.nonzero(seen)
+    n_sessions = len(market.sessions)
+    if len(usable) == 0 or int(usable[0]) + 2 >= n_sessions:
+        raise UserError(
+            f"{market.source}: {n_sessions} sessions are too few; the features need 252 after a listing warm-up: give a "
+            "longer history."
+        )
+    return int(usable[0])
 
 
 def _finite(features: Tensor, market: Market) -> Tensor:

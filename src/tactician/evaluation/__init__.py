@@ -1,22 +1,38 @@
 """Judging a policy or a path of weights."""
 
-from tactician.evaluation.agent import Evaluation, NotFinite, PolicyNotFinite, act, evaluate
-from tactician.evaluation.backtest import Path, action_targets, backtest, baseline_targets
-from tactician.evaluation.statistics import Performance, difference, performance, return_difference
+from tactician.evaluation.agent import Evaluation, NotFinite, PolicyNotFinite, evaluate
+from tactician.evaluation.backtest import Path, action_targets, backtest
+from tactician.evaluation.baselines import AGENT, BASELINES, EQUAL_WEIGHT, Baseline, baseline_targets, label_of
+from tactician.evaluation.statistics import (
+    STATISTICS,
+    Column,
+    Performance,
+    Statistic,
+    difference,
+    performance,
+    return_difference,
+)
 from tactician.evaluation.table import performance_table
 
 __all__ = [
+    "AGENT",
+    "BASELINES",
+    "EQUAL_WEIGHT",
+    "STATISTICS",
+    "Baseline",
+    "Column",
     "Evaluation",
     "NotFinite",
     "Path",
     "Performance",
     "PolicyNotFinite",
-    "act",
+    "Statistic",
     "action_targets",
     "backtest",
     "baseline_targets",
     "difference",
     "evaluate",
+    "label_of",
     "performance",
     "performance_table",
     "return_difference",

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from tactician.environment import FULL_CASH, HOLD, Environment, MarketTensors, first_state, observe, step
 from tactician.errors import UserError
-from tactician.evaluation.backtest import Path, action_targets, backtest, baseline_targets
+from tactician.evaluation.backtest import Path, action_targets, backtest
+from tactician.evaluation.baselines import AGENT, EQUAL_WEIGHT, baseline_targets
 from tactician.evaluation.statistics import Performance, difference, performance, return_difference
 from tactician.evaluation.table import performance_table
 from tactician.monitor.tables import as_text, print_table
-from tactician.policy import ActorCritic
+from tactician.policy import Network
 from tactician.storage import plain
 
 MATTERS = 0.001
@@ -38,7 +39,7 @@ class Evaluation:
     first: str
     last: str
     performances: dict[str, Performance]
-    """'agent', 'equal_weight', 'cash', 'buy_and_hold'."""
+    """By strategy: the agent, then `BASELINES` in their order."""
     growth_beyond_equal_weight: float
     """Annual log growth of the agent beyond equal weight."""
     standard_error: float
@@ -103,23 +104,15 @@ def _verdict(gap: float | None, error: float | None) -> str:
     return f"{side} equal weight by more than two standard errors ({measured}); one path proves little"
 
 
-def act(env: Environment, policy: ActorCritic, rows: range) -> Int64[Tensor, " step"]:
+@torch.no_grad()
+def _choose(env: Environment, policy: Network, rows: range) -> tuple[Int64[Tensor, " step"], bool]:
     """The regimes that the deterministic policy (most probable action, no dropout) chooses in one pass from cash.
 
     The recurrent state runs on through the whole range.
 
-    Raises:
-        NotFinite: an output of the policy is not a finite number.
+    Returns:
+        The regimes, and whether all that they were chosen by was finite.
     """
-    actions, finite = _choose(env, policy, rows)
-    if not finite:
-        raise PolicyNotFinite
-    return actions
-
-
-@torch.no_grad()
-def _choose(env: Environment, policy: ActorCritic, rows: range) -> tuple[Int64[Tensor, " step"], bool]:
-    """The regimes, and whether all that they were chosen by was finite."""
     single = replace(
         env, rows=rows, episode_length=len(rows), portfolios_per_window=1, first_holdings="cash", random_slippage=False
     )
@@ -134,7 +127,7 @@ def _choose(env: Environment, policy: ActorCritic, rows: range) -> tuple[Int64[T
     return torch.cat(actions), bool(torch.stack(finite).all())
 
 
-def evaluate(env: Environment, policy: ActorCritic, rows: range) -> Evaluation:
+def evaluate(env: Environment, policy: Network, rows: range) -> Evaluation:
     """Judge a policy over a range of rows.
 
     Args:
@@ -149,27 +142,20 @@ def evaluate(env: Environment, policy: ActorCritic, rows: range) -> Evaluation:
     actions, finite = _choose(env, policy, rows)
     agent, hold = action_targets(market, rows, actions)
     names, targets, baseline_hold = baseline_targets(market, rows)
-    path = backtest(
-        market,
-        rows,
-        torch.cat([agent.double(), targets], 1),
-        torch.cat([hold, baseline_hold], 1),
-        env.frictions,
-        env.portfolio_value,
-    )
-    strategies = ("agent", *names)
+    targets, hold = torch.cat([agent.double(), targets], 1), torch.cat([hold, baseline_hold], 1)
+    path = backtest(market, rows, targets, hold, env.frictions, env.portfolio_value, (AGENT, *names))
     if not path.is_finite:
-        raise NotFinite(_what_is_not_finite(market, rows, path, strategies))
+        raise NotFinite(_what_is_not_finite(market, rows, path))
     if not finite:  # told second: a policy that sees what is no number puts out the like
         raise PolicyNotFinite
-    growth, growth_error = difference(path, 0, 1)
-    gap, error = return_difference(path, 0, 1)
-    trades = closed_trades(market.canonical_regimes[actions], path.growth[:, 0])
+    growth, growth_error = difference(path, AGENT, EQUAL_WEIGHT)
+    gap, error = return_difference(path, AGENT, EQUAL_WEIGHT)
+    trades = closed_trades(market.canonical_regimes[actions], path.growth[:, path.column(AGENT)])
     use = torch.bincount(actions, minlength=market.regimes.n_actions).double() / len(actions)
     return Evaluation(
         first=str(market.date_of(rows.start)),
         last=str(market.date_of(rows.stop - 1)),
-        performances={name: performance(path, k) for k, name in enumerate(strategies)},
+        performances={name: performance(path, name) for name in path.strategies},
         growth_beyond_equal_weight=growth,
         standard_error=growth_error,
         return_beyond_equal_weight=gap,
@@ -181,10 +167,10 @@ def evaluate(env: Environment, policy: ActorCritic, rows: range) -> Evaluation:
     )
 
 
-def _what_is_not_finite(market: MarketTensors, rows: range, path: Path, strategies: tuple[str, ...]) -> str:
+def _what_is_not_finite(market: MarketTensors, rows: range, path: Path) -> str:
     finite = torch.cat([path.growth, path.cash_growth[:, None]], 1).isfinite()
     step, strategy = torch.nonzero(~finite)[0].tolist()
-    name = (*strategies, "the cash rate")[strategy].replace("_", " ")
+    name = (*path.strategies, "the cash rate")[strategy].replace("_", " ")
     return f"the growth of {name} is not a finite number on {market.date_of(rows[step])}"
 
 

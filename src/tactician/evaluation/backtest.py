@@ -9,7 +9,6 @@ from torch import Tensor
 from tactician.environment import HOLD, MarketTensors
 from tactician.portfolio.frictions import Frictions
 from tactician.portfolio.ledger import grow, rebalance, settle
-from tactician.portfolio.regimes import FactorTilt
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,16 @@ class Path:
     """Log growth of cash, the reference of the Sharpe ratio."""
     sessions_per_year: int = 252
     """By which figures are annualised: the market's."""
+    strategies: tuple[str, ...] = ()
+    """Names of the columns; none if they go by number."""
+
+    def column(self, strategy: int | str) -> int:
+        """The number of a strategy.
+
+        Raises:
+            ValueError: no strategy has the name.
+        """
+        return strategy if isinstance(strategy, int) else self.strategies.index(strategy)
 
     @property
     def is_finite(self) -> bool:
@@ -39,6 +48,7 @@ def backtest(
     hold: Bool[Tensor, "step strategy"],
     frictions: Frictions,
     portfolio_value: float = 1.0,
+    strategies: tuple[str, ...] = (),
 ) -> Path:
     """Run B strategies over T rows, from cash, with expected slippage, in float64.
 
@@ -49,9 +59,9 @@ def backtest(
         hold: do not trade.
         frictions: the costs.
         portfolio_value: currency value of the wealth of 1 with which each strategy starts.
+        strategies: their names, kept with the path.
     """
-    strategies = targets.shape[1]
-    holdings = torch.zeros(strategies, targets.shape[2], dtype=torch.float64, device=market.device)
+    holdings = torch.zeros(targets.shape[1], targets.shape[2], dtype=torch.float64, device=market.device)
     holdings[:, -1] = 1
     growth, costs, turnover = [], [], []
     adv = frictions.impact_adv > 0
@@ -72,26 +82,8 @@ def backtest(
         costs.append(trade.costs / value[:, None])
         turnover.append(trade.turnover)
     cash = torch.log1p(market.cash_return[rows.start : rows.stop].double())
-    return Path(torch.stack(growth), torch.stack(costs), torch.stack(turnover), cash, market.sessions_per_year)
-
-
-def baseline_targets(
-    market: MarketTensors, rows: range
-) -> tuple[tuple[str, ...], Float[Tensor, "step strategy asset+1"], Bool[Tensor, "step strategy"]]:
-    """Equal weight (rebalanced every session), cash, and buy-and-hold (equal weight bought once).
-
-    Returns:
-        Their names, target weights and hold flags, for `backtest`.
-    """
-    days = slice(rows.start, rows.stop)
-    # By the same rule and in the same precision as EQUAL_WEIGHT of `action_targets`: the same path to the last bit.
-    risky = FactorTilt().weights(market.factor_ranks[days].double(), market.tradable[days])
-    equal = torch.cat([risky, (risky.sum(-1, keepdim=True) == 0).double()], -1)
-    cash = torch.zeros_like(equal)
-    cash[:, -1] = 1
-    hold = torch.zeros(len(rows), 3, dtype=torch.bool, device=market.device)
-    hold[1:, 2] = True
-    return ("equal_weight", "cash", "buy_and_hold"), torch.stack([equal, cash, equal], dim=1), hold
+    lived = torch.stack(growth), torch.stack(costs), torch.stack(turnover)
+    return Path(*lived, cash, market.sessions_per_year, strategies)
 
 
 def action_targets(

@@ -4,77 +4,94 @@ A figure that cannot be computed is NaN, "not available": never 0, which would b
 """
 
 import math
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from tactician.evaluation.backtest import Path
+from tactician.monitor.progress import tell
 
 _NO_DEVIATION = 1e-12
 """A standard deviation of daily returns below this is rounding."""
+_CASH_LIKE = 0.0005
+"""Annual volatility below which a path is as good as cash: its Sharpe ratio is noise over noise, and is not printed."""
 
 
-@dataclass(frozen=True)
-class Performance:
-    """Figures of one strategy over one range; fractions, not percent; a year has ``Path.sessions_per_year`` sessions.
+class Performance(SimpleNamespace):
+    """Figures of one strategy over one range: ``sessions``, and one attribute per entry of `STATISTICS`.
 
-    NaN where a figure is not available: every one if a growth is not finite.
+    Fractions, not percent; a year has ``Path.sessions_per_year`` sessions. NaN where a figure is not available: every one if a
+    growth is not finite.
     """
 
     sessions: int
-    total_return: float
-    annual_return: float
-    """Geometric: (final wealth)^(1/years) − 1."""
-    annual_volatility: float
-    sharpe: float
-    """Mean over standard deviation of simple returns in excess of cash, times √(sessions per year). NaN if they do not vary."""
-    sharpe_standard_error: float
-    """√((1 + S²/2Y) / years) with Y sessions per year: Lo (2002), "The statistics of Sharpe ratios", for independent normal
-    returns."""
-    max_drawdown: float
-    annual_turnover: float
-    annual_cost: float
 
     def as_dict(self) -> dict[str, float]:
         """Plain numbers by name."""
-        return asdict(self)
+        return dict(vars(self))
 
 
-def performance(path: Path, strategy: int) -> Performance:
-    """Summarise one strategy of a path; every figure is NaN if a growth is not finite."""
-    growth, per_year = path.growth[:, strategy], path.sessions_per_year
-    n = len(growth)
-    figures = dict.fromkeys((f.name for f in fields(Performance) if f.name != "sessions"), math.nan)
-    if n and bool(growth.isfinite().all()):
-        simple, years = torch.expm1(growth), n / per_year
-        sharpe = _sharpe(simple - torch.expm1(path.cash_growth), per_year)
-        wealth = torch.cat([torch.zeros_like(growth[:1]), growth.cumsum(0)])
-        figures |= {
-            "total_return": _expm1(float(growth.sum())),
-            "annual_return": _expm1(float(growth.sum()) / years),
-            "annual_volatility": _deviation(simple) * math.sqrt(per_year),
-            "sharpe": sharpe,
-            "sharpe_standard_error": math.sqrt((1 + sharpe**2 / (2 * per_year)) / years),
-            "max_drawdown": max(0.0, float(-torch.expm1((wealth - wealth.cummax(0).values).min()))),
-            "annual_turnover": float(path.turnover[:, strategy].sum()) / years,
-            "annual_cost": float(path.costs[:, strategy].sum()) / years,
-        }
-    return Performance(n, **{name: x if math.isfinite(x) else math.nan for name, x in figures.items()})
+@dataclass(frozen=True)
+class Column:
+    """How a table prints a statistic."""
+
+    label: str
+    pattern: str
+    """Of `tell`."""
+    unit: str = ""
+    scale: float = 1.0
+    """Printed is the figure times this."""
+    error: str | None = None
+    """Name of the statistic that is its standard error, printed beside it."""
+    printed: Callable[[Performance], bool] = lambda _: True
+    """Whether the figure says anything about this strategy; "–" if not."""
+
+    def cell(self, name: str, figures: Performance) -> str:
+        """The figure of this name, as printed."""
+        value = self.scale * getattr(figures, name) if self.printed(figures) else math.nan
+        text = tell(value, self.pattern, self.unit)
+        if self.error is None or math.isnan(value):
+            return text
+        return f"{text} ± {tell(self.scale * getattr(figures, self.error), self.pattern, self.unit)}"
 
 
-def difference(path: Path, strategy: int, other: int) -> tuple[float, float]:
+@dataclass(frozen=True)
+class Statistic:
+    """One figure of a strategy."""
+
+    figure: Callable[[Path, int], float]
+    """Of a path of at least one session whose growth is finite, and the number of the strategy; NaN if not available."""
+    column: Column | None = None
+    """Of the printed table; None for a figure that it leaves out."""
+
+
+def performance(path: Path, strategy: int | str) -> Performance:
+    """Summarise one strategy of a path, by number or name; every figure is NaN if a growth is not finite."""
+    k = path.column(strategy)
+    growth = path.growth[:, k]
+    known = len(growth) > 0 and bool(growth.isfinite().all())
+    figures = {name: statistic.figure(path, k) if known else math.nan for name, statistic in STATISTICS.items()}
+    finite = {name: x if math.isfinite(x) else math.nan for name, x in figures.items()}
+    return Performance(sessions=len(growth), **finite)
+
+
+def difference(path: Path, strategy: int | str, other: int | str) -> tuple[float, float]:
     """Annual log growth of one strategy beyond another's, and its standard error; NaN where not available.
+
+    Strategies go by name, or by number where a path has no names.
 
     The error is that of a mean of independent daily differences, times the sessions of a year; daily differences of two
     portfolios of the same assets are close to independent.
     """
-    a, b = path.growth[:, strategy], path.growth[:, other]
+    a, b = (path.growth[:, path.column(k)] for k in (strategy, other))
     return _mean_and_error(a - b, path.sessions_per_year)
 
 
-def return_difference(path: Path, strategy: int, other: int) -> tuple[float, float]:
+def return_difference(path: Path, strategy: int | str, other: int | str) -> tuple[float, float]:
     """Annual return (geometric, as in `Performance`) of one strategy beyond another's, and its standard error.
 
     With yearly log growths a and b the difference is D = exp(a) − exp(b) = L·(a − b), where L is the logarithmic mean of the
@@ -86,7 +103,9 @@ def return_difference(path: Path, strategy: int, other: int) -> tuple[float, flo
         Difference and standard error, as fractions; NaN where not available.
     """
     gap, error = difference(path, strategy, other)
-    mine, theirs = (_expm1(float(path.growth[:, k].mean()) * path.sessions_per_year) + 1 for k in (strategy, other))
+    mine, theirs = (
+        _expm1(float(path.growth[:, path.column(k)].mean()) * path.sessions_per_year) + 1 for k in (strategy, other)
+    )
     # Of two wealths that are nearly the same the quotient would be rounding.
     scale = (mine - theirs) / gap if abs(gap) > 1e-6 else (mine + theirs) / 2
     return (mine - theirs, scale * error) if math.isfinite(mine - theirs) else (math.nan, math.nan)
@@ -99,9 +118,50 @@ def _mean_and_error(daily: Float[Tensor, " step"], per_year: int) -> tuple[float
     return (mean, error) if math.isfinite(mean) else (math.nan, math.nan)
 
 
-def _sharpe(excess: Float[Tensor, " step"], per_year: int) -> float:
+def _years(path: Path) -> float:
+    return len(path.growth) / path.sessions_per_year
+
+
+def _total_return(path: Path, strategy: int) -> float:
+    return _expm1(float(path.growth[:, strategy].sum()))
+
+
+def _annual_return(path: Path, strategy: int) -> float:
+    """Geometric: (final wealth)^(1/years) − 1."""
+    return _expm1(float(path.growth[:, strategy].sum()) / _years(path))
+
+
+def _annual_volatility(path: Path, strategy: int) -> float:
+    return _deviation(torch.expm1(path.growth[:, strategy])) * math.sqrt(path.sessions_per_year)
+
+
+def _sharpe(path: Path, strategy: int) -> float:
+    """Mean over standard deviation of simple returns in excess of cash, times √(sessions per year); NaN if they do not vary."""
+    excess = torch.expm1(path.growth[:, strategy]) - torch.expm1(path.cash_growth)
     deviation = _deviation(excess)
-    return float(excess.mean()) / deviation * math.sqrt(per_year) if deviation > _NO_DEVIATION else math.nan
+    if not deviation > _NO_DEVIATION:
+        return math.nan
+    return float(excess.mean()) / deviation * math.sqrt(path.sessions_per_year)
+
+
+def _sharpe_error(path: Path, strategy: int) -> float:
+    """√((1 + S²/2Y) / years) with Y sessions per year: Lo (2002), "The statistics of Sharpe ratios", for normal returns."""
+    return math.sqrt((1 + _sharpe(path, strategy) ** 2 / (2 * path.sessions_per_year)) / _years(path))
+
+
+def _max_drawdown(path: Path, strategy: int) -> float:
+    """Largest loss from a high of wealth, the beginning included."""
+    growth = path.growth[:, strategy]
+    wealth = torch.cat([torch.zeros_like(growth[:1]), growth.cumsum(0)])
+    return max(0.0, float(-torch.expm1((wealth - wealth.cummax(0).values).min())))
+
+
+def _annual_turnover(path: Path, strategy: int) -> float:
+    return float(path.turnover[:, strategy].sum()) / _years(path)
+
+
+def _annual_cost(path: Path, strategy: int) -> float:
+    return float(path.costs[:, strategy].sum()) / _years(path)
 
 
 def _deviation(x: Float[Tensor, " step"]) -> float:
@@ -114,3 +174,20 @@ def _expm1(x: float) -> float:
         return math.expm1(x)
     except OverflowError:  # a wealth that is no number any more
         return math.nan
+
+
+def _moves(figures: Performance) -> bool:
+    return figures.annual_volatility >= _CASH_LIKE
+
+
+STATISTICS: dict[str, Statistic] = {
+    "total_return": Statistic(_total_return),
+    "annual_return": Statistic(_annual_return, Column("Return", "+.1f", " %", 100)),
+    "annual_volatility": Statistic(_annual_volatility, Column("Volatility", ".1f", " %", 100)),
+    "sharpe": Statistic(_sharpe, Column("Sharpe ± s.e.", ".2f", error="sharpe_standard_error", printed=_moves)),
+    "sharpe_standard_error": Statistic(_sharpe_error),
+    "max_drawdown": Statistic(_max_drawdown, Column("Drawdown", ".1f", " %", 100)),
+    "annual_turnover": Statistic(_annual_turnover, Column("Turnover", ".1f", " ×")),
+    "annual_cost": Statistic(_annual_cost, Column("Costs", ".2f", " %", 100)),
+}
+"""By name, in the order in which results list them."""

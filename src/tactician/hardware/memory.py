@@ -10,7 +10,7 @@ import torch
 from tactician.errors import UserError
 from tactician.hardware.probe import Probe
 from tactician.hardware.sizes import Sizes
-from tactician.policy import ActorCritic
+from tactician.policy import Network
 
 OVERHEAD = 1.5
 """The specification's factor between the formula and what a run takes."""
@@ -94,7 +94,7 @@ def bytes_per_sample(obs_dim: int, n_actions: int) -> int:
 
 
 def make_plan(
-    probe: Probe, policy: ActorCritic, n_actions: int, *, critic_epochs: int, budget: float, share: float = 1.0
+    probe: Probe, policy: Network, n_actions: int, *, critic_epochs: int, budget: float, share: float = 1.0
 ) -> MemoryPlan:
     """Plan with what two small iterations took.
 

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from tactician.environment import Environment, first_state
 from tactician.learning import Hyperparameters, Precision, Rollout, collect_rollout, make_learner, update
-from tactician.policy import ActorCritic
+from tactician.policy import Network
 
 _SAMPLES = 6_144
 """Samples of the larger probe; the smaller one has two thirds of them. A recurrent layer's backward pass fills a buffer of up
@@ -48,7 +48,7 @@ class Trial:
     """What small iterations are tried with: the run's own parts, of which none is changed."""
 
     environment: Environment
-    policy: ActorCritic
+    policy: Network
     hyper: Hyperparameters
     """Its minibatch is one beyond which no probe needs to go."""
     precision: Precision
@@ -110,7 +110,7 @@ def probe_iteration(trial: Trial) -> Probe:
 
 
 @torch.no_grad()
-def _feature_bytes(policy: ActorCritic, precision: Precision) -> int:
+def _feature_bytes(policy: Network, precision: Precision) -> int:
     hidden = policy.initial_state(1)
     with precision.autocast():
         features, _ = policy.trunk(hidden.new_zeros(1, 1, policy.obs_dim), hidden)

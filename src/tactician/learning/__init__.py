@@ -4,7 +4,7 @@ from tactician.learning.advantages import generalised_advantages, leave_one_out
 from tactician.learning.collective import ALONE, Collective
 from tactician.learning.ppo import Hyperparameters, Learner, make_learner, policy_loss, update
 from tactician.learning.precision import FULL, Precision, make_precision
-from tactician.learning.rollout import Rollout, collect_rollout, dropout_masks, sample_action
+from tactician.learning.rollout import Rollout, collect_rollout, sample_action
 from tactician.learning.sequences import explained_variance, minibatches, moments, prepare
 from tactician.learning.statistics import STATISTIC, describe, extremes
 
@@ -19,7 +19,6 @@ __all__ = [
     "Rollout",
     "collect_rollout",
     "describe",
-    "dropout_masks",
     "explained_variance",
     "extremes",
     "generalised_advantages",

@@ -26,7 +26,7 @@ from tactician.learning.precision import FULL, Precision, guarded_step
 from tactician.learning.rollout import Rollout
 from tactician.learning.sequences import Dealer, Sequences, explained_variance, prepare
 from tactician.learning.statistics import describe
-from tactician.policy import ActorCritic
+from tactician.policy import Network
 
 OnBatch = Callable[[str, int, int, int, int], None]
 """Called with phase ('ppo' or 'critic'), batches done, batches in all, epoch (from 1), epochs."""
@@ -59,7 +59,7 @@ class Hyperparameters:
 class Learner:
     """A policy and its two optimisers, which the update changes in place, and how and with whom it computes."""
 
-    policy: ActorCritic
+    policy: Network
     actor_optimiser: torch.optim.Optimizer
     critic_optimiser: torch.optim.Optimizer
     precision: Precision = FULL
@@ -85,7 +85,7 @@ class Guard:
 
 
 def make_learner(
-    policy: ActorCritic, hyper: Hyperparameters, precision: Precision = FULL, collective: Collective = ALONE
+    policy: Network, hyper: Hyperparameters, precision: Precision = FULL, collective: Collective = ALONE
 ) -> Learner:
     """Adam for the actor and Adam for the critic, ε = 1e-5 (Huang et al. 2022, "The 37 implementation details of PPO", 3).
 
@@ -351,7 +351,7 @@ def _all_features(learner: Learner, data: Sequences, dealer: Dealer) -> Float[Te
     return features
 
 
-def _value_losses(policy: ActorCritic, values: Tensor, batch: Sequences) -> Float[Tensor, "step seq"]:
+def _value_losses(policy: Network, values: Tensor, batch: Sequences) -> Float[Tensor, "step seq"]:
     # Rewards are in percent and γ sums up many of them, so errors of some units are usual and their squares large. In units
     # of s the value's gradient is of the size of the policy's, and value_coef means the same in every market.
     return 0.5 * ((values.float() - batch.targets) / policy.value_scale).square()

@@ -21,7 +21,7 @@ from tactician.environment import (
     uniform,
 )
 from tactician.learning.precision import FULL, Precision
-from tactician.policy import ActorCritic
+from tactician.policy import Network
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Rollout:
 @torch.no_grad()
 def collect_rollout(
     env: Environment,
-    policy: ActorCritic,
+    policy: Network,
     state: EnvState,
     hidden: Float[Tensor, "layer env hidden"],
     *,
@@ -97,7 +97,7 @@ def collect_rollout(
     length = sequence_length or min(n_steps, env.episode_length)
     # Global numbers, so that an environment draws the same noise whichever process holds it.
     index = portfolio_index(env, state)
-    masks = dropout_masks(policy, index, seed, iteration)
+    masks, begun = policy.masks(index, seed, iteration), policy.initial_state(1).to(hidden.dtype)
     store = _Store(n_steps, len(index), env.market.device)
     first_hidden = []
 
@@ -132,7 +132,7 @@ def collect_rollout(
         state, restarted = restart_finished(env, state)
         store.end_sequence(begin, length, bootstrap, restarted)
         # A new episode has no past to remember. Elsewhere the memory goes on, also from one rollout to the next.
-        hidden = torch.where(restarted[:, None], 0.0, hidden)
+        hidden = torch.where(restarted[:, None], begun, hidden)
     rollout = Rollout(env.market, **store.tensors, first_hidden=torch.stack(first_hidden), masks=masks)
     return rollout, state, hidden
 
@@ -147,24 +147,6 @@ def sample_action(
     # The last edge may round to below 1, and a number above it would be an action too many.
     action = (noise[:, None] >= edges).sum(-1).clamp(max=logits.shape[-1] - 1)
     return action, log_probs.gather(-1, action[:, None])[:, 0]
-
-
-def dropout_masks(
-    policy: ActorCritic, index: Int64[Tensor, " env"], seed: int, iteration: int
-) -> Float[Tensor, "mask env hidden"] | None:
-    """One thinned network per environment and iteration, 0 or 1/(1 − p); None without dropout.
-
-    A mask is constant over the steps of a sequence (Gal and Ghahramani 2016, "A theoretically grounded application of
-    dropout in recurrent neural networks"). It is a function of seed, iteration and environment. The update replays it, so
-    it trains the very network that acted, and the probability ratio is 1 at the first minibatch.
-    """
-    if policy.dropout == 0:
-        return None
-    layer = torch.arange(policy.n_gru_layers, device=index.device)[:, None, None]
-    unit = torch.arange(policy.hidden_dim, device=index.device)
-    # Fresh masks in the update would be a ratio ≠ 1 before anything was learnt: PPO would clip the noise of the dropout.
-    keep = uniform(seed, Stream.DROPOUT, iteration, layer, index[:, None], unit) >= policy.dropout
-    return keep.to(torch.float32) / (1 - policy.dropout)
 
 
 class _Store:

@@ -5,28 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tactician.bars.bars import Bars
 from tactician.bars.exchanges import (
     FAMILIAR,
     FROM_BARS,
-    exchange_zone,
     known_range,
     sessions_between,
     sessions_per_year,
 )
 from tactician.errors import UserError
-
-__all__ = [
-    "Agreement",
-    "Attendance",
-    "Sessions",
-    "agree",
-    "attendance",
-    "better_calendar",
-    "exchange_sessions",
-    "exchange_zone",
-    "off_by_a_day",
-]
 
 _SEVEN_DAYS = 0.25
 """Share of Saturdays and Sundays among the sessions beyond which a market is open every day (2/7; Sunday to Thursday: 1/5)."""
@@ -109,15 +95,6 @@ class Agreement:
     def mismatch(self) -> float:
         """Disputed days as a share of the sessions."""
         return len(self.disputed) / len(self.sessions.dates)
-
-
-def exchange_sessions(bars: Bars, calendar: str) -> Sessions:
-    """The sessions from the first bar to the last; see `agree`.
-
-    Raises:
-        UserError: no such calendar, or no bar is on a session.
-    """
-    return agree(attendance(bars.frame), calendar, bars.source).sessions
 
 
 def attendance(frame: pd.DataFrame) -> Attendance:

@@ -101,14 +101,14 @@ def unpriced(f: pd.DataFrame) -> Iterator[Fault]:
 
 
 def spacing(f: pd.DataFrame) -> Iterator[Fault]:
-    """Bars that are not daily: several a day with different prices on most days, or one a week, month or quarter."""
+    """Bars that are not daily: several per day with different prices on most days, or one per week, month or quarter."""
     by_day = f.groupby(["symbol", "date"], observed=True, sort=False)["close"].agg(["size", "nunique", "min", "max"])
     differ = (by_day["nunique"] > 2) | (by_day["max"] > by_day["min"] * (1 + SAME_PRICE))  # two may be one, rounded
     several = differ.groupby(level="symbol", observed=True).mean() > 0.5
     remedy, assets = "download daily bars", "such assets"
     first = _first_bars(f)
     hourly = f["symbol"].map(several).to_numpy(dtype=bool) & first
-    what = "has several bars a day with different prices on most days: intraday bars"
+    what = "has several bars per day with different prices on most days: intraday bars"
     yield Fault("intraday_bars", "error", hourly, what, "tell", action=remedy, unit=assets)
     days = by_day.index.get_level_values("date").to_series(index=by_day.index)
     gaps = days.groupby(level="symbol", observed=True).diff().dt.days

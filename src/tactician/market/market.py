@@ -19,7 +19,7 @@ from tactician.market.factors import (
     tradable_mask,
 )
 from tactician.market.rates import cash_returns, rate_findings
-from tactician.market.validation import check_bars
+from tactician.market.validation import CheckedBars, check_bars
 
 LEVEL_LEAK = "adjusted_level_leak"
 """Name of the finding that closes are no price level."""
@@ -89,29 +89,13 @@ def build_market(
         UserError: the bars cannot be repaired, or the calendar or the rates cannot be read.
     """
     checked = check_bars(bars, calendar, on_findings)
-    bars, sessions = checked.bars, checked.sessions
-    dates = sessions.dates
-    adjusted = _grid(bars, "adj_close", dates)
-    blocked = bars.frame[["date", "symbol"]].assign(blocked=checked.blocked.to_numpy())
-    blocked = blocked.pivot(index="date", columns="symbol", values="blocked").reindex(dates, columns=bars.symbols)
-    # A bar on which nobody traded, or in which something is wrong, says nothing about whether the asset is alive.
-    fillable = _tensor(adjusted.notna() & ~blocked.eq(True))
+    bars, sessions, dates = checked.bars, checked.sessions, checked.sessions.dates
+    fillable = _fillable(checked)
     delisted = delisted_mask(fillable)
-    marked = adjusted.ffill()
-    returns = _tensor((marked / marked.shift(1) - 1).fillna(0.0))
-    first_after = delisted & ~torch.cat([torch.zeros_like(delisted[:1]), delisted[:-1]])
-    returns = torch.where(first_after, delisting_return, returns.masked_fill(delisted, 0.0))
-    closes = _tensor(_grid(bars, "close", dates).ffill()) if bars.as_traded else torch.full_like(returns, torch.nan)
+    returns = _returns(bars, dates, delisted, delisting_return)
+    closes = _closes(bars, dates)
     cash = torch.from_numpy(cash_returns(cash_rate, dates, sessions.per_year))
-    if "volume" in bars.frame and bars.as_traded:
-        traded = torch.nan_to_num(_tensor(_grid(bars, "volume", dates)) * closes)
-        # An asset that never has a volume is one of which none is known, not one that nobody trades.
-        dollar_volume = rolling_dollar_volume(traded).where(traded.gt(0).any(0), torch.nan)
-    else:
-        dollar_volume = torch.full_like(returns, torch.nan)
     rules = f"{calendar} {listing_warmup} {delisting_return} {bars.as_traded} {bars.symbols}"
-    digest = hashlib.sha256(f"{bars.fingerprint} {rules}".encode())
-    digest.update(cash.numpy().tobytes())
     return Market(
         sessions=dates,
         symbols=bars.symbols,
@@ -123,13 +107,52 @@ def build_market(
         delisted=delisted,
         scores=factor_scores(returns, fillable.cumsum(0) > 0, closes, sessions.per_year),
         volatility=rolling_volatility(returns),
-        dollar_volume=dollar_volume,
+        dollar_volume=_dollar_volume(bars, dates, closes),
         days_to_next=torch.from_numpy(sessions.days_to_next),
         sessions_per_year=sessions.per_year,
         findings=checked.findings + rate_findings(cash.numpy(), sessions.per_year, cash_rate) + level_findings(bars),
-        fingerprint=digest.hexdigest(),
+        fingerprint=_fingerprint(bars, rules, cash),
         source=bars.source,
     )
+
+
+def _fingerprint(bars: Bars, rules: str, cash: Tensor) -> str:
+    digest = hashlib.sha256(f"{bars.fingerprint} {rules}".encode())
+    digest.update(cash.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _fillable(checked: CheckedBars) -> Bool[Tensor, "session asset"]:
+    """A bar on which nobody traded, or in which something is wrong, says nothing about whether the asset is alive."""
+    bars, dates = checked.bars, checked.sessions.dates
+    blocked = bars.frame[["date", "symbol"]].assign(blocked=checked.blocked.to_numpy())
+    blocked = blocked.pivot(index="date", columns="symbol", values="blocked").reindex(dates, columns=bars.symbols)
+    return _tensor(_grid(bars, "adj_close", dates).notna() & ~blocked.eq(True))
+
+
+def _returns(
+    bars: Bars, sessions: pd.DatetimeIndex, delisted: Bool[Tensor, "session asset"], delisting_return: float
+) -> Float[Tensor, "session asset"]:
+    """Total returns; what an asset's holder is paid for it comes in the first session after its end."""
+    marked = _grid(bars, "adj_close", sessions).ffill()
+    returns = _tensor((marked / marked.shift(1) - 1).fillna(0.0))
+    first_after = delisted & ~torch.cat([torch.zeros_like(delisted[:1]), delisted[:-1]])
+    return torch.where(first_after, delisting_return, returns.masked_fill(delisted, 0.0))
+
+
+def _closes(bars: Bars, sessions: pd.DatetimeIndex) -> Float[Tensor, "session asset"]:
+    closes = _tensor(_grid(bars, "close", sessions).ffill())
+    return closes if bars.as_traded else torch.full_like(closes, torch.nan)
+
+
+def _dollar_volume(
+    bars: Bars, sessions: pd.DatetimeIndex, closes: Float[Tensor, "session asset"]
+) -> Float[Tensor, "session asset"]:
+    if "volume" not in bars.frame or not bars.as_traded:
+        return torch.full_like(closes, torch.nan)
+    traded = torch.nan_to_num(_tensor(_grid(bars, "volume", sessions)) * closes)
+    # An asset that never has a volume is one of which none is known, not one that nobody trades.
+    return rolling_dollar_volume(traded).where(traded.gt(0).any(0), torch.nan)
 
 
 def level_findings(bars: Bars) -> tuple[Finding, ...]:

@@ -12,6 +12,7 @@ import pandas as pd
 from tactician.bars.bars import Bars
 from tactician.bars.exchanges import FROM_BARS, sessions_between
 from tactician.bars.findings import BadBars, Finding, Row, finding_of
+from tactician.bars.sources import SOURCES
 from tactician.market.calendar import (
     HOLE,
     Agreement,
@@ -120,11 +121,7 @@ def check_bars(bars: Bars, calendar: str, on_findings: str = "repair") -> Checke
         BadBars: an error, or with 'strict' anything that would be repaired; it holds all findings.
         UserError: no such calendar.
     """
-    frame = bars.frame.assign(symbol=bars.frame["symbol"].astype(str), blocked=False)
-    if "volume" in frame:
-        frame["volume"] = frame["volume"].astype("float64")
-    frame = frame.sort_values(["symbol", "date"], kind="stable").reset_index(drop=True)
-    repair = _Repair(bars, frame, on_findings == "strict", list(bars.notes))
+    repair = _Repair(bars, _by_symbol(bars), on_findings == "strict", list(bars.notes))
     repair.findings += _one_asset(bars)
     repair.stop()
     repair.apply(unpriced(repair.frame))
@@ -154,6 +151,14 @@ def check_bars(bars: Bars, calendar: str, on_findings: str = "repair") -> Checke
     done = repair.frame.sort_values(["date", "symbol"], kind="stable").reset_index(drop=True)
     blocked = done.pop("blocked").astype(bool)
     return CheckedBars(replace(bars, frame=done), blocked, sessions, tuple(repair.findings))
+
+
+def _by_symbol(bars: Bars) -> pd.DataFrame:
+    """The bars by symbol, then date, none of them blocked yet."""
+    frame = bars.frame.assign(symbol=bars.frame["symbol"].astype(str), blocked=False)
+    if "volume" in frame:
+        frame["volume"] = frame["volume"].astype("float64")
+    return frame.sort_values(["symbol", "date"], kind="stable").reset_index(drop=True)
 
 
 def _one_asset(bars: Bars) -> list[Finding]:
@@ -320,8 +325,6 @@ def _remedy(source: str, stopping: Sequence[Finding]) -> str:
     """What this user can do, where the finding names nothing better."""
     if all(f.severity == "repair" for f in stopping):
         return "let it be repaired with --on-findings repair"
-    if source == "embedded":
-        return "choose other symbols or dates"
-    if source == "yfinance":
-        return "choose another start or end, or other symbols"
+    if source in SOURCES:
+        return SOURCES[source].remedy
     return "correct the file at these dates, or remove the symbol from the universe"

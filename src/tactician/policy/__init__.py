@@ -1,7 +1,20 @@
-"""The networks: a recurrent actor-critic and the GRU layer that makes it fast."""
+"""The networks: what all of them are, each in a file of its own, and the table that names them."""
 
-from tactician.policy.actor_critic import ActorCritic, Architecture
+from tactician.policy.actor_critic import ActorCritic
 from tactician.policy.gru import GruLayer
+from tactician.policy.network import Architecture, Network
+from tactician.policy.networks import DEFAULT_NETWORK, NETWORKS, make_network, network_of
 from tactician.policy.parity import settle_recurrence, use_native
 
-__all__ = ["ActorCritic", "Architecture", "GruLayer", "settle_recurrence", "use_native"]
+__all__ = [
+    "DEFAULT_NETWORK",
+    "NETWORKS",
+    "ActorCritic",
+    "Architecture",
+    "GruLayer",
+    "Network",
+    "make_network",
+    "network_of",
+    "settle_recurrence",
+    "use_native",
+]

@@ -6,35 +6,25 @@ obs → [Linear ReLU LayerNorm]² → GRU × L → Linear ReLU LayerNorm Linear 
 
 import math
 from collections.abc import Iterable
-from typing import TypedDict, cast
+from typing import cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from tactician.environment import Stream, uniform
 from tactician.policy.gru import GruLayer
+from tactician.policy.network import Architecture, Network
 
 _HEAD_DIM = 128
 """Width of both heads' hidden layer, whatever the trunk's."""
 
 
-class Architecture(TypedDict):
-    """What it takes to build the same network again: `ActorCritic(**architecture)`."""
-
-    obs_dim: int
-    n_actions: int
-    hidden_dim: int
-    n_gru_layers: int
-    dropout: float
-
-
-class ActorCritic(nn.Module):
+class ActorCritic(Network):
     """A policy over discrete actions and a value function on a shared recurrent trunk.
 
-    Tensors are time-major. The recurrent state goes in and comes out; nothing that changes with data lives on the module,
-    and nothing depends on training or evaluation mode. Dropout is variational (Gal and Ghahramani 2016, "A theoretically
-    grounded application of dropout in recurrent neural networks"). Its masks are an argument, constant over the steps of
-    a sequence. So whoever made them for acting can replay them for learning.
+    Dropout is variational (Gal and Ghahramani 2016, "A theoretically grounded application of dropout in recurrent neural
+    networks"). Its masks are an argument, constant over the steps of a sequence. So what acted can be replayed for learning.
 
     Initial weights are orthogonal (Saxe et al. 2014), gate by gate in the GRU. The gain is √2 where a ReLU follows, 0.01 at
     the policy's last layer (a near-uniform first policy) and 0.1 at the value's. Biases start at 0.
@@ -44,7 +34,7 @@ class ActorCritic(nn.Module):
         n_actions: actions to choose from.
         hidden_dim: width of encoder and GRU.
         n_gru_layers: GRU layers; 0 for a policy without memory (and without dropout, whose place is before a GRU layer).
-        dropout: p, in [0, 1): the share of units that the masks, made elsewhere, are to drop.
+        dropout: p, in [0, 1): the share of units that `masks` drop.
         value_scale: the value is this times the head's output, so that the head learns at unit scale.
         generator: source of the initial weights; None for torch's global one.
 
@@ -52,7 +42,7 @@ class ActorCritic(nn.Module):
         ValueError: the number of GRU layers is negative, or the dropout is not in [0, 1).
     """
 
-    value_scale: Tensor
+    name = "recurrent"
 
     def __init__(
         self,
@@ -77,19 +67,14 @@ class ActorCritic(nn.Module):
         self.policy_head = nn.Sequential(*_dense(hidden_dim, _HEAD_DIM), nn.Linear(_HEAD_DIM, n_actions))
         self.value_head = nn.Sequential(*_dense(hidden_dim, _HEAD_DIM), nn.Linear(_HEAD_DIM, 1))
         # A buffer, not a parameter: a constant of the run that travels with the weights.
-        self.value_scale: Tensor
         self.register_buffer("value_scale", torch.tensor(float(value_scale)))
         self._initialise(generator)
-
-    @property
-    def gru_layers(self) -> list[GruLayer]:
-        """The recurrent layers, first to last."""
-        return [layer for layer in self.gru if isinstance(layer, GruLayer)]
 
     @property
     def architecture(self) -> Architecture:
         """The arguments that fix the parameters' shapes, and the dropout they were trained with."""
         return Architecture(
+            network=self.name,
             obs_dim=self.obs_dim,
             n_actions=self.n_actions,
             hidden_dim=self.hidden_dim,
@@ -135,10 +120,6 @@ class ActorCritic(nn.Module):
             last.append(x[-1].to(hidden.dtype))
         return x, torch.stack(last) if last else hidden
 
-    def action_logits(self, features: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch action"]:
-        """Unnormalised log-probabilities of the actions."""
-        return self.policy_head(features)
-
     def values(self, features: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch"]:
         """Expected discounted return, in units of reward."""
         # Discounted returns in percent are of the order of 10, fresh outputs of the order of 0.1. Adam moves a weight by about
@@ -149,21 +130,20 @@ class ActorCritic(nn.Module):
         self, features: Float[Tensor, "*batch hidden"]
     ) -> tuple[Float[Tensor, "*batch action"], Float[Tensor, "*batch"]]:
         """Action logits and values."""
-        return self.action_logits(features), self.values(features)
+        return self.policy_head(features), self.values(features)
 
-    def forward(
-        self,
-        obs: Float[Tensor, "step env obs"],
-        hidden: Float[Tensor, "layer env hidden"],
-        masks: Float[Tensor, "mask env hidden"] | None = None,
-    ) -> tuple[Float[Tensor, "step env action"], Float[Tensor, "step env"], Float[Tensor, "layer env hidden"]]:
-        """Action logits, values and the next recurrent state; arguments and errors as for `trunk`."""
-        features, after = self.trunk(obs, hidden, masks)
-        return *self.heads(features), after
+    def masks(self, index: Int64[Tensor, " env"], seed: int, iteration: int) -> Float[Tensor, "mask env hidden"] | None:
+        """One thinned network per environment and iteration, 0 or 1/(1 − p); None without dropout.
 
-    def actor_parameters(self) -> list[nn.Parameter]:
-        """Parameters of encoder, GRU and policy head."""
-        return [p for part in (self.encoder, self.gru, self.policy_head) for p in part.parameters()]
+        A mask is a function of seed, iteration and environment, so the update replays the very network that acted: the
+        probability ratio is 1 at the first minibatch, which fresh masks would spoil.
+        """
+        if self.dropout == 0:
+            return None
+        layer = torch.arange(self.n_gru_layers, device=index.device)[:, None, None]
+        unit = torch.arange(self.hidden_dim, device=index.device)
+        keep = uniform(seed, Stream.DROPOUT, iteration, layer, index[:, None], unit) >= self.dropout
+        return keep.to(torch.float32) / (1 - self.dropout)
 
     def critic_parameters(self) -> list[nn.Parameter]:
         """Parameters of the value head."""

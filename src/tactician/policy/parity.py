@@ -8,19 +8,19 @@ gradients looks like one that learns badly, so the device's kernels are compared
 import torch
 from torch import Tensor
 
-from tactician.policy.actor_critic import ActorCritic
 from tactician.policy.gru import GruLayer
+from tactician.policy.network import Network
 
 _STEPS, _ENVS = 32, 64
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 """Relative errors: float32 leaves room for TF32, which keeps 10 bits of a factor's mantissa as float16 does."""
 
 
-def settle_recurrence(policy: ActorCritic, dtype: torch.dtype | None = None) -> str | None:
+def settle_recurrence(policy: Network, dtype: torch.dtype | None = None) -> str | None:
     """Use the device's recurrent kernels if they agree with the written-out layer, else that layer.
 
     Args:
-        policy: on its device; its layers' ``native`` is set.
+        policy: on its device; the ``native`` of its layers, if it has any, is set.
         dtype: precision of the forward passes; None for that of the parameters.
 
     Returns:
@@ -30,7 +30,7 @@ def settle_recurrence(policy: ActorCritic, dtype: torch.dtype | None = None) -> 
         return None
     kind = dtype or next(policy.parameters()).dtype
     try:
-        error = max((native_error(layer, kind) for layer in policy.gru_layers), default=0.0)
+        error = max((native_error(layer, kind) for layer in _recurrent_layers(policy)), default=0.0)
         reason = f"differ by {error:.1g} from their definition"
     except (RuntimeError, NotImplementedError) as problem:
         error, reason = float("inf"), f"failed ({str(problem).splitlines()[0][:80]})"
@@ -41,10 +41,14 @@ def settle_recurrence(policy: ActorCritic, dtype: torch.dtype | None = None) -> 
     return f"This GPU's recurrent kernels {reason} in {name}: a slower layer of plain operations is used instead."
 
 
-def use_native(policy: ActorCritic, native: bool) -> None:
+def use_native(policy: Network, native: bool) -> None:
     """Let all recurrent layers use the device's kernels, or none."""
-    for layer in policy.gru_layers:
+    for layer in _recurrent_layers(policy):
         layer.native = native
+
+
+def _recurrent_layers(policy: Network) -> list[GruLayer]:
+    return [module for module in policy.modules() if isinstance(module, GruLayer)]
 
 
 def native_error(layer: GruLayer, dtype: torch.dtype) -> float:

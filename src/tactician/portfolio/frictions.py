@@ -177,30 +177,6 @@ def largest_trade(
     return torch.where(adv > 0, adv, 0.0) * torch.nan_to_num(share)
 
 
-def trading_costs(
-    traded: Float[Tensor, "*batch asset"],
-    value: Float[Tensor, "*batch"],
-    frictions: Frictions,
-    slippage: Float[Tensor, "*batch asset"] | None = None,
-    vol_daily: Float[Tensor, "*#batch asset"] | None = None,
-    adv: Float[Tensor, "*#batch asset"] | None = None,
-) -> Float[Tensor, "*batch 4"]:
-    """Cost of given trades by component (:data:`COMPONENTS`), in the currency of ``value``.
-
-    Args:
-        traded: absolute traded value x of every risky asset.
-        value: portfolio value V before the trade.
-        frictions: coefficients.
-        slippage: drawn slippage as a fraction; without it the mean.
-        vol_daily: daily volatility σ, for ``impact_adv``.
-        adv: average daily traded value, for ``impact_adv``.
-
-    Raises:
-        ValueError: ``impact_adv`` is on and σ or ADV is missing.
-    """
-    return component_costs(traded, frictions, cost_rates(value, frictions, slippage, vol_daily, adv))
-
-
 def component_costs(
     traded: Float[Tensor, "*batch asset"], frictions: Frictions, rates: CostRates
 ) -> Float[Tensor, "*batch 4"]:

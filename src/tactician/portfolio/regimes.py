@@ -6,7 +6,7 @@ turns a market's scores into target weights for every session; each session's we
 alone. The tables are described in docs/regimes.md.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -15,9 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tactician.errors import UserError
-
-FACTORS = ("momentum", "low_vol", "quality", "size")
-"""Order of the factor scores in the last dimension of ``scores``; a higher score is always the wanted one."""
+from tactician.market.factors import FACTORS
 
 OVERWEIGHT = 3.0
 """An overweighted asset holds this many times the weight of another: 75 % of the money in the better half."""
@@ -122,7 +120,7 @@ class RegimeTable:
     """The agent's actions in order; HOLD is always 0 and FULL_CASH always 1."""
 
     kind: str
-    """'factor', 'static' or 'expanded'."""
+    """Its name in `REGIME_TABLES`."""
     regimes: tuple[Regime, ...]
 
     @property
@@ -134,11 +132,6 @@ class RegimeTable:
     def kinds(self) -> tuple[str, ...]:
         """'hold', 'cash', 'factor', 'mixed' or 'group', by regime."""
         return tuple(r.kind for r in self.regimes)
-
-    @property
-    def descriptions(self) -> tuple[str, ...]:
-        """One plain phrase by regime."""
-        return tuple(r.description for r in self.regimes)
 
     @property
     def n_actions(self) -> int:
@@ -182,11 +175,11 @@ class RegimeTable:
 
 
 def regime_table(kind: str, symbols: Sequence[str], groups: Mapping[str, Sequence[str]] | None = None) -> RegimeTable:
-    """Build one of the three tables.
+    """Build one of `REGIME_TABLES`: HOLD, FULL_CASH and the regimes of its kind.
 
     Args:
-        kind: 'factor' (12 regimes whatever the universe), 'static' (2 + 2·(2ⁿ − 1) regimes from n groups) or
-            'expanded' (2 + (2ⁿ − 1) + n + 3).
+        kind: 'factor' (12 regimes whatever the universe), 'static' (2 + 2·(2ⁿ − 1) regimes from n groups),
+            'expanded' (2 + (2ⁿ − 1) + n + 3), or an entry of your own.
         symbols: risky symbols in the order of the market's columns.
         groups: symbols by group; needed by 'static' and 'expanded'.
 
@@ -194,14 +187,10 @@ def regime_table(kind: str, symbols: Sequence[str], groups: Mapping[str, Sequenc
         UserError: the kind is unknown, the groups are missing, too few or too many, name a symbol that the market
             lacks, or lead to two regimes of one name.
     """
-    if kind == "factor":
-        return RegimeTable(kind, _BASE + _FACTOR_REGIMES)
-    if kind not in ("static", "expanded"):
-        raise UserError(f"regimes: there is no table '{kind}'; choose factor, static or expanded.")
-    members = _checked_groups(kind, symbols, groups)
-    subsets = [c for size in range(1, len(members) + 1) for c in combinations(members, size)]
-    generate = _static_regimes if kind == "static" else _expanded_regimes
-    table = RegimeTable(kind, _BASE + tuple(generate(_Groups(symbols, members), subsets)))
+    if kind not in REGIME_TABLES:
+        *others, last = REGIME_TABLES
+        raise UserError(f"regimes: there is no table '{kind}'; choose {', '.join(others)} or {last}.")
+    table = RegimeTable(kind, _BASE + tuple(REGIME_TABLES[kind](symbols, groups)))
     if len(set(table.names)) < table.n_actions:
         twice = next(name for name in table.names if table.names.count(name) > 1)
         raise UserError(f"universe: its groups make two regimes named {twice}; rename a group.")
@@ -252,12 +241,16 @@ class _Groups:
         return Regime(name, "mixed", f"{cash:.0%} cash + {1 - cash:.0%} {what}", cash, rule)
 
 
-def _static_regimes(groups: _Groups, subsets: Sequence[tuple[str, ...]]) -> list[Regime]:
+_Subsets = Sequence[tuple[str, ...]]
+"""All sets of groups but the empty one, small ones first."""
+
+
+def _static_regimes(groups: _Groups, subsets: _Subsets) -> list[Regime]:
     full = [groups.regime(groups.label(c), c) for c in subsets]
     return full + [groups.regime(f"HALF_{groups.label(c)}", c, 0.5) for c in subsets]
 
 
-def _expanded_regimes(groups: _Groups, subsets: Sequence[tuple[str, ...]]) -> list[Regime]:
+def _expanded_regimes(groups: _Groups, subsets: _Subsets) -> list[Regime]:
     full = [groups.regime(groups.label(c), c) for c in subsets]
     halves = [groups.regime(f"HALF_{groups.label(c)}", c, 0.5) for c in subsets if len(c) == 1]
     return full + halves + [groups.regime(f"ALL_CASH{cash}", subsets[-1], cash / 100) for cash in (25, 50, 75)]
@@ -282,3 +275,25 @@ _FACTOR_REGIMES = (
     Regime("SAFE_QUALITY", "mixed", "30% cash + 70% quality tilt", 0.3, _QUALITY),
     Regime("RISK_ON", "mixed", "Only the top 30% by 20-day momentum", 0.0, FactorTilt("momentum", 0.3, float("inf"))),
 )
+
+Regimes = Callable[[Sequence[str], Mapping[str, Sequence[str]] | None], Sequence[Regime]]
+"""The regimes after HOLD and FULL_CASH, from the risky symbols and the symbols by group."""
+
+
+def _of_groups(kind: str, generate: Callable[[_Groups, _Subsets], list[Regime]]) -> Regimes:
+    """Regimes that are generated from all sets of groups."""
+
+    def regimes(symbols: Sequence[str], groups: Mapping[str, Sequence[str]] | None) -> list[Regime]:
+        members = _checked_groups(kind, symbols, groups)
+        subsets = [c for size in range(1, len(members) + 1) for c in combinations(members, size)]
+        return generate(_Groups(symbols, members), subsets)
+
+    return regimes
+
+
+REGIME_TABLES: dict[str, Regimes] = {
+    "factor": lambda symbols, groups: _FACTOR_REGIMES,
+    "static": _of_groups("static", _static_regimes),
+    "expanded": _of_groups("expanded", _expanded_regimes),
+}
+"""By kind: what a regime table holds."""

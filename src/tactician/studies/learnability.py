@@ -12,7 +12,7 @@ from torch import Tensor
 from tactician.config import make_config
 from tactician.environment import EnvState, observe
 from tactician.monitor.progress import Reporter
-from tactician.policy import ActorCritic
+from tactician.policy import Network
 from tactician.synthetic import Choose, Played, Problem, best_constant, play
 from tactician.training.loop import iterate
 from tactician.training.setup import Setup, prepare_run
@@ -105,7 +105,7 @@ def train_on(
     return points
 
 
-def deterministic(setup: Setup, policy: ActorCritic) -> Choose:
+def deterministic(setup: Setup, policy: Network) -> Choose:
     """The policy's most probable action, its recurrent state kept from call to call; no dropout."""
     env = replace(setup.environment, portfolios_per_window=1)
     hidden: Tensor | None = None

@@ -10,8 +10,9 @@ from jaxtyping import Float, Int8, Int64
 from torch import Tensor
 
 from tactician.environment import EnvState
+from tactician.market import FACTORS
 from tactician.portfolio.frictions import Frictions
-from tactician.portfolio.regimes import FACTORS, RegimeTable, regime_table
+from tactician.portfolio.regimes import RegimeTable, regime_table
 from tactician.synthetic.problem import (
     CASH,
     HOLD,
@@ -24,12 +25,10 @@ from tactician.synthetic.problem import (
 from tactician.synthetic.solvers import (
     BeliefGrid,
     HiddenChain,
-    aim_coefficient,
     expected_log_growth,
     solve,
     solve_backwards,
     solve_drifting,
-    trading_rate,
 )
 
 N_TRAIN, N_JUDGED = 100_000, 32_768
@@ -60,8 +59,8 @@ def observable_regime(seed: int = 0, cost_share: float = 0.25) -> Problem:
     """A state that is seen a day late says whether the asset rises or falls; trading pays up to a known cost.
 
     With p the probability of staying and ±μ the mean return, the edge of a step is m = (2p − 1)·μ; following the signal
-    earns m/2 − c·(1 − p) a session, staying put nothing, so at c = m / (2(1 − p)) trading must stop. (In log growth, which the
-    solver counts, it already must at 0.984 of that: half the variance is lost.)
+    earns m/2 − c·(1 − p) per session, staying put nothing, so at c = m / (2(1 − p)) trading must stop. (In log growth, which
+    the solver counts, it already must at 0.984 of that: half the variance is lost.)
 
     Args:
         seed: of the sample.
@@ -148,8 +147,8 @@ def predictable_returns(seed: int = 0) -> Problem:
 
     Log growth is their objective with risk aversion 1 up to third moments: x·f − ½x²σ². Three things are not in their
     model: targets are few, what is held drifts with its return, for free, and a session passes between decision and trade.
-    The optimum is found by value iteration over signal and exposure and knows all three; their closed form is
-    `PredictableLaw.closed_form`.
+    The optimum is found by value iteration over signal and exposure and knows all three; the tests compare it with their
+    closed form.
     """
     law = PREDICTABLE
     generator = torch.Generator().manual_seed(seed)
@@ -233,11 +232,6 @@ class PredictableLaw:
             between = (1 - share) * worth[low[rows]] + share * worth[low[rows] + 1]
             best.append(between.argmax(-1).to(torch.int8))
         return growth, torch.cat(best)
-
-    def closed_form(self, signal: Float[Tensor, " day"]) -> tuple[float, Float[Tensor, " day"]]:
-        """Gârleanu and Pedersen's policy, undiscounted: the share a/λ of the way to trade, and the exposures to aim at."""
-        aim = self.mean / self.std**2 + signal * aim_coefficient(1.0, 0.0, self.cost, self.reversion, self.std**2)
-        return trading_rate(1.0, 0.0, self.cost) / self.cost, aim
 
 
 PREDICTABLE = PredictableLaw()

@@ -17,9 +17,10 @@ from tactician.environment import (
     first_state,
     step,
 )
+from tactician.market import FACTORS
 from tactician.portfolio.frictions import Frictions
 from tactician.portfolio.ledger import rebalance
-from tactician.portfolio.regimes import FACTORS, GroupSplit, Regime, RegimeTable
+from tactician.portfolio.regimes import GroupSplit, Regime, RegimeTable
 
 CASH = FULL_CASH
 

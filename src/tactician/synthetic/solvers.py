@@ -7,7 +7,6 @@ splits into what a regime earns in a situation, and what it costs to get there f
 # Written apart from the environment on purpose: an optimum computed by the code that it judges would share its faults.
 # tests/synthetic plays each solution through the environment, where it must earn what is said here.
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -267,32 +266,3 @@ class HiddenChain:
             mass = prior[:, k, None, None] * weights[:, None] * mix.view(shape)
             result.index_put_((rows.expand(shape), index.view(shape)), mass, accumulate=True)
         return result
-
-
-def trading_rate(risk_aversion: float, discount: float, cost: float) -> float:
-    """The scalar a of Gârleanu and Pedersen (2013), "Dynamic trading with predictable returns and transaction costs".
-
-    a/λ is the share of the way to the aim that is traded in a period.
-
-    Args:
-        risk_aversion: γ.
-        discount: ρ; a period counts 1 − ρ times the one before it.
-        cost: λ, with ½·λ·σ²·Δx² the cost of a trade.
-    """
-    kept = 1 - discount
-    b = risk_aversion * kept + cost * discount
-    return (-b + math.sqrt(b * b + 4 * risk_aversion * cost * kept**2)) / (2 * kept)
-
-
-def aim_coefficient(risk_aversion: float, discount: float, cost: float, reversion: float, variance: float) -> float:
-    """Aim portfolio per unit of expected return: 1/(γσ²) · 1/(1 + φ·a/γ), as `trading_rate`.
-
-    Args:
-        risk_aversion: γ.
-        discount: ρ.
-        cost: λ.
-        reversion: φ, the share of the signal that decays in a period.
-        variance: σ² of the asset.
-    """
-    a = trading_rate(risk_aversion, discount, cost)
-    return 1 / (risk_aversion * variance * (1 + reversion * a / risk_aversion))

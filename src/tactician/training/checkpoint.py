@@ -15,7 +15,7 @@ from torch import Tensor
 import tactician
 from tactician.environment import OBSERVATION_NAMES
 from tactician.errors import UserError
-from tactician.policy import ActorCritic
+from tactician.policy import Network, make_network
 from tactician.storage import load_tensors, save_tensors
 from tactician.training.lineage import contamination, run_of, seen_by_checkpoint
 from tactician.training.setup import Setup
@@ -174,7 +174,7 @@ def record_look(folder: Path, run: str, first: str, last: str) -> None:
 class LoadedPolicy:
     """A policy as it was saved, with what it needs to act."""
 
-    policy: ActorCritic
+    policy: Network
     content: dict[str, Any]
     """The whole checkpoint."""
 
@@ -190,7 +190,7 @@ def load_policy(path: Path, device: torch.device | str = "cpu") -> LoadedPolicy:
         raise UserError(
             f"{path} has the old format; resume training from it once to turn it into one that can be judged."
         )
-    policy = ActorCritic(**content["architecture"], value_scale=content["value_scale"])
+    policy = make_network(content["architecture"], content["value_scale"])
     policy.load_state_dict(content["model_state_dict"])
     return LoadedPolicy(policy.to(device), content)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from tactician.config import DURATIONS, Config, FileOnly, make_config
 from tactician.errors import UserError
 from tactician.monitor.progress import Reporter
+from tactician.policy import network_of
 from tactician.training.checkpoint import BEST, is_legacy, newest_checkpoint, read_checkpoint
 from tactician.training.legacy import from_legacy, shape_of, warn_mismatch
 from tactician.training.lineage import HARMLESS, run_name, run_of, seen_by_checkpoint
@@ -236,6 +237,8 @@ def _run_that_goes_on(setup: Setup, content: Mapping[str, Any], anew: bool) -> s
 
 
 def _mismatch(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    if network_of(theirs) != network_of(ours):
+        return True
     return any(ours[key] != theirs[key] for key in ("obs_dim", "n_actions", "hidden_dim", "n_gru_layers"))
 
 

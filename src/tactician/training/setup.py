@@ -28,7 +28,7 @@ from tactician.hardware.processes import SINGLE, Process
 from tactician.hardware.sizes import Sizes, choose_sizes, note_on_learning, sequence_length, split_windows
 from tactician.learning import Hyperparameters, Precision
 from tactician.market import LEVEL_LEAK
-from tactician.policy import ActorCritic, Architecture, settle_recurrence, use_native
+from tactician.policy import DEFAULT_NETWORK, Architecture, Network, make_network, settle_recurrence, use_native
 from tactician.portfolio.frictions import Frictions
 from tactician.training.duration import n_iterations, total_timesteps
 
@@ -85,7 +85,7 @@ class Setup:
             return None
         return self.pace.seconds(min(self.sizes.samples, self.total_timesteps), self.memory.keep_features)
 
-    def make_policy(self) -> ActorCritic:
+    def make_policy(self) -> Network:
         """A fresh policy, the same for the same seed."""
         policy = make_policy(self.config, self.environment, self.value_scale)
         use_native(policy, self.native_recurrence)
@@ -101,12 +101,12 @@ class Setup:
         )
 
 
-def make_policy(config: Config, environment: Environment, value_scale: float) -> ActorCritic:
+def make_policy(config: Config, environment: Environment, value_scale: float) -> Network:
     """A policy for an environment, with initial weights that follow from the seed alone."""
-    policy = ActorCritic(
-        **architecture(config, environment.market.regimes.n_actions),
-        value_scale=value_scale,
-        generator=torch.Generator().manual_seed(config.seed),
+    policy = make_network(
+        architecture(config, environment.market.regimes.n_actions),
+        value_scale,
+        torch.Generator().manual_seed(config.seed),
     )
     if config.hold_prior:
         policy.lean_towards(HOLD, config.hold_prior)
@@ -116,6 +116,7 @@ def make_policy(config: Config, environment: Environment, value_scale: float) ->
 def architecture(config: Config, n_actions: int) -> Architecture:
     """What fixes the network of a configuration."""
     return Architecture(
+        network=DEFAULT_NETWORK,
         obs_dim=OBS_DIM,
         n_actions=n_actions,
         hidden_dim=config.hidden_dim,

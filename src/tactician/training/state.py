@@ -10,13 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tactician.environment import EnvState, first_state
+from tactician.environment import PER_WINDOW, EnvState, first_state
 from tactician.hardware.processes import Process
 from tactician.learning import Learner, make_learner, make_precision
 from tactician.training.lineage import Seen, run_name, seen_by_run
 from tactician.training.setup import Setup
-
-_PER_WINDOW = ("window", "episode", "age", "day")
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ def restored_environments(setup: Setup, content: dict[str, Any]) -> dict[str, An
     def own(name: str, like: Tensor) -> Tensor:
         if name not in saved:
             return torch.zeros_like(like)
-        return saved[name][slice(windows.start, windows.stop) if name in _PER_WINDOW else envs].to(setup.device)
+        return saved[name][slice(windows.start, windows.stop) if name in PER_WINDOW else envs].to(setup.device)
 
     first = fresh_environments(setup, content["hidden"])["env_state"]
     state = EnvState(**{name: own(name, like) for name, like in first.state_dict().items()})

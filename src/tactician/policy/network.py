@@ -1,0 +1,97 @@
+"""What a network is to everyone else: four methods, and what optimisers and checkpoints need of it."""
+
+from abc import ABC, abstractmethod
+from typing import TypedDict
+
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+
+class Architecture(TypedDict):
+    """What it takes to build a network again: its name in `NETWORKS`, and the arguments that every network is made of."""
+
+    network: str
+    obs_dim: int
+    n_actions: int
+    hidden_dim: int
+    n_gru_layers: int
+    dropout: float
+
+
+class Network(nn.Module, ABC):
+    """A policy over discrete actions and a value function on a shared trunk, known by four methods.
+
+    `initial_state`, `trunk`, `heads` and `masks` say how it acts and learns; `forward` puts the middle two together. Tensors
+    are time-major. The recurrent state and the masks have three dimensions, of which the second counts environments, whatever
+    the others mean. The state goes in and comes out; nothing that changes with data lives on the module, and nothing depends
+    on training or evaluation mode.
+
+    A network is made as ``kind(obs_dim=…, n_actions=…, hidden_dim=…, n_gru_layers=…, dropout=…, value_scale=…,
+    generator=…)`` by `make_network`, and passes over what it has no use for.
+    """
+
+    name: str
+    """Its name in `NETWORKS`."""
+    obs_dim: int
+    """Entries of an observation."""
+    value_scale: Tensor
+    """A buffer: the size of values, in units of reward. The value head learns at unit scale."""
+
+    @abstractmethod
+    def initial_state(self, n_envs: int) -> Float[Tensor, "layer env hidden"]:
+        """The recurrent state in which an episode begins, the same for every environment, where the parameters are."""
+
+    @abstractmethod
+    def trunk(
+        self,
+        obs: Float[Tensor, "step env obs"],
+        hidden: Float[Tensor, "layer env hidden"],
+        masks: Float[Tensor, "mask env hidden"] | None = None,
+    ) -> tuple[Float[Tensor, "step env feature"], Float[Tensor, "layer env hidden"]]:
+        """What both heads read, for every step of a sequence, and the recurrent state after the last one."""
+
+    @abstractmethod
+    def heads(
+        self, features: Float[Tensor, "*batch feature"]
+    ) -> tuple[Float[Tensor, "*batch action"], Float[Tensor, "*batch"]]:
+        """Action logits, and values: the expected discounted return, in units of reward."""
+
+    @abstractmethod
+    def masks(self, index: Int64[Tensor, " env"], seed: int, iteration: int) -> Float[Tensor, "mask env hidden"] | None:
+        """Dropout of environments in an iteration: a function of its arguments, so that the update replays what acted.
+
+        Returns:
+            What `trunk` takes; None without dropout.
+        """
+
+    @property
+    @abstractmethod
+    def architecture(self) -> Architecture:
+        """What it was made of."""
+
+    @abstractmethod
+    def critic_parameters(self) -> list[nn.Parameter]:
+        """Parameters that only the values depend on: those that the critic's optimiser owns."""
+
+    @abstractmethod
+    def lean_towards(self, action: int, probability: float) -> None:
+        """Make an untrained policy choose an action with about this probability, and the others alike."""
+
+    def actor_parameters(self) -> list[nn.Parameter]:
+        """All other parameters: those that the actor's optimiser owns."""
+        critics = {id(p) for p in self.critic_parameters()}
+        return [p for p in self.parameters() if id(p) not in critics]
+
+    def values(self, features: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch"]:
+        """The second of the `heads` alone, for the critic's own epochs."""
+        return self.heads(features)[1]
+
+    def forward(
+        self,
+        obs: Float[Tensor, "step env obs"],
+        hidden: Float[Tensor, "layer env hidden"],
+        masks: Float[Tensor, "mask env hidden"] | None = None,
+    ) -> tuple[Float[Tensor, "step env action"], Float[Tensor, "step env"], Float[Tensor, "layer env hidden"]]:
+        """Action logits, values and the next recurrent state; arguments and errors as for `trunk`."""
+        features, after = self.trunk(obs, hidden, masks)
+        return *self.heads(features), after
