@@ -147,10 +147,7 @@ def update(
         * dropped_at_the_end: joint updates in a row that were dropped last, those of ``dropped_before`` included if all were;
         * with ``statistics``: stat_advantage_mean, …_std, …_min and …_max, of the advantages before they are normalised.
     """
-    # Set at each iteration, since rates are annealed and an optimiser restored from a checkpoint brings those of its past.
-    for optimiser, rate in ((learner.actor_optimiser, hyper.actor_lr), (learner.critic_optimiser, hyper.critic_lr)):
-        for group in optimiser.param_groups:
-            group["lr"] = rate
+    _set_rates(learner, hyper)
     # Once per iteration, from the values with which the policy acted. Fresh ones would move the targets under the epochs.
     advantages = generalised_advantages(
         rollout.rewards, rollout.values, rollout.next_values, rollout.continues, hyper.gamma, hyper.gae_lambda
@@ -176,11 +173,24 @@ def update(
     metrics = _joint_epochs(learner, data, hyper, dealer, joint, on_batch)
     metrics["critic_loss"] = _critic_epochs(learner, data, hyper, dealer, critic, keep_features, on_batch)
     metrics["explained_variance"] = explained_variance(rollout.values, advantages, valid, learner.collective)
-    metrics["dropped_updates"] = joint.dropped + critic.dropped
-    metrics["dropped_in_a_row"] = torch.maximum(joint.longest, critic.longest)
     if statistics:
         metrics |= describe("advantage", compared, valid, learner.collective)
-    return {**metrics, "dropped_at_the_end": joint.in_a_row}
+    return metrics | _dropped(joint, critic)
+
+
+def _dropped(joint: Guard, critic: Guard) -> dict[str, Tensor]:
+    return {
+        "dropped_updates": joint.dropped + critic.dropped,
+        "dropped_in_a_row": torch.maximum(joint.longest, critic.longest),
+        "dropped_at_the_end": joint.in_a_row,
+    }
+
+
+def _set_rates(learner: Learner, hyper: Hyperparameters) -> None:
+    # At each iteration, since rates are annealed and an optimiser restored from a checkpoint brings those of its past.
+    for optimiser, rate in ((learner.actor_optimiser, hyper.actor_lr), (learner.critic_optimiser, hyper.critic_lr)):
+        for group in optimiser.param_groups:
+            group["lr"] = rate
 
 
 def policy_loss(

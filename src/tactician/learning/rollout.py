@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int32, Int64
@@ -11,6 +12,7 @@ from tactician.environment import (
     Environment,
     EnvState,
     MarketTensors,
+    Outcome,
     Stream,
     assemble,
     observe_portfolio,
@@ -101,15 +103,7 @@ def collect_rollout(
     store = _Store(n_steps, len(index), env.market.device)
     first_hidden = []
 
-    def see(state: EnvState, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        day = observed_day(env, state)
-        portfolio = observe_portfolio(env, state, day)
-        # The same autocast as in the update: logits of another precision would make another policy of it.
-        with precision.autocast():
-            logits, value, after = policy(assemble(env.market, day, portfolio)[None], hidden, masks)
-        # float32 for all that is stored: the ratio is a difference of log-probabilities, where 16 bits would be noise.
-        return day, portfolio, logits[0].float(), value[0].float(), after.float()
-
+    see = partial(_see, env, policy, masks, precision)
     for begin in range(0, n_steps, length):
         # The update starts each sequence in the state in which it was lived ("stored state", Kapturowski et al. 2019, R2D2).
         # From zeros it would replay another policy than the one that acted.
@@ -120,10 +114,8 @@ def collect_rollout(
             action, log_prob = sample_action(logits, noise)
             # The portfolio was observed before the step: what is stored at t is what the action at t was chosen on.
             state, outcome = step(env, state, action)
-            store.put(t, day=day.int(), portfolio=portfolio, actions=action.int(), log_probs=log_prob)
-            store.put(t, values=value, rewards=outcome.reward)
-            store.put(t, costs=outcome.costs, turnover=outcome.turnover)
-            store.put(t, trade_closed=outcome.trade_closed, trade_return=outcome.trade_return)
+            store.put(t, day=day.int(), portfolio=portfolio, actions=action.int(), log_probs=log_prob, values=value)
+            store.put_outcome(t, outcome)
             on_step(t + 1)
         # V(s_T) of the state reached, for the bootstrap at a time limit (Pardo et al. 2018). Before the restart: afterwards the
         # observation is of a new episode, whose value says nothing about the old one. The recurrent state that comes back
@@ -135,6 +127,24 @@ def collect_rollout(
         hidden = torch.where(restarted[:, None], begun, hidden)
     rollout = Rollout(env.market, **store.tensors, first_hidden=torch.stack(first_hidden), masks=masks)
     return rollout, state, hidden
+
+
+def _see(
+    env: Environment,
+    policy: Network,
+    masks: Tensor | None,
+    precision: Precision,
+    state: EnvState,
+    hidden: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Day, portfolio's part of the observation, logits, value, and the recurrent state after it."""
+    day = observed_day(env, state)
+    portfolio = observe_portfolio(env, state, day)
+    # The same autocast as in the update: logits of another precision would make another policy of it.
+    with precision.autocast():
+        logits, value, after = policy(assemble(env.market, day, portfolio)[None], hidden, masks)
+    # float32 for all that is stored: the ratio is a difference of log-probabilities, where 16 bits would be noise.
+    return day, portfolio, logits[0].float(), value[0].float(), after.float()
 
 
 def sample_action(
@@ -167,6 +177,10 @@ class _Store:
             if name not in self.tensors:
                 self.tensors[name] = torch.empty(*self._shape, *row.shape[1:], dtype=row.dtype, device=row.device)
             self.tensors[name][t] = row
+
+    def put_outcome(self, t: int, outcome: Outcome) -> None:
+        self.put(t, rewards=outcome.reward, costs=outcome.costs, turnover=outcome.turnover)
+        self.put(t, trade_closed=outcome.trade_closed, trade_return=outcome.trade_return)
 
     def end_sequence(self, begin: int, length: int, bootstrap: Tensor, restarted: Tensor) -> None:
         # Inside a sequence the state reached is the next one observed, so its value is known already.

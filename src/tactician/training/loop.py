@@ -154,11 +154,10 @@ def iterate(setup: Setup, state: TrainState, reporter: Reporter) -> TrainState:
     if not math.isfinite(metrics["reward"]):
         raise NotFinite(f"Rewards of iteration {progress.iteration + 1} are not finite numbers")
     learnt = time.perf_counter()
-    trades, wins, in_a_row = (
-        int(metrics["trades"]),
-        int(metrics.pop("winning_trades")),
-        metrics.pop("dropped_at_the_end"),
+    new_progress = progress.after(
+        metrics, share.samples, learnt - begun, dropped_in_a_row=int(metrics.pop("dropped_at_the_end"))
     )
+    del metrics["winning_trades"]
     metrics |= {
         "iteration": progress.iteration + 1,
         "score": model_score(metrics, len(names)).total,
@@ -168,17 +167,6 @@ def iterate(setup: Setup, state: TrainState, reporter: Reporter) -> TrainState:
     }
     if (reserved := reserved_gb(setup.device)) is not None:
         metrics["gpu_reserved_gb"] = reserved
-    new_progress = replace(
-        progress,
-        iteration=progress.iteration + 1,
-        timesteps=progress.timesteps + share.samples,
-        total_trades=progress.total_trades + trades,
-        winning_trades=progress.winning_trades + wins,
-        best_reward=max(progress.best_reward, metrics["reward"]),
-        dropped_updates=progress.dropped_updates + int(metrics["dropped_updates"]),
-        dropped_in_a_row=int(in_a_row),
-        seconds=progress.seconds + learnt - begun,
-    )
     tell_statistics(reporter, setup, rollout, statistics, metrics, share.samples)
     # Windows that had no part in a short last iteration stay as they were, for a run that is prolonged.
     env_state = put_back(state.env_state, env_state)

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -43,6 +43,27 @@ class Progress:
     def win_rate(self) -> float:
         """Share of all closed trades that ended with a gain; NaN without one."""
         return self.winning_trades / self.total_trades if self.total_trades else math.nan
+
+    def after(self, metrics: Mapping[str, float], samples: int, seconds: float, dropped_in_a_row: int) -> "Progress":
+        """The progress after one more iteration.
+
+        Args:
+            metrics: of the iteration.
+            samples: environment steps that were learnt from.
+            seconds: that it took.
+            dropped_in_a_row: joint updates dropped at its end, one after another.
+        """
+        return replace(
+            self,
+            iteration=self.iteration + 1,
+            timesteps=self.timesteps + samples,
+            total_trades=self.total_trades + int(metrics["trades"]),
+            winning_trades=self.winning_trades + int(metrics["winning_trades"]),
+            best_reward=max(self.best_reward, metrics["reward"]),
+            dropped_updates=self.dropped_updates + int(metrics["dropped_updates"]),
+            dropped_in_a_row=dropped_in_a_row,
+            seconds=self.seconds + seconds,
+        )
 
 
 @dataclass(frozen=True)
