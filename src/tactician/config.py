@@ -352,10 +352,8 @@ def check_consistency(config: Config, source: str) -> None:
         raise UserError(
             f"{source}: validation_until ({config.validation_until}) must lie after train_until ({config.train_until})."
         )
-    for name, bound in (("start", config.start), ("train_until", config.train_until)):
-        other = config.train_until if name == "start" else config.validation_until
-        if bound is not None and bound >= other:
-            raise UserError(f"{source}: {name} ({bound}) must lie before {other}.")
+    if config.start and config.start >= config.train_until:
+        raise UserError(f"{source}: start ({config.start}) must lie before train_until ({config.train_until}).")
     if config.start and config.end and config.end <= config.start:
         raise UserError(f"{source}: end ({config.end}) must lie after start ({config.start}).")
     if not config.symbols:
