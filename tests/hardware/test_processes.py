@@ -220,5 +220,5 @@ def test_a_process_without_partners_says_so(tiny, tmp_path):
 def test_multi_gpu_on_a_machine_without_says_what_it_does_instead(tiny, tmp_path, capsys):
     assert main(training(tiny, tmp_path, "--iterations", "1", "--multi-gpu", "--high-vram", "--amp")) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "--multi-gpu: this machine has no GPUs; one process is used" in said
+    assert "--multi-gpu: this machine has no GPU; one process is used" in said
     assert "--high-vram sizes a run for a GPU" in said

@@ -72,7 +72,7 @@ def test_the_plan(setup, width):
     page = io.StringIO()
     print_plan(content, False, Console(file=page, width=width, highlight=False))
     lines = page.getvalue().splitlines()
-    assert "…" not in page.getvalue() and fits(lines, max(width, 53))
+    assert "…" not in page.getvalue() and fits(lines, max(width, 58))
     values = " ".join(line.split("│")[2].strip() for line in lines if line.count("│") == 3)
     for text in (
         *content["regimes"],
@@ -97,7 +97,8 @@ def summary_of(setup) -> Summary:
     figures = ("explained_variance", "entropy", "trade_return", "win_rate", "reward", "kl", "clip_fraction")
     metrics = dict.fromkeys(figures, 0.5)
     progress = replace(state.progress, iteration=1, timesteps=1, best_iteration=1)
-    return Summary(replace(setup, config=config), progress, metrics, {"validation": result, "test": result}, state.seen)
+    setup = replace(setup, config=config, total_timesteps=1)
+    return Summary(setup, progress, metrics, {"validation": result, "test": result}, state.seen)
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -17,6 +17,16 @@ from tactician.training.checkpoint import newest_checkpoint, read_checkpoint
 from tactician.training.interruption import Interruption
 from tests.training.test_resume_is_bit_exact import differences, state
 
+STARTED: list[subprocess.Popen] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_running():
+    yield
+    for process in STARTED:
+        process.kill()
+    STARTED.clear()
+
 
 def start(tiny: Path, folder: Path, *words: str, log: Path) -> subprocess.Popen:
     command = [
@@ -31,7 +41,8 @@ def start(tiny: Path, folder: Path, *words: str, log: Path) -> subprocess.Popen:
         *words,
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(command, stdout=log.open("w"), stderr=subprocess.STDOUT, env=environment)
+    STARTED.append(subprocess.Popen(command, stdout=log.open("w"), stderr=subprocess.STDOUT, env=environment))
+    return STARTED[-1]
 
 
 def finish(tiny: Path, folder: Path, *words: str, log: Path) -> None:
@@ -98,11 +109,11 @@ def test_the_second_ctrl_c_leaves_at_once_without_saving(tiny, tmp_path):
 def test_a_signal_is_answered_while_python_is_busy_in_one_long_operation():
     """A large layer on a CPU takes seconds, and Python calls no handler in between."""
     program = """
-import ctypes, os, signal, sys, threading, time
+import hashlib, os, signal, threading
 from tactician.training.interruption import Interruption
 with Interruption(lambda: 11.6) as stop:
     threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-    ctypes.CDLL(None).sleep(3)  # outside of Python, as a kernel of torch is
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 4_000_000)  # outside of Python for seconds, as a kernel of torch is
     print("operation over", flush=True)
 print(stop.exit_code, flush=True)
 """
@@ -117,19 +128,22 @@ print(stop.exit_code, flush=True)
     assert (second, third) == ("operation over", "130")
 
 
-def test_handlers_are_put_back_and_ignored_signals_stay_ignored():
+def test_handlers_are_put_back_and_nohup_stays_nohup():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
-    mine = signal.getsignal(signal.SIGINT)
+    mine = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a shell's background job
     try:
         with Interruption() as stop:
             os.kill(os.getpid(), signal.SIGHUP)
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-            assert signal.getsignal(signal.SIGINT) != mine
             time.sleep(0.1)
-        assert stop.signal_number is None and stop.exit_code == 0
-        assert signal.getsignal(signal.SIGINT) == mine
+            assert stop.signal_number is None and stop.exit_code == 0
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.3)
+            assert stop.signal_number == signal.SIGINT and stop.exit_code == 130
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGINT, mine)
 
 
 def test_beside_the_main_thread_nothing_is_handled():

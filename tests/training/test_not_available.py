@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 import tactician.environment as preparation
+import tactician.training.judging as judging
 import tactician.training.loop as loop
 from tactician.cli import main
 from tactician.config import load_config
@@ -104,7 +105,7 @@ def test_a_run_without_a_closed_trade_has_no_win_rate_and_no_score(tiny, tmp_pat
 
     monkeypatch.setattr(loop, "collect_rollout", collect)
     monkeypatch.setattr(
-        loop, "evaluate", lambda *args: replace(evaluate(*args), trade_return=math.nan, win_rate=math.nan)
+        judging, "evaluate", lambda *args: replace(evaluate(*args), trade_return=math.nan, win_rate=math.nan)
     )
     assert main(words(tiny, tmp_path, "--best-by", "score", "--validate-every", "1")) == 0
     out = capsys.readouterr().out

@@ -68,7 +68,8 @@ class Interruption:
         self._thread.start()
         self._wakeup_before = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
         for number in _NAMES:
-            if signal.getsignal(number) != signal.SIG_IGN:  # nohup and shells in the background want it ignored
+            # nohup wants SIGHUP ignored. A shell's background job ignores SIGINT too, but whoever sends one means it.
+            if not (_NAMES[number] == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):
                 self._before[number] = signal.signal(number, lambda *_: None)
         return self
 
