@@ -10,7 +10,7 @@ import pytest
 from tactician.cli import main
 from tactician.errors import UserError
 from tactician.training import lock
-from tactician.training.lock import only_run_in
+from tactician.training.lock import only_run_in, only_writer
 from tests.training.test_interruption import start, wait_for
 
 
@@ -63,6 +63,14 @@ def test_a_file_system_without_locks_holds_nobody_up(tmp_path, monkeypatch):
     monkeypatch.setattr(lock.FileLock, "acquire", none)
     with only_run_in(tmp_path):
         (tmp_path / "x").touch()
+
+
+def test_two_studies_do_not_write_into_one_file(tmp_path, refused, monkeypatch):
+    monkeypatch.setattr(lock, "_PATIENCE", 0.1)
+    out = tmp_path / "study.json"
+    with only_writer(tmp_path / ".study.json.lock", out, "--out"):
+        said = refused("learnability", "--markets", "null", "--seeds", "1", "--out", str(out), "--json")
+    assert f"{out} is in use by another run (process " in said and "--out" in said
 
 
 def test_the_next_seed_gets_a_folder_of_its_own(tiny, tmp_path, capsys):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import tactician
 from tactician.commands.flags import Json, flags_of
 from tactician.config_values import Count
 
@@ -33,20 +34,25 @@ def run(words: list[str]) -> int:
     """Train on markets whose best policy is known, and say how much of it was found."""
     arguments = flags_of(LearnabilityArguments, "learnability", words)
     from tactician.monitor.progress import Reporter
+
+    reporter = Reporter(silent=arguments.as_json)
+    # A sign of life before torch, which takes seconds to import.
+    reporter.say(f"  Tactician {tactician.__version__}, trainings in {arguments.out}")
     from tactician.storage import json_text
     from tactician.studies.learnability_plan import MARKETS, VARIANTS, plan_study
     from tactician.studies.learnability_runs import default_processes, run_study
     from tactician.studies.report import finish, tell_run
+    from tactician.training.lock import only_writer
 
-    reporter = Reporter(silent=arguments.as_json)
     variants = tuple(VARIANTS) if "all" in arguments.variants else arguments.variants
     settings = {} if arguments.timesteps is None else {"timesteps": arguments.timesteps}
     jobs = plan_study(arguments.markets or tuple(MARKETS), variants, arguments.seeds, arguments.sweep, settings)
     runs = []
-    for result, left in run_study(jobs, arguments.out, arguments.processes or default_processes()):
-        runs.append(result)
-        tell_run(result, left, reporter)
-    rows = finish(runs, arguments.out, reporter)
+    with only_writer(arguments.out.with_name(f".{arguments.out.name}.lock"), arguments.out, "--out"):
+        for result, left in run_study(jobs, arguments.out, arguments.processes or default_processes()):
+            runs.append(result)
+            tell_run(result, left, reporter)
+        rows = finish(runs, arguments.out, reporter)
     if arguments.as_json:
         print(json_text(rows, indent=2))
     return 0
