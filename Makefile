@@ -30,7 +30,7 @@ train: $(VENV)/.run ## train on the embedded market: cache, training, verdict (2
 	$(BIN)/tactician train --config embedded_sp500
 
 learnability: $(VENV)/.run ## train on markets whose best policy is known (all variants and costs: hours; goes on where it stopped)
-	$(BIN)/tactician learnability --variants all --sweep
+	$(BIN)/tactician learnability --variants all --sweep --out benchmarks/results/learnability.json
 
 test: $(VENV)/.dev ## the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n logical --dist loadfile

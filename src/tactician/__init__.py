@@ -15,10 +15,10 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from tactician.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from tactician.api import Config, UserError, build_market, evaluate, load_config, load_market, train
-
-__version__ = "0.1.0"
 
 __all__ = ["Config", "UserError", "build_market", "evaluate", "load_config", "load_market", "train"]
 

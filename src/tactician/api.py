@@ -3,11 +3,12 @@
 Mistakes raise `UserError`, whose message is one sentence. What is heavy is imported by the function that needs it.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tactician import config as _config
-from tactician.config import DURATIONS, Config, make_config
+from tactician.config import Config, make_config
 from tactician.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,11 +33,7 @@ def load_config(source: str | Path = "rl_v2_multi_asset", **settings: Any) -> Co
     Raises:
         UserError: the file cannot be read, a key is unknown or a value cannot be.
     """
-    if any(settings.get(name) is not None for name in DURATIONS):
-        settings = {**dict.fromkeys(DURATIONS), **settings}
-    if "cache_path" in settings:
-        settings = {"expanded_cache_path": None, **settings}
-    return _config.load_config(source, settings)
+    return _config.load_config(source, _config.override({}, settings))
 
 
 def build_market(config: Config, *, verbose: bool = False) -> "MarketTensors":
@@ -56,7 +53,7 @@ def build_market(config: Config, *, verbose: bool = False) -> "MarketTensors":
     from tactician.commands.build_cache import build_cache
     from tactician.monitor.progress import Reporter
 
-    return build_cache(config, Reporter(silent=not verbose))
+    return build_cache(_checked(config), Reporter(silent=not verbose))
 
 
 def load_market(config: Config) -> "MarketTensors":
@@ -67,7 +64,7 @@ def load_market(config: Config) -> "MarketTensors":
     """
     from tactician.environment import load_cached_market
 
-    return load_cached_market(config, _REBUILD)
+    return load_cached_market(_checked(config), _REBUILD)
 
 
 def train(
@@ -93,6 +90,7 @@ def train(
     from tactician.training.lock import only_run_in
     from tactician.training.resume import find_checkpoint
 
+    config = _checked(config)
     reporter, market = _reporter(verbose), load_market(config)
     with only_run_in(config.checkpoint_dir), Interruption() as stop:
         found = find_checkpoint(config, None, reporter) if resume else None
@@ -128,29 +126,43 @@ def evaluate(
     from dataclasses import replace
 
     from tactician import evaluation
-    from tactician.policy import use_native
+    from tactician.bars import picked_with_hindsight
+    from tactician.policy import settle_recurrence
     from tactician.training.checkpoint import load_policy, record_look
     from tactician.training.lineage import contamination, refuse_contaminated, run_of, seen_by_checkpoint
-    from tactician.training.setup import prepare_run
+    from tactician.training.setup import prepare_judgement
 
     path = Path(checkpoint)
     if split not in ("validation", "test"):
         raise UserError(f"split cannot be {split!r}; give 'validation' or 'test'.")
     loaded = load_policy(path)
     content, seen = loaded.content, seen_by_checkpoint(loaded.content)
-    config = config or make_config(content["config"], f"the configuration in {path}")
+    config = _settings_of(content, path) if config is None else _checked(config)
     market = load_market(config)
     _check_regimes(path, content["regime_names"], market.regimes.names)
-    setup = prepare_run(config, market, normaliser=(content["normaliser"]["mean"], content["normaliser"]["std"]))
+    judgement = prepare_judgement(config, market, (content["normaliser"]["mean"], content["normaliser"]["std"]))
     if not allow_contaminated:
-        refuse_contaminated(setup, seen, path)
-    policy = loaded.policy.to(setup.device)
-    use_native(policy, setup.native_recurrence)
-    result = evaluation.evaluate(setup.environment, policy, setup.splits[split])
-    found = contamination(setup, seen)
+        refuse_contaminated(judgement, seen, path)
+    policy = loaded.policy.to(judgement.device)
+    settle_recurrence(policy)
+    result = evaluation.evaluate(judgement.environment, policy, judgement.splits[split])
+    looks = 0
     if split == "test":
         record_look(path.parent, run_of(content) or "", result.first, result.last)
-    return replace(result, caveat=found.caveat if found else None)
+        looks = seen.looked(result.first, result.last).looks_at(result.first, result.last)
+    found, hindsight = contamination(judgement, seen), picked_with_hindsight(config, market.built_from["source"])
+    return replace(result, caveat=found.caveat if found else None, notes=evaluation.reservations(looks, hindsight))
+
+
+def _checked(config: Config) -> Config:
+    """The same settings, validated: a copy with changed values is not."""
+    return make_config(config.model_dump(), "the settings")
+
+
+def _settings_of(content: Mapping[str, Any], path: Path) -> Config:
+    """A checkpoint's settings; keys that this version has no more are passed over."""
+    saved = {key: value for key, value in content["config"].items() if key in Config.model_fields}
+    return make_config(saved, f"the configuration in {path}")
 
 
 def _check_regimes(path: Path, theirs: list[str], ours: tuple[str, ...]) -> None:

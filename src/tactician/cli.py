@@ -10,9 +10,9 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from tactician import __version__
 from tactician.commands import streams
 from tactician.errors import UserError
+from tactician.version import __version__
 
 VERBS = {
     "train": "Train an agent on a market cache and keep the best model.",

@@ -27,7 +27,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from tactician.config_file import read_settings
-from tactician.config_values import Count, Day, NonNegativeInt, PositiveInt, Whole, explain
+from tactician.config_values import Count, Day, Named, NonNegativeInt, Place, PositiveInt, Whole, explain
 from tactician.errors import UserError
 
 
@@ -87,9 +87,23 @@ CostShare = Annotated[float, Field(ge=0, le=0.1)]
 class Config(BaseModel):
     """Everything that decides what a run learns. Frozen; unknown keys are refused."""
 
+    def __init__(self, **values: Any) -> None:
+        """Validate settings.
+
+        Raises:
+            UserError: a key is unknown, a value cannot be, or two contradict one another.
+        """
+        source = values.pop("_source", "the settings")
+        _refuse_unknown(values, source)
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise UserError(explain(error, source)) from None
+        check_consistency(self, source)
+
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
-    bars: Annotated[str, Section("market")] = "yfinance"
+    bars: Annotated[Place, Section("market")] = "yfinance"
     """Where prices come from: 'embedded' (20 US stocks, offline), 'yfinance', or a CSV/Parquet file or folder."""
     universe: Annotated[dict[str, tuple[str, ...]], FileOnly] = Field(min_length=1)
     """Symbols by group. CASH is always there and need not be named. The groups shape the static regime tables."""
@@ -123,13 +137,13 @@ class Config(BaseModel):
     traded value. Yahoo's closes are turned into closes as traded. The embedded closes are adjusted."""
     delisting_return: Annotated[float, Field(gt=-1, le=1)] = 0.0
     """Simple return from a delisted asset's last close to the cash that its holding becomes (-0.3: a loss of 30 %)."""
-    cache_path: Path
+    cache_path: Named
     """The market cache that build-cache writes and train reads."""
-    expanded_cache_path: Annotated[Path | None, FileOnly] = None
+    expanded_cache_path: Annotated[Named | None, FileOnly] = None
     """The market cache of the expanded universe."""
 
-    regimes: Annotated[Literal["factor", "static", "expanded"], Section("portfolio")] = "factor"
-    """Table of portfolio regimes, the agent's actions (docs/regimes.md)."""
+    regimes: Annotated[str, Field(min_length=1), Section("portfolio")] = "factor"
+    """Table of portfolio regimes, the agent's actions: factor, static or expanded (docs/regimes.md)."""
     spread: CostShare = 0.0002
     """Bid-ask spread, as a fraction of the traded value."""
     slippage_max: CostShare = 0.0005
@@ -154,7 +168,9 @@ class Config(BaseModel):
     first_holdings: Literal["random", "cash"] = "random"
     """Holdings at the start of an episode: the weights of a random regime, or cash. Evaluation always starts in cash."""
 
-    hidden_dim: Annotated[PositiveInt, Section("policy")] = 256
+    network: Annotated[str, FileOnly, Field(min_length=1), Section("policy")] = "recurrent"
+    """Kind of network. There is one so far: recurrent."""
+    hidden_dim: PositiveInt = 256
     """Width of the encoder and of the GRU."""
     n_gru_layers: NonNegativeInt = 2
     """GRU layers. 0 makes a policy without memory."""
@@ -206,7 +222,7 @@ class Config(BaseModel):
     """Duration in episodes: episodes × episode_length steps. Goes before --iterations."""
     iterations: Count | None = None
     """Duration in iterations: iterations × n_envs × n_steps steps."""
-    checkpoint_dir: Path
+    checkpoint_dir: Named
     """Folder for all that a run writes: models, metrics, TensorBoard files, summary."""
     seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     """Seed of everything random in the run."""
@@ -268,9 +284,7 @@ class Config(BaseModel):
 
     @property
     def picked_with_hindsight(self) -> bool:
-        """Whether the universe in force was picked knowing how it would do; the embedded stocks were, by their source."""
-        if self.bars == "embedded":
-            return True
+        """What the file says of the universe in force; a source may say it too (`tactician.bars.Source`)."""
         return self.expanded_hindsight if self.expanded else self.hindsight
 
     @property
@@ -311,17 +325,28 @@ def make_config(values: Mapping[str, Any], source: str) -> Config:
     Raises:
         UserError: names the first key at fault, what was given and what is expected.
     """
+    return Config(**values, _source=source)
+
+
+def _refuse_unknown(values: Mapping[str, Any], source: str) -> None:
     for key in values:
         if key not in Config.model_fields:
             near = difflib.get_close_matches(str(key), Config.model_fields, n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'?" if near else "docs/configuration.md lists the known ones."
+            hint = f"did you mean '{near[0]}'?" if near else "`tactician train --help` lists the known ones."
             raise UserError(f"{source}: unknown key '{key}'; {hint}")
-    try:
-        config = Config(**values)
-    except ValidationError as error:
-        raise UserError(explain(error, source)) from None
-    check_consistency(config, source)
-    return config
+
+
+def override(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with some replaced.
+
+    A duration replaces all durations, which would otherwise go before it. A cache path counts whatever the universe.
+    """
+    given = dict(given)
+    if any(given.get(name) is not None for name in DURATIONS):
+        given = {**dict.fromkeys(DURATIONS), **given}
+    if "cache_path" in given:
+        given = {"expanded_cache_path": None, **given}
+    return {**values, **given}
 
 
 def check_consistency(config: Config, source: str) -> None:

@@ -42,6 +42,21 @@ def _day(value: Any) -> Any:
     raise PydanticCustomError("date", "a date has a year, a month and a day; write it as {day}", {"day": meant})
 
 
+def _named(value: Any) -> Any:
+    """A path. An empty one, of a variable that is not set, would be the folder where the program was started."""
+    if isinstance(value, str) and not value.strip():
+        raise PydanticCustomError("empty", "it must not be empty")
+    return value
+
+
+def _text_of_path(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+Named = Annotated[Path, BeforeValidator(_named)]
+"""A path that has a name."""
+Place = Annotated[str, BeforeValidator(_text_of_path), Field(min_length=1)]
+"""The name of something, or its path."""
 Whole = Annotated[int, BeforeValidator(_whole)]
 NonNegativeInt = Annotated[Whole, Field(ge=0)]
 PositiveInt = Annotated[Whole, Field(gt=0)]

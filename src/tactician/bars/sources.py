@@ -20,15 +20,22 @@ class Source:
     """The bars of a configuration's symbols and dates."""
     remedy: str
     """What its user can do about bars that are wrong, after a semicolon: nobody can correct a vendor's."""
+    hindsight: bool = False
+    """Whether its symbols were picked knowing how they would do."""
+    stands_in: bool = False
+    """Whether a file of the user's is an alternative that a message should name."""
 
 
 SOURCES: dict[str, Source] = {
     "embedded": Source(
-        lambda config: embedded_bars(config.symbols, config.start, config.end), "choose other symbols or dates"
+        lambda config: embedded_bars(config.symbols, config.start, config.end),
+        "choose other symbols or dates",
+        hindsight=True,
     ),
     "yfinance": Source(
         lambda config: yahoo_bars(config.symbols, config.start, config.end),
         "choose another start or end, or other symbols",
+        stands_in=True,
     ),
 }
 """By name, in the order in which messages list them."""
@@ -42,6 +49,16 @@ def read_source(config: Config) -> Bars:
     """
     source = SOURCES.get(config.bars)
     return _files(config) if source is None else source.read(config)
+
+
+def picked_with_hindsight(config: Config, source: str) -> bool:
+    """Whether a universe was picked knowing how it would do: by its file's word, or by where its bars came from.
+
+    Args:
+        config: whose universe.
+        source: name of the source that the market was built from.
+    """
+    return config.picked_with_hindsight or (source in SOURCES and SOURCES[source].hindsight)
 
 
 def _files(config: Config) -> Bars:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import tactician
 from tactician import configs
 from tactician.commands.flags import DEFAULT_CONFIG, ConfigFile, parse
 from tactician.commands.hints import command
 from tactician.config import Config
 from tactician.errors import UserError
+from tactician.version import __version__
 
 if TYPE_CHECKING:
     from tactician.bars.findings import Finding, Severity
@@ -32,7 +32,7 @@ def run(words: list[str]) -> int:
 
     reporter = Reporter()
     # A sign of life before torch and pandas, which take seconds to import.
-    reporter.say(f"  Tactician {tactician.__version__}, {configs.shortest(arguments.config_file)} → {config.cache}")
+    reporter.say(f"  Tactician {__version__}, {configs.shortest(arguments.config_file)} → {config.cache}")
     market = build_cache(config, reporter)
     reporter.say(f"  Wrote {config.cache}: {market.n_days:,} decision sessions, fingerprint {market.fingerprint[:12]}.")
     reporter.say(f"  Next: {command('train', arguments.config_file, config)}")

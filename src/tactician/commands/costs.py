@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
-import tactician
 from tactician.commands.flags import DEFAULT_CONFIG, ConfigFile, Json, parse
 from tactician.commands.hints import rebuild_command
 from tactician.config import Config
 from tactician.errors import UserError
+from tactician.version import __version__
 
 if TYPE_CHECKING:
     from tactician.environment import MarketTensors
@@ -30,7 +30,7 @@ def run(words: list[str]) -> int:
     """Print what each regime costs from cash, and each switch from one to another."""
     arguments, config = parse(CostArguments, "costs", words)
     if sys.stderr.isatty():  # a sign of life before torch, which takes seconds to import; not among the results
-        print(f"  Tactician {tactician.__version__}, {config.cache}", file=sys.stderr, flush=True)
+        print(f"  Tactician {__version__}, {config.cache}", file=sys.stderr, flush=True)
     from rich.console import Console
 
     from tactician.environment import load_cached_market

@@ -17,7 +17,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import tyro
 from pydantic import TypeAdapter, ValidationError
 
-from tactician.config import DURATIONS, Config, FileOnly, load_config, make_config, sections
+from tactician.config import Config, FileOnly, load_config, make_config, override, sections
 from tactician.config_values import COMMAND_LINE, explain
 from tactician.errors import UserError
 
@@ -89,11 +89,7 @@ def parse(kind: type[Any], verb: str, words: list[str]) -> tuple[Any, Config]:
         for section, of_section in sections().items()
     }
     arguments, given = _read(kind, verb, words, keys)
-    if any(name in given for name in DURATIONS):
-        given = dict.fromkeys(DURATIONS) | given
-    if "cache_path" in given:
-        given["expanded_cache_path"] = None  # the flag names the file, whatever the universe
-    return arguments, make_config({**in_file, **given}, COMMAND_LINE)
+    return arguments, make_config(override(in_file, given), COMMAND_LINE)
 
 
 def flags_of(kind: type[Any], verb: str, words: list[str]) -> Any:

@@ -21,8 +21,11 @@ def command(verb: str, config_file: str | Path, config: Config, *more: str) -> s
 
 def rebuild_command(config_file: str | Path, config: Config) -> str:
     """The command that makes a configuration's market cache."""
+    from tactician.bars.sources import SOURCES
+
     words = command("build-cache", config_file, config, "bars")
-    return words + (" (or with --bars FILE)" if config.bars == "yfinance" else "")
+    source = SOURCES.get(config.bars)
+    return words + (" (or with --bars FILE)" if source is not None and source.stands_in else "")
 
 
 def quoted(value: object) -> str:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import tactician
 from tactician.commands.flags import Json, flags_of
 from tactician.config_values import Count
+from tactician.version import __version__
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class LearnabilityArguments:
     """Also train at costs across the threshold where trading must stop, and draw the turnover."""
     timesteps: Count | None = None
     """Environment steps per training; default: what each market needs."""
-    out: Path = Path("benchmarks/results/learnability.json")
+    out: Path = Path("learnability.json")
     """Where trainings and table are kept; those that it has already are not repeated. The picture goes beside it."""
     processes: Count | None = None
     """Trainings side by side, each on one thread; default: one per core."""
@@ -37,7 +37,7 @@ def run(words: list[str]) -> int:
 
     reporter = Reporter(silent=arguments.as_json)
     # A sign of life before torch, which takes seconds to import.
-    reporter.say(f"  Tactician {tactician.__version__}, trainings in {arguments.out}")
+    reporter.say(f"  Tactician {__version__}, trainings in {arguments.out}")
     from tactician.storage import json_text
     from tactician.studies.learnability_plan import MARKETS, VARIANTS, plan_study
     from tactician.studies.learnability_runs import default_processes, run_study

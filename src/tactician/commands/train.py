@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-import tactician
 from tactician import configs
 from tactician.commands.flags import DEFAULT_CONFIG, ConfigFile, Json, given_keys, parse
 from tactician.commands.hints import command, quoted, rebuild_command
 from tactician.config import Config, load_config
 from tactician.errors import UserError
+from tactician.version import __version__
 
 if TYPE_CHECKING:
     from tactician.hardware.processes import Process
@@ -55,9 +55,7 @@ def run(words: list[str]) -> int:
     verbosity: Verbosity = "quiet" if arguments.quiet else "verbose" if arguments.verbose else "normal"
     reporter = Reporter(verbosity, silent=arguments.as_json or os.environ.get("RANK", "0") != "0")
     # A sign of life before torch, which takes seconds to import.
-    reporter.note(
-        f"  Tactician {tactician.__version__}, {configs.shortest(arguments.config_file)} → {config.checkpoint_dir}"
-    )
+    reporter.note(f"  Tactician {__version__}, {configs.shortest(arguments.config_file)} → {config.checkpoint_dir}")
     from tactician.hardware.processes import SINGLE, join, launch, under_launcher
 
     if under_launcher() and not arguments.dry_run:

@@ -28,7 +28,7 @@ from tactician.environment.observation import (
     observe_portfolio,
     observed_day,
 )
-from tactician.environment.splits import split_rows
+from tactician.environment.ranges import split_rows
 
 __all__ = [
     "FEATURE_NAMES",

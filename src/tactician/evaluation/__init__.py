@@ -1,6 +1,6 @@
 """Judging a policy or a path of weights."""
 
-from tactician.evaluation.agent import Evaluation, NotFinite, PolicyNotFinite, evaluate
+from tactician.evaluation.agent import Evaluation, NotFinite, PolicyNotFinite, evaluate, reservations
 from tactician.evaluation.backtest import Path, action_targets, backtest
 from tactician.evaluation.baselines import AGENT, BASELINES, EQUAL_WEIGHT, Baseline, baseline_targets, label_of
 from tactician.evaluation.statistics import (
@@ -35,5 +35,6 @@ __all__ = [
     "label_of",
     "performance",
     "performance_table",
+    "reservations",
     "return_difference",
 ]

@@ -58,11 +58,14 @@ class Evaluation:
     """Strategies in the order of ``performances``."""
     caveat: str | None = None
     """Why the range is no evidence, if it is none; every verdict ends with it."""
+    notes: tuple[str, ...] = ()
+    """What makes the result worth less than it looks (`reservations`)."""
 
     def __repr__(self) -> str:
         """The report."""
         table = performance_table(self.performances, f"{self.first} to {self.last}")
-        return f"{as_text(lambda console: print_table(console, table))}\n  Verdict: the agent is {self.verdict}."
+        lines = (f"Verdict: the agent is {self.verdict}.", *self.notes)
+        return as_text(lambda console: print_table(console, table)) + "".join(f"\n  {line}" for line in lines)
 
     @property
     def verdict(self) -> str:
@@ -87,6 +90,23 @@ class Evaluation:
             "win_rate": self.win_rate,
         }
         return {name: plain(value) for name, value in figures.items()}
+
+
+def reservations(looks: int, hindsight: bool) -> tuple[str, ...]:
+    """What makes a result worth less than it looks.
+
+    Args:
+        looks: how often the model, or one that it comes from, was judged on this test range, this time included.
+        hindsight: whether the universe was picked knowing how it would do.
+    """
+    said = []
+    if looks > 1:
+        said.append(
+            f"This test range was looked at {looks} times: what was changed in between may have been fitted to it."
+        )
+    if hindsight:
+        said.append("The universe was picked with hindsight: compare with equal weight of the same assets only.")
+    return tuple(said)
 
 
 def _verdict(gap: float | None, error: float | None) -> str:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tactician.evaluation.backtest import Path
-from tactician.monitor.progress import tell
+from tactician.monitor.wording import tell
 
 _NO_DEVIATION = 1e-12
 """A standard deviation of daily returns below this is rounding."""

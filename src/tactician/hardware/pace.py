@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from tactician.hardware.probe import Trial, give_back
 from tactician.hardware.sizes import Sizes
 from tactician.learning import make_learner, update
+from tactician.monitor.wording import about
 
 LIMIT = 120.0
 """Seconds that an iteration should take at most: a policy is renewed once per iteration, and Ctrl+C waits for its end."""
@@ -138,15 +139,7 @@ def fit_to_time(
     if n_envs >= sizes.n_envs:
         return sizes, None
     return replace(sizes, n_envs=n_envs), (
-        f"{sizes.n_envs:,} environments × {sizes.n_steps:,} steps would take about {in_words(seconds(sizes.n_envs))} per "
-        f"iteration on this CPU; {n_envs:,} are taken instead, about {in_words(seconds(n_envs))}; a GPU is made for more. "
+        f"{sizes.n_envs:,} environments × {sizes.n_steps:,} steps would take {about(seconds(sizes.n_envs))} per "
+        f"iteration on this CPU; {n_envs:,} are taken instead, {about(seconds(n_envs))}; a GPU is made for more. "
         f"--n-envs {n_envs} takes as many in every start."
     )
-
-
-def in_words(seconds: float) -> str:
-    """A duration in two digits."""
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:,.0f} {unit}" if seconds >= 10 * size else f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"

@@ -33,7 +33,8 @@ def make_network(
     name = network_of(architecture)
     if name not in NETWORKS:
         raise UserError(
-            f"There is no network '{name}', only {', '.join(NETWORKS)}; use the version of tactician that saved the model."
+            f"There is no network '{name}', only {', '.join(NETWORKS)}; change the key 'network', or use the "
+            "version of tactician that saved the model."
         )
     return NETWORKS[name](**arguments, value_scale=value_scale, generator=generator)
 

@@ -44,6 +44,8 @@ _LAWS = 1
 _DEFAULTS = {name: field.default for name, field in Config.model_fields.items()}
 _ELSEWHERE = HARMLESS | OF_DATA
 """Keys that no training of the study depends on. Its markets are made, not read."""
+_SINCE = {"network": "recurrent"}
+"""Keys that came after the first trainings were stored, with the value that these had: it does not tell a training apart."""
 
 MARKETS: dict[str, dict[str, Any]] = {
     "oracle": {"timesteps": 400_000},
@@ -107,6 +109,7 @@ class Job:
         """Names the training by the market's law and by every setting that it depends on."""
         every = {**_DEFAULTS, **self.config}
         kept = {name: value for name, value in every.items() if name not in _ELSEWHERE or name in self.config}
+        kept = {name: value for name, value in kept.items() if (name, value) not in _SINCE.items()}
         whole = json.dumps([_LAWS, self.market, kept], sort_keys=True, default=str)
         return f"{self.market} {self.seed} {hashlib.sha256(whole.encode()).hexdigest()[:16]}"
 

@@ -9,9 +9,9 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from tactician.monitor.progress import Reporter, tell
+from tactician.monitor.progress import Reporter
 from tactician.monitor.tables import print_table
-from tactician.monitor.wording import count
+from tactician.monitor.wording import count, tell
 from tactician.storage import plain
 from tactician.studies.learnability_table import LEVELS, Row, summarise_runs
 

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import tactician
 from tactician.environment import OBSERVATION_NAMES
 from tactician.errors import UserError
 from tactician.policy import Network, make_network
@@ -20,6 +19,7 @@ from tactician.storage import load_tensors, save_tensors
 from tactician.training.lineage import contamination, run_of, seen_by_checkpoint
 from tactician.training.setup import Setup
 from tactician.training.state import TrainState
+from tactician.version import __version__
 
 FINAL, BEST = "model_final.pt", "model_best.pt"
 
@@ -221,7 +221,7 @@ def is_legacy(content: Mapping[str, Any]) -> bool:
 
 def versions() -> dict[str, str]:
     """Versions that a result depends on."""
-    return {"tactician": tactician.__version__, "torch": str(torch.__version__), "python": platform.python_version()}
+    return {"tactician": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
 
 
 _NEEDED = (

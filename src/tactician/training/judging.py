@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tactician.errors import UserError
-from tactician.evaluation import Evaluation, NotFinite, PolicyNotFinite, evaluate
+from tactician.evaluation import AGENT, Evaluation, NotFinite, PolicyNotFinite, evaluate
 from tactician.monitor.progress import Reporter
 from tactician.policy import use_native
 from tactician.training.checkpoint import BEST, FINAL, Keeper, load_policy, record_look
@@ -39,12 +39,12 @@ def validate(setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter
             result = evaluate(setup.environment, state.learner.policy, setup.splits["validation"])
     except NotFinite as error:
         raise _no_result("validation", error, keeper.save_interrupted(setup, state)) from error
-    growth = float(result.path.growth[:, 0].mean()) * result.path.sessions_per_year
+    growth = float(result.path.growth[:, result.path.column(AGENT)].mean()) * result.path.sessions_per_year
     score = _validation_score(result, state.metrics)
     metrics = {
         "validation_log_growth_annual": growth,
         "validation_beyond_equal_weight": result.growth_beyond_equal_weight,
-        "validation_turnover_annual": result.performances["agent"].annual_turnover,
+        "validation_turnover_annual": result.performances[AGENT].annual_turnover,
         "validation_score": score,
         "seconds_validation": time.perf_counter() - begun,
     }
@@ -123,6 +123,6 @@ def _validation_score(result: Evaluation, metrics: dict[str, float]) -> float:
     trading = {
         "trade_return": result.trade_return,
         "win_rate": result.win_rate,
-        "reward": 100 * float(result.path.growth[:, 0].mean()),
+        "reward": 100 * float(result.path.growth[:, result.path.column(AGENT)].mean()),
     }
     return model_score({**metrics, **trading}, len(result.regime_use)).total

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from tactician.environment import Environment
 from tactician.errors import UserError
-from tactician.training.setup import Setup
 
 HARMLESS = frozenset(
     {
@@ -117,10 +117,22 @@ class Seen:
         }
 
 
-def seen_by_run(setup: Setup) -> Seen:
+class Ranges(Protocol):
+    """What has a training, a validation and a test range: a run's setup, and whatever else judges."""
+
+    @property
+    def environment(self) -> Environment:
+        """Gives the market."""
+
+    @property
+    def splits(self) -> dict[str, range]:
+        """Rows of the market by range."""
+
+
+def seen_by_run(judged: Ranges) -> Seen:
     """What a run that begins from nothing shows its weights."""
-    train, validation = (_dates(setup, name) for name in ("train", "validation"))
-    market = setup.environment.market
+    train, validation = (_dates(judged, name) for name in ("train", "validation"))
+    market = judged.environment.market
     return Seen(train[0], train[1], validation[1], tuple(market.symbols), (market.fingerprint,))
 
 
@@ -176,7 +188,7 @@ class Contamination:
         return {"ranges": list(self.ranges), "seen_until": self.seen_until or None, "known": self.known}
 
 
-def contamination(setup: Setup, seen: Seen) -> Contamination | None:
+def contamination(judged: Ranges, seen: Seen) -> Contamination | None:
     """Which of a run's ranges its weights have seen before; None if no range is, for certain.
 
     The validation range may be seen in validation again, but not in training; the test range in neither.
@@ -184,7 +196,7 @@ def contamination(setup: Setup, seen: Seen) -> Contamination | None:
     until = {"validation": seen.trained_until, "test": max(seen.trained_until, seen.validated_until)}
     hit = []
     for name, bound in until.items():
-        first, last = _dates(setup, name)
+        first, last = _dates(judged, name)
         if first < bound and seen.first < last:
             hit.append(name)
     if not hit and seen.known:
@@ -192,17 +204,17 @@ def contamination(setup: Setup, seen: Seen) -> Contamination | None:
     return Contamination(tuple(hit), max(until.values()) if seen.known or hit else "", seen.known)
 
 
-def refuse_contaminated(setup: Setup, seen: Seen, path: Path) -> None:
+def refuse_contaminated(judged: Ranges, seen: Seen, path: Path) -> None:
     """Refuse to call held out what a checkpoint's weights have seen.
 
     Raises:
         UserError: names the range, what was seen, and the ways out.
     """
-    found = contamination(setup, seen)
+    found = contamination(judged, seen)
     if found is None or not found.ranges:
         return
     name = found.ranges[-1]  # the test range, if both are
-    first, last = _dates(setup, name)
+    first, last = _dates(judged, name)
     key, bound = ("--validation-until", found.seen_until) if name == "test" else ("--train-until", seen.trained_until)
     raise UserError(
         f"The {name} range {first} to {last} is not held out: {path} has seen data from {seen.first or 'its start'} to "
@@ -211,8 +223,8 @@ def refuse_contaminated(setup: Setup, seen: Seen, path: Path) -> None:
     )
 
 
-def _dates(setup: Setup, name: str) -> tuple[str, str]:
+def _dates(judged: Ranges, name: str) -> tuple[str, str]:
     """The first decision of a range, and the end of its last return."""
-    market, rows = setup.environment.market, setup.splits[name]
+    market, rows = judged.environment.market, judged.splits[name]
     end = date(1970, 1, 1) + timedelta(days=int(market.end_dates[rows.stop - 1]))
     return str(market.date_of(rows.start)), str(end)

@@ -52,7 +52,7 @@ _OF_ENVIRONMENTS = OF_DATA | {
 }
 """Keys with whose change the simulated portfolios cannot simply live on: they begin new episodes."""
 
-_OF_NETWORK = frozenset({"hidden_dim", "n_gru_layers"})
+_OF_NETWORK = frozenset({"network", "hidden_dim", "n_gru_layers"})
 _SIZES = ("n_envs", "n_steps", "batch_size")
 _FILE_ONLY = frozenset(name for name, key in Config.model_fields.items() if FileOnly in key.metadata)
 

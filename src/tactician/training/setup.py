@@ -28,7 +28,7 @@ from tactician.hardware.processes import SINGLE, Process
 from tactician.hardware.sizes import Sizes, choose_sizes, note_on_learning, sequence_length, split_windows
 from tactician.learning import Hyperparameters, Precision
 from tactician.market import LEVEL_LEAK
-from tactician.policy import DEFAULT_NETWORK, Architecture, Network, make_network, settle_recurrence, use_native
+from tactician.policy import Architecture, Network, make_network, settle_recurrence, use_native
 from tactician.portfolio.frictions import Frictions
 from tactician.training.duration import n_iterations, total_timesteps
 
@@ -116,7 +116,7 @@ def make_policy(config: Config, environment: Environment, value_scale: float) ->
 def architecture(config: Config, n_actions: int) -> Architecture:
     """What fixes the network of a configuration."""
     return Architecture(
-        network=DEFAULT_NETWORK,
+        network=config.network,
         obs_dim=OBS_DIM,
         n_actions=n_actions,
         hidden_dim=config.hidden_dim,
@@ -174,6 +174,31 @@ def prepare_run(
         process=process,
         notes=tuple(x for x in notes if x),
     )
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What it takes to judge a saved model: no sizes, and nothing is tried."""
+
+    environment: Environment
+    splits: dict[str, range]
+    device: torch.device
+
+
+def prepare_judgement(config: Config, market: MarketTensors, normaliser: tuple[Tensor, Tensor]) -> Judgement:
+    """The ranges and the environment in which a saved model sees what it saw in training.
+
+    Args:
+        config: dates and costs.
+        market: of the model's regimes.
+        normaliser: the model's.
+
+    Raises:
+        UserError: a range is too short, or the device is not there.
+    """
+    device, splits = pick_device(config.device), split_rows(config, market)
+    environment = make_environment(config, normalise(market, *normaliser).to(device), splits["train"])
+    return Judgement(environment, splits, device)
 
 
 @dataclass(frozen=True)

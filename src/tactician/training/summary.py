@@ -5,7 +5,8 @@ from typing import Any
 
 from rich.text import Text
 
-from tactician.evaluation import Evaluation, performance_table
+from tactician.bars import picked_with_hindsight
+from tactician.evaluation import Evaluation, performance_table, reservations
 from tactician.monitor.progress import Reporter
 from tactician.monitor.tables import as_text, print_table
 from tactician.monitor.wording import count, tell
@@ -48,6 +49,12 @@ class Summary:
         return self.results.get("test") or self.results["validation"]
 
     @property
+    def hindsight(self) -> bool:
+        """Whether the universe was picked knowing how it would do."""
+        market = self.setup.environment.market
+        return picked_with_hindsight(self.setup.config, market.built_from.get("source", ""))
+
+    @property
     def looks(self) -> int:
         """How often the model's line was judged on this test range, this time included."""
         test = self.results.get("test")
@@ -72,7 +79,7 @@ class Summary:
             "contaminated": None if self.contaminated is None else self.contaminated.as_dict(),
             "test_looks": self.looks,
             "seen": self.seen.as_dict(),
-            "hindsight": self.setup.config.picked_with_hindsight,
+            "hindsight": self.hindsight,
             **{name: result.as_dict() for name, result in self.results.items()},
             "data_fingerprint": self.setup.environment.market.fingerprint,
             "data_findings": list(self.setup.environment.market.findings),
@@ -146,15 +153,8 @@ def _tell_caveats(summary: Summary, reporter: Reporter) -> None:
             "the model was trained on.",
             "bold",
         )
-    if summary.looks > 1:
-        reporter.say(
-            f"  This test range was looked at {summary.looks} times: what was changed in between may have been fitted to it.",
-            "dim",
-        )
-    if summary.setup.config.picked_with_hindsight:
-        reporter.say(
-            "  The universe was picked with hindsight: compare with equal weight of the same assets only.", "dim"
-        )
+    for line in reservations(summary.looks, summary.hindsight):
+        reporter.say(f"  {line}", "dim")
 
 
 def _title(summary: Summary) -> str:
