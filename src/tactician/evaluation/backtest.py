@@ -66,7 +66,7 @@ def backtest(
     growth, costs, turnover = [], [], []
     adv = frictions.impact_adv > 0
     for k, t in enumerate(rows):
-        # The holdings are at close t already: the loop below grew them by the returns of the row before.
+        # The holdings are valued at close t already: the previous pass has applied the returns up to it.
         holdings = settle(holdings, market.delisted[t])
         # As in the environment, the value is taken before the costs, so that growth is net of them.
         value = holdings.sum(-1)
