@@ -28,7 +28,7 @@ class Bars:
     """Findings of the reader."""
     as_traded: bool = False
     """Whether ``close`` is the price that was traded on the day. A close adjusted for splits or dividends contains later
-    information, so it is no price level: then there is no size score and no traded value."""
+    information, so it is no price level. Then there is no size score and no traded value."""
 
     @cached_property
     def fingerprint(self) -> str:

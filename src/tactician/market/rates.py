@@ -67,8 +67,9 @@ def cash_returns(rate: float | Path, sessions: pd.DatetimeIndex, per_year: int =
 
     Args:
         rate: an annual constant, which is compounded over the sessions of a year, or a file. A file has a column ``date``
-            and one column of rates: ``rf_daily`` (simple, per session), ``rate_annual`` (0.02 is 2 %), or a FRED series
-            under its name (percent per year). A session without a rate takes the last one, up to 10 sessions old.
+            and one column of rates. That column is ``rf_daily`` (simple, per session), ``rate_annual`` (0.02 is 2 %), or a
+            FRED series under its name (percent per year). A session without a rate takes the last one, up to 10 sessions
+            old.
         sessions: the sessions whose rates are wanted.
         per_year: sessions per year.
 

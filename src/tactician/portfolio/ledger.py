@@ -137,7 +137,7 @@ def _value_after_cost(
     The plain iteration v ← g(v) contracts by the slope g', about 0.01. The secant method divides the residual by 1 − g',
     with g' from the last two evaluations. It converges faster and needs no further evaluation of the cost.
     """
-    # There is one solution, since g is a contraction (Banach's theorem): |g'| is at most the marginal cost of a trade, and
+    # There is one solution, since g is a contraction (Banach's theorem). |g'| is at most the marginal cost of a trade, and
     # Frictions keeps that well below 1. A plain step multiplies the error by about g', and a secant step by about the error
     # of the previous step. At the default costs the error is 1e-4, 1e-8 and 1e-14 of V after two, three and four evaluations.
 

@@ -184,8 +184,8 @@ def regime_table(kind: str, symbols: Sequence[str], groups: Mapping[str, Sequenc
         groups: symbols by group; needed by 'static' and 'expanded'.
 
     Raises:
-        UserError: the kind is unknown; the groups are missing, too few or too many; they name a symbol that the market
-            lacks; or they lead to two regimes of one name.
+        UserError: the kind is unknown, or the groups are unusable. They may be missing, too few or too many, name a symbol
+            that the market lacks, or lead to two regimes of one name.
     """
     if kind not in REGIME_TABLES:
         *others, last = REGIME_TABLES

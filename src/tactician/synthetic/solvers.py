@@ -1,7 +1,7 @@
 """Dynamic programming in float64: the best policy of a market, found without simulating a single trade.
 
-A market is exogenous: the knowledge about it (a *situation*) does not depend on the holdings. So the value of a policy
-splits into the growth of a regime in a situation, and the cost of switching to it from the regime held.
+A market is exogenous: the knowledge about it (a *situation*) does not depend on the holdings. So the value of a policy has two
+parts: the growth of a regime in a situation, and the cost of switching to that regime.
 """
 
 # The solvers share no code with the environment on purpose: an optimum from the code that it judges would share its faults.

@@ -1,4 +1,4 @@
-"""One run per folder: a lock that the system releases when its holder ends, however it ends."""
+"""One run per folder: a lock that the system releases when its process ends, even if it is killed."""
 
 import json
 import os
@@ -15,17 +15,18 @@ from tactician.errors import UserError
 
 _LOCK, _HOLDER = ".lock", ".lock.holder"
 _PATIENCE = 3.0
-"""Seconds to wait: a run that was just told to stop may still be closing its files."""
+"""Seconds to wait for the lock, because a run that was just stopped may still be closing its files."""
 
 
 @contextmanager
 def only_run_in(folder: Path) -> Iterator[None]:
-    """Hold a run's folder while inside. A folder that was made for it and is still empty at the end is removed again.
+    """Hold the lock of a run's folder while inside. A folder that was made here and is empty at the end is removed.
 
-    Where the file system knows no locks, nothing is held.
+    On a file system without locks nothing is held.
 
     Raises:
-        UserError: another run holds it (told with its process, machine and time), or the folder cannot be written.
+        UserError: another run holds the lock (the message names its process, machine and time), or the folder cannot be
+            written.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -37,7 +38,7 @@ def only_run_in(folder: Path) -> Iterator[None]:
             f"{folder} is in use by another run{_holder(folder)}; wait for its end, or choose another folder with "
             "--checkpoint-dir."
         ) from None
-    except NotImplementedError:  # filelock's word for a file system without locks
+    except NotImplementedError:  # filelock raises it on a file system without locks
         yield
         return
     except OSError as error:
@@ -52,13 +53,13 @@ def only_run_in(folder: Path) -> Iterator[None]:
         lock.release()
         if made and all(path.name == _LOCK for path in folder.iterdir()):
             (folder / _LOCK).unlink(missing_ok=True)
-            with suppress(OSError):  # somebody has put something there
+            with suppress(OSError):  # another program has put a file there
                 for path in made:
                     path.rmdir()
 
 
 def _tell_holder(folder: Path) -> None:
-    """Beside the lock, because a lock that is tried is emptied."""
+    """Write the holder into a file beside the lock, because the lock file is emptied when another run tries it."""
     holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}"}
     with suppress(OSError):
         (folder / _HOLDER).write_text(json.dumps({**holder, "command": sys.argv[1:]}), encoding="utf-8")
