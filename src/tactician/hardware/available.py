@@ -41,8 +41,8 @@ def memory_budget(config: Config, device: torch.device, n_sharing: int = 1) -> f
     """Bytes that this process may take.
 
     On a GPU it is the cap, but at most 90 % of the free memory. The cap is ``max_vram_gpu0`` for the first GPU,
-    ``max_vram_gpu1`` for the others, and at most 8 GB with ``low_vram``. On a CPU it is three quarters of the available memory, within a container's limit. At least
-    1 GB stays free, but a run may always take half of the available memory.
+    ``max_vram_gpu1`` for the others, and at most 8 GB with ``low_vram``. On a CPU it is three quarters of the available
+    memory, within a container's limit. At least 1 GB stays free, but a run may always take half of the available memory.
 
     Args:
         config: has the caps.
