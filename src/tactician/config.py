@@ -299,8 +299,8 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         overrides: values by field name that replace the file's.
 
     Raises:
-        UserError: the file is missing or is no YAML mapping, a key is unknown (the message names the nearest known one), or
-            a value has the wrong type.
+        UserError: the file is missing or is no YAML mapping, a key is unknown, or a value has the wrong type. The message
+            names the nearest known key.
     """
     return make_config({**read_settings(path), **(overrides or {})}, source=str(path))
 
