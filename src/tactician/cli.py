@@ -31,11 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the verb and its flags; default: the process's.
 
     Returns:
-        Exit code: 0, 2 for a user's mistake, which is told in one sentence, 130 after Ctrl+C, and 141 where whoever read the
-        output has read enough.
+        Exit code: 0, or 2 for a user's mistake, which is told in one sentence. It is 130 after Ctrl+C, and 141 if the reader
+        of the output has closed it.
     """
     if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # what other libraries say to their developers is no help to a user
+        warnings.simplefilter("ignore")  # warnings of other libraries are for developers
     streams.prepare()
     try:
         code = _answer(list(sys.argv[1:] if arguments is None else arguments))

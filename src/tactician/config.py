@@ -196,8 +196,8 @@ class Config(BaseModel):
     gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.95
     """Bias-variance trade-off of the advantages: 0 is TD(0), 1 is Monte Carlo."""
     baseline: Literal["critic", "window"] = "window"
-    """What is taken off the return to make an advantage: the critic's value (critic), or also the mean advantage of the
-    window's other portfolios on the same day (window)."""
+    """Subtracted from the return to make an advantage. 'critic': the critic's value. 'window': also the mean advantage of
+    the window's other portfolios on the same day."""
     clip: PositiveFloat = 0.2
     """PPO clips the probability ratio to 1 ± this."""
     entropy_coef: NonNegativeFloat = 0.01
@@ -313,8 +313,8 @@ def load_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         overrides: values by field name that replace the file's.
 
     Raises:
-        UserError: the file is missing, is no YAML mapping, has an unknown key (the nearest known one is named) or a
-            value of the wrong kind.
+        UserError: the file is missing or is no YAML mapping, a key is unknown, or a value has the wrong type. The message
+            names the nearest known key.
     """
     return make_config({**read_settings(path), **(overrides or {})}, source=str(path))
 

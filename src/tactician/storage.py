@@ -28,10 +28,10 @@ def save_tensors(content: Mapping[str, Any], path: Path) -> None:
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
-    """Read such a mapping on the CPU; no code in the file is run, and a flipped bit is found.
+    """Read such a mapping on the CPU. No code in the file is run, and a flipped bit is found.
 
-    A mapping without a checksum, from another program, is returned as it is; our own always name their ``format`` and have
-    one, so that a damaged name of the checksum is found too.
+    A mapping of another program has no checksum and is returned as it is. Our own files have a ``format`` and a checksum,
+    so damage to the name of the checksum is found too.
 
     Raises:
         Exception: of many kinds (torch's choice), if the file is damaged; ValueError if the content does not match its

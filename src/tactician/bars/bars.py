@@ -15,7 +15,7 @@ COLUMNS = ("open", "high", "low", "close", "adj_close", "volume")
 
 @dataclass(frozen=True)
 class Bars:
-    """One row a symbol and session, sorted by date, then symbol."""
+    """One row per symbol and session, sorted by date, then symbol."""
 
     frame: pd.DataFrame
     """Columns: date (datetime64[ns], midnight, no zone), symbol, close, adj_close; optional open, high, low, volume.
@@ -27,8 +27,8 @@ class Bars:
     notes: tuple[Finding, ...] = ()
     """Findings of the reader."""
     as_traded: bool = False
-    """Whether ``close`` is the price that was traded on the day. A close that is adjusted for splits or dividends knows later
-    ones, so it is no price level: there is no size score and no traded value then."""
+    """Whether ``close`` is the price that was traded on the day. A close adjusted for splits or dividends contains later
+    information, so it is no price level. Then there is no size score and no traded value."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -62,7 +62,7 @@ def make_bars(
         start: first date; None for the earliest.
         end: last date; None for the latest.
         notes: the reader's findings.
-        as_traded: whether ``close`` is the price that was traded, adjusted for nothing that came later.
+        as_traded: whether ``close`` is the price as traded, without any later adjustment.
 
     Raises:
         UserError: a symbol is missing, or nothing is left.
@@ -83,10 +83,10 @@ def make_bars(
 
 
 def require_symbols(source: str, wanted: tuple[str, ...], available: set[str]) -> None:
-    """Refuse a source without the bars of a symbol.
+    """Refuse a source that lacks the bars of a wanted symbol.
 
     Raises:
-        UserError: names the symbols, and those that are there.
+        UserError: names the missing symbols, and those that the source has.
     """
     missing = [symbol for symbol in wanted if symbol not in available]
     if missing:

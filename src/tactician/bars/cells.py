@@ -15,7 +15,7 @@ _NO_VALUE = pa.array(["", "-", "--", "–", "—", ".", "null", "none", "nil", "
 _BLANK = "\\s\u00a0\u202f\u2009"
 """White space within a character class. RE2's own class lacks the no-break, the narrow no-break and the thin space."""
 _SPACES = "[ \u00a0\u202f\u2009'\u2019]"
-"""What may part thousands beside comma and point: spaces of four kinds and two apostrophes."""
+"""Thousands separators beside comma and point: four kinds of space and two apostrophes."""
 _CURRENCY = "[$\u20ac\u00a3\u00a5\u20b9]"
 """Signs of dollar, euro, pound, yen or yuan, and rupee."""
 
@@ -24,15 +24,15 @@ def read_numbers(table: Table, columns: Collection[int], volumes: Collection[int
     """Read columns of numbers. Text becomes the nearest double, as Python's own float() does it.
 
     Args:
-        table: where they stand.
+        table: holds the columns.
         columns: their positions.
         volumes: positions of columns in which 12.5M means 12,500,000.
 
     Returns:
-        For each column float64, with NaN for a cell without a value.
+        A float64 array per column, with NaN for a cell without a value.
 
     Raises:
-        UserError: a cell is no number, or the decimal mark cannot be told from the thousands.
+        UserError: a cell is no number, or the decimal mark cannot be told from the thousands separator.
     """
     numbers: dict[int, np.ndarray] = {}
     text: dict[int, pa.Array] = {}
@@ -47,7 +47,7 @@ def read_numbers(table: Table, columns: Collection[int], volumes: Collection[int
             numbers[column] = _floats(text[column])
         except pa.ArrowInvalid:
             odd.append(column)
-    # Between semicolons a plain-looking 1.234 may be 1234 too.
+    # In a file with semicolons a plain-looking 1.234 may also mean 1234.
     if odd or table.separator == ";":
         bare = {column: _bare(cells, column in volumes) for column, cells in text.items()}
         mark = _decimal_mark(table, list(bare.values()))
@@ -72,7 +72,7 @@ def _floats(text: pa.Array) -> np.ndarray:
 
 
 def _bare(text: pa.Array, is_volume: bool) -> pa.Array:
-    """Without currency sign; thousands, millions and billions as exponents, which keeps every bit."""
+    """Remove the currency sign, and write K, M, B and T as exponents, which keeps every bit."""
     text = pc.replace_substring_regex(text, rf"^([+-]?)[{_BLANK}]*{_CURRENCY}[{_BLANK}]*", r"\1")
     text = pc.replace_substring_regex(text, rf"[{_BLANK}]*{_CURRENCY}$", "")
     if is_volume:
@@ -82,7 +82,7 @@ def _bare(text: pa.Array, is_volume: bool) -> pa.Array:
 
 
 def _decimal_mark(table: Table, columns: list[pa.Array]) -> str:
-    """Point or comma, from what all cells together say."""
+    """Point or comma, decided from all cells together."""
     comma, point = _example(columns, r"\.", ","), _example(columns, ",", r"\.")
     if comma is not None and point is not None:
         raise UserError(
@@ -91,7 +91,8 @@ def _decimal_mark(table: Table, columns: list[pa.Array]) -> str:
         )
     if comma is not None:
         return ","
-    # A comma between commas was quoted, as it is for thousands. Semicolons come from where the comma is the decimal mark.
+    # In a file separated by commas, a cell with a comma was quoted, as is usual for thousands.
+    # Semicolons are used where the comma is the decimal mark.
     unclear = None
     if point is None and table.separator != ",":
         unclear = _first(columns, r"^[^.]*,[^.]*$")
@@ -105,7 +106,7 @@ def _decimal_mark(table: Table, columns: list[pa.Array]) -> str:
 
 
 def _example(columns: list[pa.Array], group: str, mark: str) -> str | None:
-    """A cell in which only `mark` can be the decimal mark and `group` that of thousands; None if there is none."""
+    """A cell in which only `mark` can be the decimal mark and `group` the thousands separator; None if no cell is so."""
     end = r"(e[+-]?\d+)?$"
     alone = rf"^[^.,]*{mark}(\d{{1,2}}|\d{{4,}}){end}|^[+-]?(0*|\d{{4,}}){mark}\d+{end}"
     return _first(columns, rf"{group}.*{mark}|{group}\d+{group}|{alone}")
@@ -120,7 +121,7 @@ def _first(columns: list[pa.Array], pattern: str) -> str | None:
 
 
 def _grouped(table: Table, column: int, written: pa.Array, bare: pa.Array, mark: str) -> np.ndarray:
-    """Numbers with thousands parted, or with a decimal comma."""
+    """Read numbers with thousands separators, or with a decimal comma."""
     group = "," if mark == "." else "."
     between = f"[{group}{_SPACES[1:]}"
     pattern = rf"^[+-]?(\d{{1,3}}({between}\d{{2,3}})*{between}\d{{3}}|\d*)([{mark}]\d*)?(e[+-]?\d+)?$"

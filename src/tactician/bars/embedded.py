@@ -7,13 +7,13 @@ import pandas as pd
 from tactician.bars.bars import Bars, make_bars
 
 _FIRST = date(2000, 1, 3)
-"""Earlier prices are rounded to 3 decimals at levels of a few cents: up to 13 % of the daily returns are zero."""
+"""Earlier prices are a few cents, rounded to 3 decimals: up to 13 % of the daily returns are zero."""
 
 
 def embedded_bars(symbols: tuple[str, ...] | None = None, start: date | None = None, end: date | None = None) -> Bars:
     """Adjusted closes of skfolio's ``load_sp500_dataset``, 1990 to 2022, from 2000-01-03 on.
 
-    The 20 stocks were chosen with hindsight. Closes are adjusted, so there is no price level and no size score.
+    The 20 stocks were chosen with hindsight. The closes are adjusted, so there is no price level and no size score.
 
     Raises:
         UserError: a symbol is not among the 20, or no session lies between the dates.

@@ -1,4 +1,4 @@
-"""What is known of exchanges: names, zones, sessions, and how far their calendars reach."""
+"""Exchanges: names, time zones, sessions, and how far their calendars reach."""
 
 import difflib
 import warnings
@@ -23,11 +23,11 @@ _OTHER_NAMES = {
     "B3": "BVMF",
     "CRYPTO": "24/7",
 }
-"""Names that people use and no calendar has; the National exchange of India keeps Bombay's sessions."""
+"""Common names that no calendar has. The National Stock Exchange of India keeps Bombay's sessions."""
 _EARLIEST, _LATEST = pd.Timestamp("1900-01-01"), pd.Timestamp("2200-01-01")
-"""Where a calendar names no bounds, its rules are trusted between these."""
+"""The rules of a calendar without bounds of its own are trusted between these dates."""
 _DECADE = pd.Timestamp("2010-01-01"), pd.Timestamp("2019-12-31")
-"""Over which the sessions of a year are counted: a fixed stretch, so that the figure does not depend on the bars."""
+"""Period over which the sessions per year are counted. It is fixed, so that the figure does not depend on the bars."""
 _MONTH = pd.Timedelta(days=31)
 
 
@@ -35,13 +35,13 @@ def exchange_zone(calendar: str) -> str:
     """IANA zone in which the exchange's dates are counted; UTC for '24/7' and for 'bars'.
 
     Raises:
-        UserError: no such calendar; the nearest known names are said.
+        UserError: no such calendar; the message names the nearest known ones.
     """
     return "UTC" if calendar == FROM_BARS else str(_sample(calendar).tz)
 
 
 def known_range(calendar: str) -> tuple[pd.Timestamp, pd.Timestamp]:
-    """First and last date of which an exchange's calendar knows whether it is a session.
+    """First and last date that an exchange's calendar covers.
 
     Raises:
         UserError: no such calendar.
@@ -61,14 +61,14 @@ def sessions_between(calendar: str, first: pd.Timestamp, last: pd.Timestamp) -> 
     first, last = max(first, low), min(last, high)
     if first > last:
         return pd.DatetimeIndex([], dtype="datetime64[ns]")
-    # The library refuses a stretch without a session, so it is asked for a little more.
+    # The library refuses a period without a session, so a month is added at both ends.
     every = _calendar(calendar, max(first - _MONTH, low), min(last + _MONTH, high)).sessions.astype("datetime64[ns]")
     return every[(every >= first) & (every <= last)]
 
 
 @lru_cache
 def sessions_per_year(calendar: str) -> int:
-    """Sessions in a year of an exchange: its mean over 2010 to 2019 (or what its calendar knows of it), rounded.
+    """Sessions per year of an exchange: the rounded mean over 2010 to 2019, or over the part that its calendar covers.
 
     Raises:
         UserError: no such calendar.

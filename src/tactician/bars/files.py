@@ -15,9 +15,9 @@ from tactician.bars.tidy import Part, stand_in, tidy
 from tactician.errors import UserError
 
 _COUNTED = {"no_close": "files", "no_adjusted_close": "files", "empty_column": "columns"}
-"""What a finding counts, where it is not rows."""
+"""What a finding counts, if not rows."""
 _PASSED_OVER = (".", "readme", "license")
-"""How the names begin of files that lie in folders beside the bars."""
+"""Beginnings of the names of files that lie beside the bars and are ignored."""
 
 
 def read_bars(
@@ -28,21 +28,22 @@ def read_bars(
     *,
     calendar: str = "XNYS",
 ) -> Bars:
-    """Read daily bars from a file or a folder, as vendors deliver them. docs/data.md lists what is understood.
+    """Read daily bars from a file or a folder, as vendors deliver them. docs/data.md lists the supported formats.
 
-    A *long* file has a row per symbol and date, a *wide* file a row per date and a column of prices per symbol. Headings may
-    have two levels, field and symbol. In a folder, a file without a symbol column holds the symbol it is named after.
+    A *long* file has one row per symbol and date. A *wide* file has one row per date and one column of prices per symbol.
+    Headings may have two levels, field and symbol. In a folder, a file without a symbol column holds the symbol that it is
+    named after.
 
     Args:
         path: CSV or Parquet file, or a folder of them.
         symbols: those wanted, in order; None for all. In a folder of files per symbol only theirs are read.
         start: first date wanted.
         end: last date wanted.
-        calendar: exchange calendar, in whose zone a bar that is stamped with a time has its date; 'bars' for the date as
-            it is written.
+        calendar: exchange calendar. A bar stamped with a time gets its date in the calendar's time zone; 'bars' keeps the
+            date as written.
 
     Raises:
-        UserError: names the file, and the line, row or column, that cannot be read, and the remedy.
+        UserError: names the file, the line, row or column that cannot be read, and the remedy.
     """
     parts = _read_folder(path, symbols, calendar) if path.is_dir() else [_read_file(path, None, symbols, calendar)]
     frame = _joined([part.frame for part in parts])
@@ -73,7 +74,7 @@ def _read_folder(folder: Path, symbols: tuple[str, ...] | None, calendar: str) -
         try:
             parts.append(_read_file(file, named.get(file, _stem(file)), symbols, calendar))
         except NotBarsError as problem:
-            # A file of something else may lie beside the bars, but not under the name of a symbol.
+            # A file of other content may lie beside the bars, but not one that is named after a wanted symbol.
             if file in named:
                 raise
             refused.append(problem)
@@ -87,14 +88,14 @@ def _stem(file: Path) -> str:
 
 
 def _files_of(symbol: str, files: list[Path]) -> list[Path]:
-    """Those that are named after a symbol: exactly, or else in other letter case, if only one name is."""
+    """Files named after a symbol: exactly, or in other letter case if only one name matches so."""
     exact = [file for file in files if _stem(file) == symbol]
     alike = [file for file in files if _stem(file).casefold() == symbol.casefold()]
     return exact or (alike if len({_stem(file) for file in alike}) == 1 else [])
 
 
 def _joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    """All rows. A price that only some files have is left out, since it would be missing in the others' rows."""
+    """The rows of all files. A price column that only some files have is left out: the other rows would lack it."""
     filled = [frame for frame in frames if not frame.empty]
     if not filled:
         return frames[0]
@@ -103,7 +104,7 @@ def _joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _gathered(notes: list[Finding]) -> tuple[Finding, ...]:
-    """One finding per kind, which tells its first example and counts all."""
+    """One finding per kind, with its first example and the count of all."""
     first: dict[str, Finding] = {}
     for note in notes:
         known = first.get(note.name)

@@ -1,4 +1,4 @@
-"""Findings: what was noticed about bars, by name, and what was done about it. docs/data.md has the table."""
+"""Findings: faults of bars, by name, and what was done about them. docs/data.md has the table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from typing import Literal
 from tactician.errors import UserError
 
 Severity = Literal["error", "repair", "warning"]
-"""An error stops; a repair was made (and stops where `on_findings` is 'strict'); a warning is only told."""
+"""An error stops. A repair was made, and stops if `on_findings` is 'strict'. A warning is only reported."""
 
 Row = tuple[str, str, str]
-"""Symbol, date and detail of one fault; an empty word where there is none."""
+"""Symbol, date and detail of one fault; an empty string where one does not apply."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something noticed about bars: all faults of one kind."""
+    """All faults of one kind in the bars."""
 
     name: str
     severity: Severity
@@ -27,22 +27,22 @@ class Finding:
     """Of the first fault."""
     count: int = 1
     action: str = ""
-    """What was done in a few words; for an error, what the user can do."""
+    """What was done, in a few words; for an error, what the user can do."""
     rows: tuple[Row, ...] = ()
     """Every fault of this kind."""
 
 
 class BadBars(UserError):
-    """Bars that do not become a market, with all that was found in them."""
+    """Bars that cannot become a market, with all findings."""
 
     def __init__(self, source: str, findings: Sequence[Finding], stopping: Sequence[Finding], remedy: str) -> None:
-        """Say what stops, what is first, and what to do.
+        """Say which finding stops, where it is first, and what to do.
 
         Args:
             source: of the bars, for the message.
-            findings: all of them.
-            stopping: those that stop.
-            remedy: what this user can do, as a clause.
+            findings: all findings.
+            stopping: the findings that stop.
+            remedy: what the user can do, as a clause.
         """
         self.findings = tuple(findings)
         self.stopping: frozenset[Severity] = frozenset(f.severity for f in stopping)
@@ -51,20 +51,20 @@ class BadBars(UserError):
         super().__init__(f"{self.problem}; {self.remedy}.")
 
     def with_list(self, path: object) -> UserError:
-        """The same complaint, which also names the file that lists every fault."""
+        """The same error, which also names the file that lists every fault."""
         return UserError(f"{self.problem}; {path} lists every fault; {self.remedy}.")
 
 
 def finding_of(
     name: str, severity: Severity, rows: Sequence[Row], what: str, action: str, *, unit: str = "such rows"
 ) -> Finding:
-    """All faults of one kind.
+    """Make one finding from all faults of a kind.
 
     Args:
         name: of the kind.
         severity: of the kind.
-        rows: every fault, the first one first; at least one.
-        what: said after the symbol and date of the first fault.
+        rows: every fault, in order; at least one.
+        what: text after the symbol and date of the first fault.
         action: see `Finding`.
         unit: what is counted.
     """

@@ -1,4 +1,4 @@
-"""Layouts: which column of a table is what. Long, wide, one symbol per file, or headings of field and symbol."""
+"""Layouts: what each column of a table means. Long, wide, one symbol per file, or headings of field and symbol."""
 
 import re
 from collections import Counter
@@ -11,7 +11,7 @@ from tactician.bars.stamps import looks_dated
 from tactician.bars.tables import FIELD_NAMES, NotBarsError, Table, plain, shown
 from tactician.errors import UserError
 
-# Each tuple is a choice of equals; an earlier tuple is preferred to a later one.
+# The names in a tuple have equal rank; an earlier tuple is preferred to a later one.
 _DATE = (
     ("date",),
     ("tradedate", "tradingdate", "datetime", "timestamp", "observationdate", "windowstart", "opentime", "snappedat"),
@@ -36,17 +36,17 @@ _FIELDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "volume": (("volume",), ("vol",)),
 }
 _LOOSE_CLOSE = (("price",), ("last",), ("lastprice",), ("ltp",), ("value",))
-"""Names that mean a close only where no other close is there: beside one, a value is a turnover."""
+"""Names that mean a close only if the table has no other close. Beside a close, a value is a turnover."""
 _CLOSES = frozenset(name for names in (*_FIELDS["close"], *_LOOSE_CLOSE) for name in names)
 _TOLD = frozenset(("close", "adjclose", "adjustedclose", "volume", "closeprice", "pxlast", "pxvolume"))
-"""Names of fields that are no symbols."""
+"""Names of fields that cannot be symbols."""
 _MELTED = ("field", "variable", "metric", "measure", "attribute", "item")
-"""Names of a column whose cells name what the number beside them is."""
+"""Names of a column whose cells name the field of the number beside them."""
 _FURTHER = re.compile(
     r"volume|^vol$|turnover|amount|value|vwap|wap$|average|avg|trade|change|chg|pct|percent|return|cap$|dividend|split|prev|"
     r"deliver|spread|^bid|^ask|quantity|qty|shares|ratio|factor|interest|^oi$|^per$"
 )
-"""What vendors write beside the prices of one asset. No column of such a name makes a table wide."""
+"""Columns that vendors write beside the prices of one asset. A column of such a name does not make a table wide."""
 PRICES = ("open", "high", "low", "close", "adj_close")
 _JOINED = re.compile(r"(?:^|[\W_])(open|high|low|close|volume)(?:$|[\W_])", re.IGNORECASE)
 
@@ -56,7 +56,7 @@ class Block:
     """The columns of one symbol, or of all."""
 
     symbol: str | None
-    """None where a column names it row by row."""
+    """None if a column names the symbol in every row."""
     fields: dict[str, int]
     """Position of each field's column."""
 
@@ -69,21 +69,21 @@ class Layout:
     blocks: tuple[Block, ...]
     symbol: int | None = None
     time: int | None = None
-    """Of a time of day beside the date."""
+    """Of the column with the time of day, if there is one beside the date."""
     kind: str = "long"
-    """'long', 'wide' (a column per symbol) or 'two_level'. Only in 'long' does a row exist for the sake of its prices."""
+    """'long', 'wide' (a column per symbol) or 'two_level'. Only in 'long' must every row have a price."""
 
 
 def recognise(table: Table, stem: str | None) -> Layout:
-    """Find out what a table's columns are.
+    """Find out what a table's columns mean.
 
     Args:
         table: as it was read.
-        stem: the symbol that the file is named after; None where it must be named inside.
+        stem: the symbol that the file is named after; None if the file itself must name it.
 
     Raises:
-        NotBarsError: no dates or no prices.
-        UserError: two columns claim the same, or a symbol is missing.
+        NotBarsError: the table has no dates or no prices.
+        UserError: two columns have the same meaning, or no symbol is named.
     """
     if table.levels == 2:
         return _two_level(table)
@@ -110,7 +110,7 @@ def recognise(table: Table, stem: str | None) -> Layout:
 
 
 def _date(table: Table, names: Sequence[str]) -> int:
-    """The column of dates. TIME, DAY and INDEX are symbols too, so a column whose cells look like dates is preferred."""
+    """Find the column of dates. TIME, DAY and INDEX may be symbols, so a column whose cells look like dates is preferred."""
     named = {name for equals in _DATE for name in equals}
     like = [k for k in range(len(names)) if names[k] in named and looks_dated(table, k)]
     is_nameless = names[0] in _NAMELESS and (names[0] != "" or not table.headings[0][0])
@@ -133,13 +133,13 @@ def _has_own_close(names: Sequence[str], fields: dict[str, int]) -> bool:
 
 
 def _refuse_melted(table: Table, names: Sequence[str], others: Sequence[int]) -> None:
-    """A table of one number per row, of which another cell says whether it is a close or a volume."""
+    """Refuse a table with one number per row, where another cell says whether it is a close or a volume."""
     for k in others:
         first = next((str(cell) for cell in table.cells[k] if not pd.isna(cell) and cell != ""), "")
         if not first[:1].isalpha():
             continue
         held = {plain(str(cell)) for cell in table.cells[k].dropna().unique()} - {""}
-        # Where all are closes, the numbers are what they seem.
+        # If the column says 'close' in every row, all numbers are closes and nothing is mixed.
         if held != {"close"} and (names[k] in _MELTED or (held & _TOLD and held <= FIELD_NAMES | _CLOSES | _TOLD)):
             raise NotBarsError(
                 f"{table.file} has one field per row, told by column '{table.name(k)}' ('{shown(first)}' …); "
@@ -155,7 +155,7 @@ def _shown(table: Table) -> str:
 def _find(
     table: Table, names: Sequence[str], choices: tuple[tuple[str, ...], ...], among: Sequence[int] | None = None
 ) -> int | None:
-    """The position of the most preferred name that is there."""
+    """Position of the most preferred name in the table; None if it has none of them."""
     for equals in choices:
         found = [k for k in (range(len(names)) if among is None else among) if names[k] in equals]
         if len(found) > 1 and "" not in equals:
@@ -174,7 +174,7 @@ def _fields(table: Table, names: Sequence[str], among: Sequence[int]) -> dict[st
 
 
 def _is_blank(table: Table, position: int) -> bool:
-    """A column without a heading: an index that pandas wrote, or separators at the end of every line."""
+    """Whether a column has no heading: an index that pandas wrote, or separators at the end of every line."""
     name = plain(table.headings[position][0])
     if name and not name.startswith("unnamed"):
         return False
@@ -189,7 +189,7 @@ def _is_blank(table: Table, position: int) -> bool:
 
 
 def _is_wide(table: Table, others: Sequence[int], symbol: int | None, fields: dict[str, int]) -> bool:
-    """Whether the columns are symbols. LOW and OPEN and SYM are symbols too, in capitals among others like them."""
+    """Whether the columns are symbols. LOW, OPEN and SYM are symbols too if they stand in capitals among other symbols."""
     if not others:
         return False
     known = [*fields.values(), *([] if symbol is None else [symbol])]
@@ -211,7 +211,7 @@ def _is_wide(table: Table, others: Sequence[int], symbol: int | None, fields: di
 def _is_wide_beside_close(
     table: Table, names: Sequence[str], others: Sequence[int], fields: dict[str, int], stem: str | None
 ) -> bool:
-    """Whether a column such as LAST or CLOSE is a symbol among others. In a file named after its symbol CLOSE is the close."""
+    """Whether LAST or CLOSE is a symbol among others. In a file that is named after its symbol, CLOSE is the close."""
     if set(fields) != {"close"} or (stem is not None and names[fields["close"]] == "close"):
         return False
     strange = [k for k in others if names[k] not in _CLOSES]
@@ -235,7 +235,7 @@ def _no_close(table: Table) -> NotBarsError:
 
 
 def _refuse_other_periods(table: Table) -> None:
-    """Stooq writes the period of a bar beside it."""
+    """Refuse bars that are not daily; Stooq writes the period of each bar beside it."""
     headings = [heading[0].upper() for heading in table.headings]
     if "<PER>" not in headings:
         return
@@ -255,7 +255,7 @@ def _wide(table: Table, date: int, columns: Sequence[int]) -> Layout:
 
 
 def _two_level(table: Table) -> Layout:
-    """Headings of field and symbol, in either order; other fields are passed over."""
+    """Layout of headings with field and symbol, in either order; other fields are ignored."""
     pairs = table.headings
     paired = [k for k, levels in enumerate(pairs) if all(levels)]
     dates = [plain("".join(levels)) if not all(levels) else None for levels in pairs]

@@ -14,12 +14,12 @@ from tactician.errors import UserError
 
 @dataclass(frozen=True)
 class Source:
-    """A source of bars that is no file of the user's; its bars bear its name as theirs (`Bars.source`)."""
+    """A named source of bars that is not a file. Its name is also the `Bars.source` of what it gives."""
 
     read: Callable[[Config], Bars]
-    """The bars of a configuration's symbols and dates."""
+    """Reads the bars of a configuration's symbols and dates."""
     remedy: str
-    """What its user can do about bars that are wrong, after a semicolon: nobody can correct a vendor's."""
+    """What a user can do about wrong bars, as the end of a message. A user cannot correct a vendor's bars."""
     hindsight: bool = False
     """Whether its symbols were picked knowing how they would do."""
     stands_in: bool = False
@@ -45,7 +45,7 @@ def read_source(config: Config) -> Bars:
     """The bars that ``config.bars`` names.
 
     Raises:
-        UserError: no such source, or it lacks a symbol.
+        UserError: the source does not exist, or lacks a symbol.
     """
     source = SOURCES.get(config.bars)
     return _files(config) if source is None else source.read(config)

@@ -1,4 +1,4 @@
-"""Dates as vendors write them: one format for a column, and the exchange's local date of a stamp with a zone."""
+"""Dates as vendors write them: one format per column, and the exchange's local date for a stamp with a time zone."""
 
 import re
 
@@ -11,7 +11,7 @@ from tactician.errors import UserError
 
 _REMEDY = "write dates as 2020-03-16"
 _YEARS = (1900, 2200)
-"""First and last year of a bar. Other years are marks such as 9999-12-31, and datetime64[ns] would wrap them around."""
+"""First and last year of a bar. Other years are placeholders such as 9999-12-31, which overflow datetime64[ns]."""
 _TIME = (
     r"(?:[T ]\s*(?P<hour>[01]?\d|2[0-3]):?(?P<minute>[0-5]\d)(?::?(?P<second>[0-5]\d(?:\.\d+)?))?"
     r"\s*(?P<half>[AaPp][Mm])?\s*(?P<zone>Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?)?"
@@ -41,20 +41,20 @@ _EXCEL = r"[2-5]\d{4}(?:\.\d+)?"
 def read_dates(table: Table, column: int, needed: np.ndarray, calendar: str) -> tuple[np.ndarray, np.ndarray]:
     """Read the sessions of a column of dates or stamps.
 
-    A stamp without a zone has the date that is written. Stamps with a zone have it too if all stand at midnight.
+    A stamp without a zone keeps its written date. Stamps with a zone keep it too if all of them are at midnight.
     Otherwise the date is the exchange's local one.
 
     Args:
-        table: where the column stands.
+        table: holds the column.
         column: its position.
-        needed: for each row whether its date must be readable; the format is taken from these.
-        calendar: exchange calendar, in whose zone a stamp has its date.
+        needed: whether each row's date must be readable; these rows determine the format.
+        calendar: exchange calendar, whose time zone determines the date of a stamp with a zone.
 
     Returns:
-        For each row the session, and the stamp as written (datetime64[ns]; NaT where it is not readable).
+        Session and written stamp of each row (datetime64[ns]; NaT if not readable).
 
     Raises:
-        UserError: a date that is needed cannot be read, or days cannot be told from months.
+        UserError: a needed date cannot be read, or days cannot be told from months.
     """
     codes, distinct = pd.factorize(table.cells[column], use_na_sentinel=True)
     wanted = np.zeros(len(distinct) + 1, dtype=bool)
@@ -74,7 +74,7 @@ def read_dates(table: Table, column: int, needed: np.ndarray, calendar: str) -> 
 
 
 def looks_dated(table: Table, column: int) -> bool:
-    """Whether the first cells of a column that hold anything are dates or stamps."""
+    """Whether the first non-empty cells of a column are dates or stamps."""
     cells = table.cells[column].head(_LOOKED_AT).dropna()
     if pd.api.types.is_datetime64_any_dtype(cells.dtype):
         return True
@@ -83,7 +83,7 @@ def looks_dated(table: Table, column: int) -> bool:
     try:
         _from_text(text, np.ones(len(text), dtype=bool))
     except _UnreadableError as problem:
-        # 04/01/2021 is a date, though it may be two.
+        # 04/01/2021 looks like a date, although day and month are ambiguous.
         return any(re.fullmatch(f + _TIME, text[problem.code]) for f in _FORMATS)
     return len(text) > 0
 
@@ -95,7 +95,7 @@ class _UnreadableError(Exception):
 
 
 def _written(cells: pd.Series, row: int) -> str:
-    """A cell for messages. A stamp with a zone is given in UTC, in which it overflows nowhere."""
+    """A cell for messages. A stamp with a zone is shown in UTC, where it cannot overflow."""
     if isinstance(cells.dtype, pd.DatetimeTZDtype):
         cells = cells.dt.tz_convert("UTC")
     return re.sub(r" 00:00:00(\+00:00)?$", "", shown(str(cells.iloc[row])))
@@ -106,7 +106,7 @@ def _first_row(codes: np.ndarray, needed: np.ndarray, code: int) -> int:
 
 
 def _stamps(distinct: pd.Index, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Wall times (datetime64[ns]) and their offsets from UTC (timedelta64[ns], NaT where none is written)."""
+    """Wall times (datetime64[ns]) and their offsets from UTC (timedelta64[ns]; NaT if the cell has no zone)."""
     if not pd.api.types.is_datetime64_any_dtype(distinct.dtype):
         wall, offset = _from_text(_as_text(distinct), wanted)
         _refuse_other_centuries(_years(wall), wanted)
@@ -127,7 +127,7 @@ def _years(wall: np.ndarray) -> np.ndarray:
 
 
 def _refuse_other_centuries(year: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Which years are those of no bar; an error if one of them is needed. NaN is no year, and passes."""
+    """Mark the years that no bar can have, and raise if one of them is needed. NaN passes."""
     strange = (year < _YEARS[0]) | (year > _YEARS[1])
     if (strange & wanted).any():
         text = f"{{cell}} is no date of a bar, whose years are {_YEARS[0]} to {_YEARS[1]}"
@@ -146,7 +146,7 @@ def _from_text(text: pd.Series, wanted: np.ndarray) -> tuple[np.ndarray, np.ndar
         return np.full(len(text), np.datetime64("NaT", "ns")), np.full(len(text), np.timedelta64("NaT", "ns"))
     sample = text[wanted]
     first = sample.iloc[0]
-    # The most common form by far takes the shortest way: a folder may hold thousands of files.
+    # By far the most common format is tried first, and fast: a folder may hold thousands of files.
     wall = pd.to_datetime(text, format="%Y-%m-%d", errors="coerce").to_numpy("datetime64[ns]")
     if not np.isnat(wall[wanted]).any():
         return wall, np.full(len(wall), np.timedelta64("NaT", "ns"))
@@ -170,12 +170,12 @@ def _from_text(text: pd.Series, wanted: np.ndarray) -> tuple[np.ndarray, np.ndar
 def _written_otherwise(sample: pd.Series, position: int, first: str) -> _UnreadableError:
     code, cell = int(sample.index[position]), sample.iloc[position]
     known = any(re.fullmatch(f + _TIME, cell) for f in _FORMATS)
-    # Some programs turn the days and months of those dates that they take for their own.
+    # Some programs swap day and month in those dates that look like their local format.
     return _UnreadableError(code, f"{{cell}} is written otherwise than '{first}'" if known else "{cell} is no date")
 
 
 def _days_and_months(parts: pd.DataFrame, wanted: np.ndarray, first: str) -> pd.DataFrame:
-    """Which of two numbers is the day: the one that is ever above 12. With points it is the first, as in 31.01.2020."""
+    """Decide which of two numbers is the day: the one that exceeds 12 somewhere. With points it is the first (31.01.2020)."""
     one, two = (parts.loc[wanted, name].astype(int) > 12 for name in ("one", "two"))
     both = one.any() and two.any()
     if both:
@@ -214,7 +214,7 @@ def _offsets(zone: pd.Series) -> np.ndarray:
 
 
 def _minutes(zone: str) -> int:
-    """East of UTC."""
+    """Offset of a written zone in minutes east of UTC."""
     if zone[0] not in "+-":
         return 0
     size = 60 * int(zone[1:3]) + int(zone[3:].lstrip(":") or 0)
@@ -222,7 +222,7 @@ def _minutes(zone: str) -> int:
 
 
 def _from_epoch(text: pd.Series, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds, milliseconds, microseconds or nanoseconds since 1970 in UTC, if all lie between 1950 and 2100."""
+    """Read seconds, milliseconds, microseconds or nanoseconds since 1970 in UTC, if all lie between 1950 and 2100."""
     code = int(np.flatnonzero(wanted)[0])
     if re.fullmatch(_TWO_DIGITS + _TIME, text.iloc[code]):
         raise _UnreadableError(code, "{cell} has a year of two digits", "write years with four, as in 2020-03-16")

@@ -1,4 +1,4 @@
-"""Tables: the cells of a CSV or Parquet file as they are written, under one or two levels of headings."""
+"""Tables: the cells of a CSV or Parquet file as written, under one or two levels of headings."""
 
 import ast
 import csv
@@ -26,11 +26,11 @@ FIELD_NAMES = frozenset(
         *("dividends", "stocksplits", "capitalgains", "repaired"),
     )
 )
-"""Names, reduced by `plain`, that a field may have where headings have two levels."""
+"""Names of fields, reduced by `plain`, in headings of two levels."""
 
 
 class NotBarsError(UserError):
-    """The file as a whole is no table of bars, whatever its cells say."""
+    """The file as a whole is no table of bars."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,15 @@ class Table:
 
     file: Path
     headings: tuple[tuple[str, ...], ...]
-    """Each column's heading, stripped: one level, or two."""
+    """Each column's heading, stripped, with one or two levels."""
     cells: pd.DataFrame
     """Columns by position. The index counts lines of a CSV file, or rows of a Parquet file, from 1. CSV cells are text."""
     separator: str | None
-    """Between the cells of a line; None in Parquet."""
+    """What separates the cells of a line; None for Parquet."""
 
     @property
     def levels(self) -> int:
-        """Of the headings."""
+        """Number of levels of the headings."""
         return len(self.headings[0])
 
     def name(self, position: int) -> str:
@@ -55,7 +55,7 @@ class Table:
         return shown(" ".join(level for level in self.headings[position] if level))
 
     def row_name(self, row: int) -> str:
-        """Where a row stands, for messages, such as 'line 7'."""
+        """Position of a row in the file for messages, such as 'line 7'."""
         return f"{'row' if self.separator is None else 'line'} {self.cells.index[row]}"
 
     def where(self, row: int) -> str:
@@ -64,7 +64,7 @@ class Table:
 
 
 def shown(text: str) -> str:
-    """What stands in a cell, fit for a message of one line."""
+    """A cell's text, shortened for a message of one line."""
     text = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
     return text if len(text) <= _SHOWN_LENGTH else text[:_SHOWN_LENGTH] + "…"
 
@@ -75,7 +75,7 @@ def plain(heading: str) -> str:
 
 
 def suffix(file: Path) -> str:
-    """The longest known suffix of a file, in small letters; '' if there is none."""
+    """The longest known suffix of a file, in small letters; '' if it has no known one."""
     name = file.name.lower()
     return max((known for known in SUFFIXES if name.endswith(known)), key=len, default="")
 
@@ -124,7 +124,7 @@ def _read_text(file: Path, kind: str) -> Table:
 
 
 def _parse(file: Path, text: str, separator: str, width: int, before: int) -> pd.DataFrame:
-    """Every line as text, so that neither a symbol nor the last bit of a number is touched."""
+    """Read every cell as text, so that no symbol and no last bit of a number is changed."""
     try:
         return pd.read_csv(
             io.BytesIO(text.encode()),
@@ -157,9 +157,9 @@ def _decode(content: bytes) -> str:
 
 
 def _before_headings(lines: list[str]) -> tuple[int, str]:
-    """How many lines stand before the headings, and what separates cells.
+    """Number of lines before the headings, and the separator of cells.
 
-    Excel writes sep=; into the first line. Vendors write an address or a title above the headings: lines of a single cell.
+    Excel writes sep=; into the first line. Vendors write an address or a title above the headings, in lines of one cell.
     """
     told = re.fullmatch(r'"?sep=(.)"?\s*', lines[0])
     if told is not None:
@@ -172,12 +172,12 @@ def _before_headings(lines: list[str]) -> tuple[int, str]:
 
 
 def _separator(heading: str) -> str:
-    """The one that splits the heading most: names hold none of them."""
+    """The separator that splits the heading into most cells; names contain none of the separators."""
     return max(_SEPARATORS, key=lambda separator: len(next(csv.reader([heading], delimiter=separator), [])))
 
 
 def _text_headings(rows: list[list[str]]) -> tuple[tuple[tuple[str, ...], ...], int]:
-    """The headings and the number of rows that they take: 1, or 2 or 3 where they have two levels."""
+    """The headings and the number of rows that they take: 1 for one level, 2 or 3 for two levels."""
     rows = [["" if cell.startswith("Unnamed:") else cell.strip() for cell in row] for row in rows]
     if len(rows) < 2 or not _are_two_levels(rows[0], rows[1]):
         return unpack(rows[0]), 1
@@ -187,10 +187,10 @@ def _text_headings(rows: list[list[str]]) -> tuple[tuple[tuple[str, ...], ...], 
         upper[0], lower[0] = rows[2][0], ""
         taken = 3
     elif plain(upper[0]) not in _DATE_CORNERS and plain(lower[0]) not in _DATE_CORNERS:
-        # The corner holds the levels' own names, or nothing; what stands below it are dates.
+        # The corner holds the names of the levels, or nothing; the column below it holds the dates.
         is_dated = any(plain(cell) in _DATE_CORNERS for cell in (*upper, *lower))
         upper[0], lower[0] = ("", "") if is_dated else ("Date", "")
-    # pandas numbers the repeats of a name that it reads: Close, Close.1.
+    # pandas numbers repeated names: Close, Close.1. The number is removed.
     return tuple(
         (re.sub(r"\.\d+$", "", u) if plain(re.sub(r"\.\d+$", "", u)) in FIELD_NAMES else u, w)
         for u, w in zip(upper, lower, strict=True)
@@ -198,7 +198,7 @@ def _text_headings(rows: list[list[str]]) -> tuple[tuple[tuple[str, ...], ...], 
 
 
 def _are_two_levels(upper: list[str], lower: list[str]) -> bool:
-    """Whether the second row still belongs to the heading: one of the two names fields, the other symbols."""
+    """Whether the second row belongs to the heading: then one row names fields, and the other symbols."""
     if plain(upper[0]) not in _CORNERS or plain(lower[0]) not in _CORNERS:
         return False
     pairs = [(u, w) for u, w in zip(upper[1:], lower[1:], strict=True) if u and w]
@@ -212,7 +212,7 @@ def _are_two_levels(upper: list[str], lower: list[str]) -> bool:
 
 
 def unpack(headings: list[str]) -> tuple[tuple[str, ...], ...]:
-    """Headings of one level, or of two where pandas wrote pairs as text: "('Close', 'AAA')"."""
+    """Headings of one level, or of two if pandas wrote pairs as text: "('Close', 'AAA')"."""
     pairs = [re.fullmatch(r"\(\s*('.*'|\".*\")\s*,\s*('.*'|\".*\")\s*\)", heading) for heading in headings]
     if not any(pairs) or sum(pair is None for pair in pairs) > 2:
         return tuple((heading,) for heading in headings)
@@ -242,7 +242,7 @@ def _read_parquet(file: Path) -> Table:
 
 
 def _with_index(frame: pd.DataFrame) -> pd.DataFrame:
-    """The levels of the index as columns; one without a name is called by what it holds."""
+    """Turn the levels of the index into columns. A level without a name is named 'date' or 'symbol' after its content."""
     if frame.index.nlevels == 1 and frame.index.name is None and not _holds_labels(frame.index):
         return frame
     names = [

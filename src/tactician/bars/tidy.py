@@ -1,4 +1,4 @@
-"""A table of known layout as tidy bars, with what had to be noted: rows without a price, order, missing kinds of closes."""
+"""Tidy bars from a table of known layout, with notes: rows without a price, wrong order, missing kinds of closes."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from tactician.errors import UserError
 
 _UNADJUSTED = "closes make the returns, without dividends unless they are adjusted already"
 _RETURNS_SHARE = 0.1
-"""Share of numbers not above 0 from which on a wide table holds returns: prices hold none."""
+"""A wide table with a larger share of numbers at or below 0 is taken for returns; prices are all above 0."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one file gives."""
+    """The bars of one file."""
 
     frame: pd.DataFrame
     """As `Bars.frame`, in any order, of the wanted symbols."""
@@ -35,9 +35,9 @@ def tidy(table: Table, layout: Layout, symbols: Collection[str] | None, calendar
 
     Args:
         table: as it was read.
-        layout: what its columns are.
-        symbols: those wanted; None for all.
-        calendar: for dates of stamps with a zone.
+        layout: the meaning of its columns.
+        symbols: the wanted symbols; None for all.
+        calendar: determines the dates of stamps with a time zone.
 
     Raises:
         UserError: a cell cannot be read, or the bars are not daily.
@@ -48,7 +48,7 @@ def tidy(table: Table, layout: Layout, symbols: Collection[str] | None, calendar
     if labels is not None:
         available = tuple(symbol for symbol in labels.unique() if symbol)
         if symbols is not None:
-            # A row without a symbol stays, to be refused.
+            # Rows without a symbol are kept here, so that they are refused below.
             chosen = labels.isin([*symbols, ""]).to_numpy()
             table, labels = Table(table.file, table.headings, table.cells[chosen], table.separator), labels[chosen]
     if not blocks or table.cells.empty:
@@ -72,7 +72,7 @@ def tidy(table: Table, layout: Layout, symbols: Collection[str] | None, calendar
 
 
 def _labels(cells: pd.Series) -> pd.Series:
-    """Symbols as they are written; numbers as their digits."""
+    """Symbols as written; a symbol that was read as a number becomes its digits."""
     if pd.api.types.is_float_dtype(cells) and (cells.dropna() % 1 == 0).all():
         cells = cells.astype("Int64")
     codes, distinct = pd.factorize(cells)
@@ -87,7 +87,7 @@ def _numbers(table: Table, blocks: list[Block]) -> dict[int, np.ndarray]:
 
 
 def _priced(block: Block, numbers: dict[int, np.ndarray]) -> np.ndarray:
-    """Rows with any price."""
+    """Which rows have any price."""
     return np.logical_or.reduce([~np.isnan(numbers[p]) for field, p in block.fields.items() if field in PRICES])
 
 
@@ -112,7 +112,7 @@ def _rows(
     stamp: np.ndarray,
     labels: pd.Series | None,
 ) -> pd.DataFrame:
-    """Rows with a price, of all blocks; a column in which all is empty is none."""
+    """Rows with a price, of all blocks. An empty column is left out."""
     frames = []
     for block, kept in zip(blocks, priced, strict=True):
         symbol = block.symbol if labels is None else labels.to_numpy()[kept]
@@ -128,16 +128,16 @@ def _rows(
 
 
 def _complete(frame: pd.DataFrame) -> pd.DataFrame:
-    """With both kinds of closes: one stands in for the other where a file has only one."""
+    """Add the missing kind of close: if a file has only one, it stands in for the other."""
     if "adj_close" not in frame:
         return frame.assign(adj_close=frame["close"])
     return frame if "close" in frame else frame.assign(close=frame["adj_close"])
 
 
 def stand_in(frame: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, tuple[Finding, ...]]:
-    """Closes in place of adjusted closes for the symbols that have none in any row, with what is to be told of it.
+    """Use closes as adjusted closes for the symbols that have no adjusted close at all, and report it.
 
-    Where only some rows lack one, closes would put two bases into one history: such rows are left to the checks.
+    If only some rows of a symbol lack it, closes would mix two price bases in one history. The checks handle such rows.
     """
     if frame["adj_close"].notna().all():
         return frame, ()
@@ -159,7 +159,7 @@ def _refuse_intraday(rows: pd.DataFrame, table: Table) -> None:
     repeated = rows[rows.duplicated(["date", "symbol"], keep=False)]
     stamps = repeated.groupby(["date", "symbol"], sort=False)["stamp"].nunique()
     several = stamps[stamps > 1]
-    # Some vendors add the running bar to that of the last day; two stamps of one day are left to the checks.
+    # Some vendors add the running bar to that of the last day, so two stamps of a single day are left to the checks.
     if several.index.get_level_values("date").nunique() > 1 or (several > 2).any():
         day, symbol = several.index[0]
         raise UserError(
@@ -176,7 +176,10 @@ def _empty(
     labels: pd.Series | None,
     day: np.ndarray,
 ) -> list[Finding]:
-    """Where a row is for one symbol it should have a price; where a column is, an empty cell only says that there is no bar."""
+    """Report rows or columns without a price.
+
+    In a long table a row without a price is a fault. In the other layouts an empty cell only means that there is no bar.
+    """
     if layout.kind != "long":
         empty = [str(block.symbol) for block, kept in zip(blocks, priced, strict=True) if not kept.any()]
         text = f"{table.file} has a column of {empty[0] if empty else ''} without any price"
@@ -193,7 +196,7 @@ def _empty(
 
 
 def _disorder(rows: pd.DataFrame, table: Table) -> list[Finding]:
-    """Dates that fall amid rising ones. A file with its newest dates first is in order too."""
+    """Report dates that fall while the others rise. A file that begins with its newest date is in order too."""
     codes = pd.factorize(rows["symbol"])[0]
     order = np.argsort(codes, kind="stable")
     step = np.diff(rows["date"].to_numpy()[order]).astype("int64")

@@ -22,16 +22,16 @@ _RENAMED = {
 def yahoo_bars(symbols: tuple[str, ...], start: date | None = None, end: date | None = None) -> Bars:
     """Download daily bars. ``close`` is as traded on the day, ``adj_close`` as Yahoo adjusts it.
 
-    Yahoo's own "Close" is already adjusted for all splits until today; multiplying by the ratios of the splits after each
-    day gives the price that was traded, which the day itself could know. So all is downloaded to today, and cut at ``end``
-    afterwards: a split after ``end`` would otherwise stay in the closes.
+    Yahoo's own "Close" is adjusted for all splits until today. Multiplying it by the ratios of all later splits gives the
+    price that was traded. The download therefore always runs until today, and is cut at ``end`` afterwards. Otherwise a
+    split after ``end`` would stay in the closes.
 
     Raises:
         UserError: the download failed, or a symbol came back empty.
     """
     import yfinance  # a second to import
 
-    logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # what failed is told once, by our own sentence
+    logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # a failure is reported once, by our own message
     frames = [_history(yfinance, symbol, start) for symbol in symbols]
     return make_bars(pd.concat(frames, ignore_index=True), "yfinance", symbols, start, end, as_traded=True)
 

@@ -1,4 +1,4 @@
-"""The market cache: one MarketTensors on disk, loaded without running code, refused when it is not what is asked for."""
+"""The market cache: one MarketTensors on disk. Loading runs no code, and refuses a cache of other settings."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -18,7 +18,7 @@ _FORMAT = "tactician market cache"
 
 
 def save_market(market: MarketTensors, groups: Mapping[str, tuple[str, ...]], path: Path) -> None:
-    """Write the cache atomically: a reader sees the old file or the new one, never a half.
+    """Write the cache atomically: a reader sees the old file or the new one, never a part.
 
     Raises:
         UserError: the folder cannot be written.
@@ -42,15 +42,15 @@ def save_market(market: MarketTensors, groups: Mapping[str, tuple[str, ...]], pa
 
 
 def load_market(path: Path, expected: Mapping[str, str], rebuild: str) -> MarketTensors:
-    """Read a cache and check that it is the one that the configuration describes.
+    """Read a cache and check that it was built from the configuration's settings.
 
     Args:
         path: the file.
-        expected: settings by configuration key that must agree with those the cache was built from.
-        rebuild: the command that makes the cache, named in every refusal.
+        expected: settings by configuration key; the cache must have been built from the same.
+        rebuild: the command that makes the cache; every error names it.
 
     Raises:
-        UserError: the file is missing, is damaged, is something else, or was built from other settings or bars.
+        UserError: the file is missing, damaged, or no market cache, or was built from other settings or bars.
     """
     content = _read(path, rebuild)
     for key, value in expected.items():
@@ -74,7 +74,7 @@ def load_market(path: Path, expected: Mapping[str, str], rebuild: str) -> Market
 
 
 def _read(path: Path, rebuild: str) -> dict[str, Any]:
-    """The content of a file that is a cache of this version."""
+    """The content of a cache file of this version."""
     if not path.exists():
         raise UserError(f"There is no market cache at {path}; make it with: {rebuild}")
     try:
@@ -103,7 +103,7 @@ def load_cached_market(config: Config, rebuild: str) -> MarketTensors:
 
 
 def cache_key(config: Config) -> dict[str, str]:
-    """The settings that shape a market cache; one built with others is refused."""
+    """The settings that determine a market cache. A cache built with other settings is refused."""
     return {
         "universe": " ".join(config.symbols),
         "start": str(config.start),

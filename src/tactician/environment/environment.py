@@ -7,8 +7,8 @@ Timing of one step at row t (session t):
 
 1. The agent has seen `observe`, which uses sessions ≤ t − 1. It shows the market's features, and the portfolio after the
    trade at close t − 1, at the prices of that close.
-2. Those holdings earn close t − 1 → close t. What is delisted turns into cash. The action's target weights are traded at
-   close t, where there is a bar to trade at. Costs leave cash.
+2. Those holdings earn close t − 1 → close t. Holdings in delisted assets turn into cash. The action's target weights are
+   traded at close t, in the assets that have a bar. Costs are paid out of cash.
 3. Everything earns close t → close t + 1. The reward is 100 · ln(V after 3 / V before the trade): log growth net of cost,
    in percent.
 """
@@ -29,25 +29,25 @@ HOLD = 0
 """Every regime table begins with HOLD."""
 
 FULL_CASH = 1
-"""Every regime table has it second; who is in cash has bought nothing."""
+"""The second regime of every table. A portfolio in cash has no open trade."""
 
 PER_WINDOW = ("window", "episode", "age", "day")
-"""Tensors of an `EnvState` with an entry per window; the others have one per environment."""
+"""Tensors of an `EnvState` with one entry per window. The others have one per environment."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """All that stays the same while environments live; everything that changes is in `EnvState`."""
+    """The constant part of the environments. Everything that changes is in `EnvState`."""
 
     market: MarketTensors
     """Its features are already normalised (`observation.normalise`)."""
     frictions: Frictions
     rows: range
-    """Decision rows that episodes may use; every reward of an episode lies inside."""
+    """Decision rows that episodes may use. All rewards of an episode lie inside."""
     episode_length: int = 256
     portfolios_per_window: int = 1
     portfolio_value: float = 1.0
-    """Currency value of 1.0 in the holdings; matters only to impact on traded volume."""
+    """Currency value of 1.0 in the holdings. It matters only to impact on traded volume."""
     first_holdings: str = "random"
     random_slippage: bool = True
     """Draw slippage (training) or charge its mean (evaluation)."""
@@ -64,7 +64,7 @@ class Environment:
             raise ValueError("row 0 has no session before it to earn; ranges begin at row 1")
         if self.frictions.impact_adv > 0:
             self.market.require_traded_values()
-        # Asked here, because the answers wait for the device, which a step must not.
+        # Computed here and cached, because they wait for the device, and a step must not wait.
         _ = self.market.always_fillable, self.market.canonical_regimes
 
 
@@ -73,7 +73,7 @@ class EnvState:
     """W windows × P portfolios, N = W·P; A risky assets and cash."""
 
     window: Int64[Tensor, " window"]
-    """Global number of the window; names its random numbers."""
+    """Global number of the window; its random numbers depend on it."""
     episode: Int64[Tensor, " window"]
     """Episodes begun before this one."""
     age: Int64[Tensor, " window"]
@@ -81,15 +81,15 @@ class EnvState:
     day: Int64[Tensor, " window"]
     """Row of the next decision."""
     holdings: Float[Tensor, "env asset+1"]
-    """After the trade at the close before ``day``, valued there; an episode starts with total 1."""
+    """Holdings after the trade at the close before ``day``, valued at that close. An episode starts with a total of 1."""
     regime: Int64[Tensor, " env"]
-    """The regime last traded into; 0 (HOLD) before the first."""
+    """The regime of the last trade; 0 (HOLD) before the first."""
     since_trade: Int64[Tensor, " env"]
     """Sessions since the last trade into another regime."""
     trade_growth: Float[Tensor, " env"]
-    """Log growth since then, net of cost."""
+    """Log growth since the agent's trade began, net of cost."""
     in_trade: Bool[Tensor, " env"]
-    """Whether the agent itself has bought what it holds. An episode's first holdings do not count, and cash does not."""
+    """Whether the agent itself bought its holdings. The first holdings of an episode do not count, nor does cash."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """The tensors by name."""
@@ -98,7 +98,7 @@ class EnvState:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a step brought, for each of N environments."""
+    """Rewards, costs and trades of one step, for each of N environments."""
 
     reward: Float[Tensor, " env"]
     """100 · log growth of wealth, net of cost."""
@@ -107,9 +107,9 @@ class Outcome:
     turnover: Float[Tensor, " env"]
     """Traded value over value before the trade, risky assets only, from drifted holdings."""
     trade_closed: Bool[Tensor, " env"]
-    """The step moved to another regime, which ends the agent's trade before it."""
+    """Whether the step ended a trade of the agent by moving to another regime."""
     trade_return: Float[Tensor, " env"]
-    """Simple net return of the trade that ended (0 elsewhere)."""
+    """Simple net return of the trade that ended; 0 if none did."""
 
 
 def first_state(env: Environment, windows: Int64[Tensor, " window"], stagger: int = 0) -> EnvState:
@@ -118,8 +118,8 @@ def first_state(env: Environment, windows: Int64[Tensor, " window"], stagger: in
     Args:
         env: the environment.
         windows: global numbers of the W windows.
-        stagger: length of the rollouts; it matters if they are shorter than an episode. There are k =
-            episode_length/stagger phases then. Window w begins at age (w mod k)·stagger, so every rollout sees every phase.
+        stagger: length of the rollouts, if they are shorter than an episode. Then there are k = episode_length/stagger
+            phases, and window w begins at age (w mod k)·stagger, so every rollout sees every phase.
     """
     zeros = torch.zeros_like(windows)
     state = _begin_episode(env, windows, zeros)
@@ -129,7 +129,7 @@ def first_state(env: Environment, windows: Int64[Tensor, " window"], stagger: in
 
 
 def step(env: Environment, state: EnvState, action: Int64[Tensor, " env"]) -> tuple[EnvState, Outcome]:
-    """Trade at the close of each window's day and earn the session that follows.
+    """Trade at the close of each window's day, and earn the returns of the following session.
 
     Args:
         env: the environment.
@@ -137,28 +137,28 @@ def step(env: Environment, state: EnvState, action: Int64[Tensor, " env"]) -> tu
         action: regime index of each environment.
 
     Returns:
-        The state a session later (never reset here: see `restart_finished`) and the outcome.
+        The state one session later and the outcome. Episodes are never reset here: see `restart_finished`.
     """
-    # In this order: drift to the close, delistings, the trade and its costs, growth to the next close. The decision was made
-    # a session ago, so it is carried out on what the holdings have drifted to, which the agent has not seen.
+    # The order is: drift to the close, delistings, the trade and its costs, growth to the next close. The agent decided on
+    # data of the session before, so the trade starts from drifted holdings that it has not seen.
     market, per_window = env.market, env.portfolios_per_window
     day = state.day.repeat_interleave(per_window) if per_window > 1 else state.day
     before = grow(state.holdings, market.returns[day - 1], market.cash_return[day - 1])
     if not market.always_fillable:
         before = settle(before, market.delisted[day])
-    # Value is taken before the costs: they are part of this step's reward. The next step begins with the value that this
-    # one ends with, so the rewards of an episode add up to 100·ln of the growth of wealth.
+    # The value is taken before the costs, so that they are part of this step's reward. The next step begins with the value
+    # at the end of this one. So the rewards of an episode add up to 100·ln of the growth of wealth.
     value = before.sum(-1)
     hold = action == HOLD
     trade = _trade(env, state, day, before, action)
-    # For the reward alone. The state keeps the holdings of close t: their growth is seen a session later, by the next step.
+    # This growth enters the reward alone. The state keeps the holdings at close t, and the next step lets them grow.
     after = grow(trade.holdings, market.returns[day], market.cash_return[day])
     growth = torch.log(after.sum(-1) / value)
-    # Two regimes of equal targets are one position: moving between them is no trade of the statistics.
+    # Two regimes with equal targets are one position, so a move between them does not count as a trade.
     same = market.canonical_regimes
     switched = ~hold & (same[action] != same[state.regime])
     closed = switched & state.in_trade
-    bought = ~hold & (switched | ~state.in_trade)  # also into what an episode happened to start with
+    bought = ~hold & (switched | ~state.in_trade)  # also the regime of the first holdings, if chosen
     new_state = replace(
         state,
         age=state.age + 1,
@@ -180,7 +180,7 @@ def step(env: Environment, state: EnvState, action: Int64[Tensor, " env"]) -> tu
 
 
 def _trade(env: Environment, state: EnvState, day: Tensor, before: Tensor, action: Tensor) -> Trade:
-    """From the holdings before it to the action's targets, at the close of each environment's day."""
+    """Trade from the drifted holdings to the action's targets, at the close of each environment's day."""
     market, impact_adv = env.market, env.frictions.impact_adv > 0
     return rebalance(
         before,
@@ -196,15 +196,15 @@ def _trade(env: Environment, state: EnvState, day: Tensor, before: Tensor, actio
 
 
 def restart_finished(env: Environment, state: EnvState) -> tuple[EnvState, Bool[Tensor, " env"]]:
-    """Begin a new episode in every window whose episode has run its length.
+    """Begin a new episode in every window whose episode is over.
 
-    Called where a sequence ends, after the value of the finished episode's last state was read: a reset never falls
+    The rollout calls it at the end of a sequence, after it has read the value of the last state. So a reset never falls
     inside a sequence.
 
     Returns:
         The state, and for each environment whether it was restarted.
     """
-    # A fresh episode for every window, kept where one is due: choosing the windows first would wait for the device.
+    # A new episode is drawn for every window and kept where it is due. Selecting the windows would wait for the device.
     done = state.age >= env.episode_length
     fresh = _begin_episode(env, state.window, state.episode + 1)
     done_env = done.repeat_interleave(env.portfolios_per_window)
@@ -216,7 +216,7 @@ def restart_finished(env: Environment, state: EnvState) -> tuple[EnvState, Bool[
 
 
 def narrow(env: Environment, state: EnvState, n_windows: int) -> EnvState:
-    """The first windows of a state and their portfolios."""
+    """The first windows of a state, with their portfolios."""
     n_envs = n_windows * env.portfolios_per_window
     return EnvState(**{k: v[:n_windows] if k in PER_WINDOW else v[:n_envs] for k, v in state.state_dict().items()})
 
@@ -228,8 +228,8 @@ def portfolio_index(env: Environment, state: EnvState) -> Int64[Tensor, " env"]:
 
 
 def _begin_episode(env: Environment, window: Tensor, episode: Tensor) -> EnvState:
-    """Episode number ``episode`` of each window: a random first day and, unless cash, the weights of a random regime."""
-    # Uniform numbers stay below 1, also after the product has rounded, so the last row of an episode lies in the range.
+    """Begin episode ``episode`` of each window: on a random day, in cash or with the weights of a random regime."""
+    # Uniform numbers are below 1, and the rounded product stays below ``choices``. So an episode ends inside the range.
     choices = len(env.rows) - env.episode_length + 1
     start = env.rows.start + (uniform(env.seed, Stream.EPISODE_START, window, episode) * choices).long()
     p = env.portfolios_per_window
@@ -241,8 +241,8 @@ def _begin_episode(env: Environment, window: Tensor, episode: Tensor) -> EnvStat
         holdings[:, -1] = 1
         regime = torch.zeros(n, dtype=torch.int64, device=device)
     else:
-        # Each portfolio of a window draws its own regime, so that their comparison tells something from the first day. Drawn
-        # from all regimes, so that the agent learns the way out of every position.
+        # Each portfolio of a window draws its own regime, so that they differ from the first day. The draw covers all
+        # regimes, so that the agent learns to leave every position.
         slot = torch.arange(p, device=device)
         draw = uniform(env.seed, Stream.FIRST_HOLDINGS, window[:, None], episode[:, None], slot).flatten()
         regime = 1 + (draw * (market.regimes.n_actions - 1)).long()
@@ -263,7 +263,7 @@ def _begin_episode(env: Environment, window: Tensor, episode: Tensor) -> EnvStat
 def _draw_slippage(env: Environment, state: EnvState) -> Float[Tensor, "env asset"]:
     index = portfolio_index(env, state)
     p = env.portfolios_per_window
-    # Counted through all episodes of a window: a day that is lived again has another slippage.
+    # The counter runs through all episodes of a window, so a repeated day has another slippage.
     moment = (state.episode * env.episode_length + state.age).repeat_interleave(p)
     asset = torch.arange(env.market.returns.shape[1], device=index.device)
     return env.frictions.slippage_max * uniform(env.seed, Stream.SLIPPAGE, index[:, None], moment[:, None], asset)

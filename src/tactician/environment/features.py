@@ -1,10 +1,10 @@
-"""What the agent sees of the market: 44 numbers per session, whatever the size of the universe.
+"""Market features: 44 numbers per session, whatever the size of the universe.
 
-Row s uses sessions ≤ s only; the one-session lag between information and decision is applied in `market_tensors`.
+Row s uses sessions ≤ s only. The one-session lag between information and decision is applied in `market_tensors`.
 docs/features.md lists every feature with its formula, unit and reason, in this order.
 
-Throughout, an asset counts in session s if it was tradable at the close of s − 1 ("live"), and the *equal-weight index*
-earns the mean return of the live assets.
+An asset is *live* in session s if it was tradable at the close of s − 1. The *equal-weight index* earns the mean return of
+the live assets.
 """
 
 import math
@@ -17,13 +17,13 @@ from tactician.market import FACTORS, Market
 from tactician.portfolio.regimes import tilt_weights
 
 FEATURE_VERSION = 2
-"""Raised whenever a formula below changes, so that a cache with the old ones is refused."""
+"""Must be raised whenever a formula below changes, so that caches with old features are refused."""
 
 _RETURN_DAYS = (1, 2, 5, 10, 20, 60, 120, 252)
 _VOL_DAYS = (5, 20, 60, 252)
 _EXCESS_DAYS = (5, 20, 60)
 _YEAR = 252
-"""Sessions of the longest look-back; figures per year take the market's own sessions per year."""
+"""Sessions of the longest look-back. Annual figures use the market's own sessions per year."""
 
 FEATURE_NAMES: tuple[str, ...] = (
     *(f"index_return_{n}" for n in _RETURN_DAYS),
@@ -50,7 +50,7 @@ FEATURE_NAMES: tuple[str, ...] = (
 
 
 def market_features(market: Market) -> Float[Tensor, "session feature"]:
-    """All features of every session, float64; NaN where the look-back (252 sessions after warm-up) is not full.
+    """All features of every session, float64; NaN until the look-back (252 sessions after the warm-up) is full.
 
     Args:
         market: validated market of S sessions and A assets.
@@ -73,14 +73,14 @@ def market_features(market: Market) -> Float[Tensor, "session feature"]:
 def rank_scores(
     scores: Float[Tensor, "session asset factor"], tradable: Bool[Tensor, "session asset"]
 ) -> Float[Tensor, "session asset factor"]:
-    """Cross-sectional ranks in [−1, 1], best highest: comparable across factors, universes and decades.
+    """Cross-sectional ranks in [−1, 1], the best highest: comparable across factors, universes and decades.
 
-    The k-th best of the n tradable assets gets 1 − 2(k − 1)/(n − 1) (0 if n = 1); ties go by asset order, a missing
-    score ranks last, and an asset that is not tradable gets 0. Where no tradable asset has a score, or all have the same,
-    there is nothing to rank and all get 0.
+    The k-th best of the n tradable assets gets 1 − 2(k − 1)/(n − 1), or 0 if n = 1. Ties go by asset order. A missing score
+    ranks last. An asset that is not tradable gets 0. All get 0 if no tradable asset has a score, or all have the same.
     """
     keyed = torch.where(tradable[..., None] & ~scores.isnan(), scores, -math.inf)
-    # Two stable sorts: untradable assets last, then by score; the position of an asset is its rank.
+    # Missing scores become the lowest finite number, so they rank after all scores and before untradable assets.
+    # Sorting the order again gives each asset's position, which is its rank.
     keyed = torch.where(tradable[..., None], keyed.clamp(min=torch.finfo(scores.dtype).min), -math.inf)
     position = keyed.argsort(dim=1, descending=True, stable=True).argsort(dim=1).to(scores.dtype)
     count = tradable.sum(1).to(scores.dtype)[:, None, None]
@@ -95,7 +95,7 @@ def _index_features(index: Tensor, per_year: int) -> list[Tensor]:
     window = _rolling(index, 60)
     centred = window - window.mean(-1, keepdim=True)
     skew = centred.pow(3).mean(-1) / centred.pow(2).mean(-1).pow(1.5).clamp(min=1e-12)
-    # The year's path relative to its start; the running sum stays inside the window, so no distant past leaks in.
+    # The path of the last year, relative to its start. The sum stays inside the window, so nothing older has an effect.
     path = _rolling(index, _YEAR).cumsum(-1)
     high, where = path.max(-1)
     age = (_YEAR - 1 - where).to(index.dtype) / _YEAR
@@ -149,7 +149,7 @@ def _factor_features(market: Market, index: Tensor) -> list[Tensor]:
 
 
 def _half_spread(quantity: Tensor, score: Tensor, tradable: Tensor) -> Tensor:
-    """Mean of a quantity over the better half by score, less its mean over the rest; 0 where all scores are the same."""
+    """Mean of a quantity over the better half by score, less its mean over the rest; 0 if all scores are equal."""
     usable = tradable & quantity.isfinite()
     top = (tilt_weights(score, usable, overweight=math.inf) > 0) & usable
     rest = usable & ~top
@@ -166,7 +166,8 @@ def _calendar_features(market: Market) -> list[Tensor]:
 def _average_correlation(returns: Tensor, tradable: Tensor, n: int) -> Tensor:
     """Mean pairwise correlation of the tradable assets over n sessions, weighted by the product of their volatilities.
 
-    From the variance of their equal-weight portfolio: (k²σ_p² − Σσ_i²) / ((Σσ_i)² − Σσ_i²), which needs no k × k matrix.
+    It follows from the variance of their equal-weight portfolio: (k²σ_p² − Σσ_i²) / ((Σσ_i)² − Σσ_i²). So no k × k matrix
+    is needed.
     """
     out = []
     for rows, mask in zip(_rolling(returns, n).split(256), tradable.split(256), strict=True):
@@ -180,13 +181,13 @@ def _average_correlation(returns: Tensor, tradable: Tensor, n: int) -> Tensor:
 
 
 def _rolling(x: Tensor, n: int) -> Tensor:
-    """The last n rows up to each row, as a new last dimension; NaN where there are fewer."""
+    """The last n rows up to each row, as a new last dimension; NaN for rows before the first."""
     padding = torch.full((n - 1, *x.shape[1:]), torch.nan, dtype=x.dtype)
     return torch.cat([padding, x]).unfold(0, n, 1)
 
 
 def _masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the assets that count; 0 in a session without one, NaN before the first that has one."""
+    """Mean over the assets in the mask; 0 in a session without any, NaN before the first session with one."""
     mean = torch.where(mask, x, 0.0).sum(-1) / mask.sum(-1).clamp(min=1)
     begun = mask.any(-1).cumsum(0) > 0
     return torch.where(begun, mean, torch.nan)

@@ -1,4 +1,4 @@
-"""The market as the environment needs it: tensors on the device, with the one-session lag applied here and nowhere else."""
+"""The market for the environment: tensors on the device. The one-session lag is applied here and nowhere else."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -21,47 +21,47 @@ _EPOCH = date(1970, 1, 1)
 
 @dataclass(frozen=True)
 class MarketTensors:
-    """D decision sessions of A risky assets; row t belongs to the decision at the close of session t.
+    """D decision sessions of A risky assets. Row t belongs to the decision at the close of session t.
 
-    What is *seen* at t (features, ranks, regime targets, tradable, volatility, volume) is computed from sessions ≤ t − 1.
-    What can be *filled* at t (fillable, delisted) is of session t, and only the ledger knows it.
-    What is *earned* for it (`returns`, `cash_return`) runs from the close of t to the close of t + 1.
+    * The agent *sees* features, ranks, regime targets, tradable, volatility and volume of sessions ≤ t − 1.
+    * The ledger alone uses ``fillable`` and ``delisted``, which are of session t.
+    * The decision *earns* ``returns`` and ``cash_return``, from the close of t to the close of t + 1.
     """
 
     dates: Int64[Tensor, " day"]
     """Decision sessions, in days since 1970-01-01."""
     end_dates: Int64[Tensor, " day"]
-    """The session in which the row's return ends."""
+    """The session at whose close the row's return ends."""
     symbols: tuple[str, ...]
     returns: Float[Tensor, "day asset"]
     """Total return from close t to close t + 1, simple, decimal."""
     cash_return: Float[Tensor, " day"]
-    """Return of cash over the same time, at the rate quoted at t."""
+    """Return of cash from close t to close t + 1, at the rate quoted at t."""
     features: Float[Tensor, "day feature"]
-    """Market features, in their own units; the environment normalises them."""
+    """Market features in their own units; the environment holds a normalised copy."""
     regime_weights: Float[Tensor, "day regime asset+1"]
     """Target weights of every regime, cash last; the HOLD row is zero."""
     tradable: Bool[Tensor, "day asset"]
     """Whether a rule may hold the asset."""
     fillable: Bool[Tensor, "day asset"]
-    """Whether an order at this row's close can be filled. Of the session itself: the ledger's knowledge, never the agent's."""
+    """Whether an order at this row's close can be filled. It is of the session itself, so only the ledger may use it."""
     delisted: Bool[Tensor, "day asset"]
-    """The asset's last bar lies before this row's session; what was held of it is cash. The ledger's knowledge, too."""
+    """Whether the asset's last bar lies before this row's session, so that its holding is cash. Only for the ledger, too."""
     factor_ranks: Float[Tensor, "day asset factor"]
     """Cross-sectional ranks of the factor scores in [−1, 1]."""
     vol_daily: Float[Tensor, "day asset"]
     """Daily volatility over 20 sessions."""
     dollar_volume: Float[Tensor, "day asset"]
-    """Mean daily traded value over 20 sessions, in currency; NaN where an asset has no volumes or no price as traded."""
+    """Mean daily traded value over 20 sessions, in currency; NaN if an asset has no volumes or no price as traded."""
     regimes: RegimeTable
     fingerprint: str
     """sha256 of the market's bars, cash rates and rules, and of the features' version."""
     built_from: Mapping[str, str]
-    """The settings that shaped it, by configuration key, and the source's name."""
+    """The settings that it was built from, by configuration key, and the source's name."""
     findings: tuple[str, ...] = ()
-    """What was noticed about the bars."""
+    """Findings about the bars."""
     sessions_per_year: int = 252
-    """By which figures are annualised."""
+    """Figures are annualised by it."""
 
     @property
     def n_days(self) -> int:
@@ -75,23 +75,23 @@ class MarketTensors:
 
     @cached_property
     def always_fillable(self) -> bool:
-        """Whether every asset that a portfolio may hold can be traded in every row: then the ledger needs no masks."""
+        """Whether every asset that a portfolio may hold can be traded in every row. Then the ledger needs no masks."""
         held = self.tradable.cumsum(0) > 0
         return not bool((held & (~self.fillable | self.delisted)).any())
 
     @cached_property
     def canonical_regimes(self) -> Int64[Tensor, " regime"]:
-        """For every regime the first one with the same targets in all rows: a move between the two is none."""
+        """For every regime, the first regime with the same targets in all rows. A move between them is no trade."""
         first: dict[bytes, int] = {}
         weights = self.regime_weights.cpu()
         seen = [hashlib.sha256(weights[:, k].numpy().tobytes()).digest() for k in range(weights.shape[1])]
         return torch.tensor([first.setdefault(key, k) for k, key in enumerate(seen)], device=self.device)
 
     def require_traded_values(self) -> None:
-        """Refuse a market in which an asset's impact on its volume cannot be reckoned.
+        """Refuse a market in which impact on traded volume cannot be computed for every asset.
 
         Raises:
-            UserError: names assets without a traded value.
+            UserError: names the assets without a traded value.
         """
         unknown = (self.dollar_volume.isnan() & self.tradable).any(0).tolist()
         missing = [symbol for symbol, none in zip(self.symbols, unknown, strict=True) if none]
@@ -110,7 +110,7 @@ class MarketTensors:
         return replace(self, **moved)
 
     def with_regimes(self, kind: str, groups: Mapping[str, Sequence[str]]) -> "MarketTensors":
-        """The same market with the weights of another regime table (they follow from ranks and tradability)."""
+        """The same market with the weights of another regime table, computed from ranks and tradability."""
         table = regime_table(kind, self.symbols, groups)
         if table == self.regimes:
             return self
@@ -118,11 +118,11 @@ class MarketTensors:
         return replace(self, regimes=table, regime_weights=weights)
 
     def rows(self, after: date | None, until: date | None) -> range:
-        """Rows whose whole life lies in a range: the decision after ``after``, the end of its return by ``until``.
+        """Rows that lie in a range as a whole: the decision is after ``after``, and its return ends by ``until``.
 
         Args:
-            after: the range begins after this session; None for the earliest row (row 1: an episode's holdings earn the
-                session before its first decision).
+            after: the range begins after this session. None begins with row 1, because the first holdings of an episode
+                earn the session before its first decision.
             until: last session of the range; None for the last row.
         """
         first, last = 1, self.n_days
@@ -142,22 +142,22 @@ def build_market_tensors(
 ) -> MarketTensors:
     """Lag, trim and cast a validated market.
 
-    Rows start at the first session at which every feature is known and two assets are tradable.
+    The rows start with the first session for whose decision all features are known and two assets are tradable.
 
     Args:
         market: S sessions as known after their close.
         regimes: name of the regime table.
         groups: the universe by group.
-        built_from: the settings that shaped the market, kept with it.
+        built_from: the settings that the market was built from; they are kept with it.
 
     Raises:
         UserError: the history is too short for a single row.
     """
     features, n_sessions = market_features(market), len(market.sessions)
     first = _first_row(features, market)
-    known = slice(first, n_sessions - 2)  # what is seen at t comes from row t − 1 …
-    now = slice(first + 1, n_sessions - 1)  # … t is the session of the decision …
-    then = slice(first + 2, n_sessions)  # … and what it earns arrives at t + 1.
+    known = slice(first, n_sessions - 2)  # session t − 1, which the agent sees
+    now = slice(first + 1, n_sessions - 1)  # session t, at whose close the trade takes place
+    then = slice(first + 2, n_sessions)  # session t + 1, at whose close the return ends
     days = torch.from_numpy(market.sessions.to_numpy().astype("datetime64[D]").astype("int64"))
     ranks = rank_scores(market.scores[known], market.tradable[known])
     table = regime_table(regimes, market.symbols, groups)
@@ -185,7 +185,7 @@ def build_market_tensors(
 
 
 def _first_row(features: Float[Tensor, "session feature"], market: Market) -> int:
-    """The first session after which all is known that a decision needs."""
+    """The first session after whose close everything is known that a decision needs."""
     seen = features.isfinite().all(dim=1) & (market.tradable.sum(1) >= 2)
     usable = torch.nonzero(seen)
     n_sessions = len(market.sessions)

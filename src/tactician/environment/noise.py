@@ -1,9 +1,9 @@
 """Random numbers without a generator: a pure function of seed, stream and counters.
 
-A draw depends only on *what it is for* (seed, purpose, window, episode, step …), never on what was drawn before. So the
-same environment sees the same noise on a CPU and on a GPU, alone or beside others, in one process or in eight. A resumed
-run draws what an undisturbed one would, and there is no generator state to save. Salmon et al. (2011), "Parallel random
-numbers: as easy as 1, 2, 3", call such generators counter-based.
+A draw depends only on its purpose and place (seed, stream, window, episode, step …), never on earlier draws. So the same
+environment sees the same noise on a CPU and on a GPU, alone or beside others, in one process or in eight. A resumed run
+draws the same numbers as an uninterrupted one, and there is no generator state to save. Salmon et al. (2011), "Parallel
+random numbers: as easy as 1, 2, 3", call such generators counter-based.
 
 The mixing function is the finaliser of SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
 generators", with Stafford's constants), applied once per counter.
@@ -22,7 +22,7 @@ _MASK = (1 << 64) - 1
 
 
 class Stream(IntEnum):
-    """What a random number is for; each purpose draws from a stream of its own."""
+    """The purpose of a random number. Each purpose draws from a stream of its own."""
 
     EPISODE_START = 1
     FIRST_HOLDINGS = 2
@@ -38,34 +38,35 @@ def uniform(seed: int, stream: Stream, *counters: int | Int64[Tensor, "..."]) ->
     Args:
         seed: the run's seed.
         stream: the purpose.
-        counters: integers or broadcastable int64 tensors that name the draw; plain integers should come first, since
-            they are mixed once and not per element. At least one must be a tensor.
+        counters: integers or broadcastable int64 tensors that identify the draw, at least one of them a tensor. Plain
+            integers should come first: they are mixed once, not per element.
 
     Returns:
-        A float32 tensor of the counters' broadcast shape; a multiple of 2⁻²³ plus 2⁻²⁴, so neither 0 nor 1 occurs.
+        A float32 tensor of the counters' broadcast shape. Each value is a multiple of 2⁻²³ plus 2⁻²⁴, so neither 0 nor 1
+        occurs.
     """
-    # The top 23 bits k, as (k + ½)/2²³: float32 holds each exactly, and neither end of the interval can be met.
+    # The top 23 bits k become (k + ½)/2²³. float32 holds each value exactly, and none is 0 or 1.
     return ((_hash(seed, stream, *counters) >> 41) & 0x7FFFFF).to(torch.float32) * 2.0**-23 + 2.0**-24
 
 
 def permutation(size: int, seed: int, stream: Stream, *counters: int, device: torch.device) -> Int64[Tensor, " size"]:
     """A random order of ``range(size)``: the indices sorted by their hash (ties, at 2⁻⁶⁴, keep their order)."""
-    # Not torch.randperm: its order differs between devices, and it has a state.
+    # torch.randperm is not used: its order differs between devices, and its generator has a state.
     index = torch.arange(size, device=device)
     return _hash(seed, stream, *counters, index).argsort(stable=True)
 
 
 def _hash(seed: int, stream: Stream, *counters: int | Tensor) -> Tensor:
-    # Each counter is spread over all 64 bits by the odd constant, joined by exclusive or, and mixed before the next one
-    # comes. Mixed only at the end, the counters 1, 2 and 2, 1 would be one number.
+    # The odd constant spreads each counter over all 64 bits. The counter is joined by exclusive or, and the result is mixed
+    # before the next counter. With mixing only at the end, the counters 1, 2 and 2, 1 would give the same number.
     state: Tensor | None = None
     number = _mix_int((seed + _GOLDEN * int(stream)) & _MASK)
     for counter in counters:
         if state is None and isinstance(counter, int):
-            # On the host, as long as nothing else has come: one mix per draw instead of one per element.
+            # Leading integers are mixed on the host: one mix per draw instead of one per element.
             number = _mix_int((number ^ counter * _GOLDEN) & _MASK)
             continue
-        # int64 products wrap around like unsigned ones, so both ways give the same bits.
+        # int64 products wrap around like unsigned ones, so the host and the tensors give the same bits.
         scaled = _signed(counter * _GOLDEN) if isinstance(counter, int) else counter * _signed(_GOLDEN)
         state = _mix_tensor(scaled ^ (_signed(number) if state is None else state))  # type: ignore[arg-type]
     if state is None:
@@ -88,11 +89,11 @@ def _mix_tensor(x: Tensor) -> Tensor:
 
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
-    # torch has no unsigned 64-bit arithmetic; its right shift copies the sign, which the mask removes again.
+    # torch has no unsigned 64-bit arithmetic. Its right shift copies the sign bit, and the mask removes the copies.
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def _signed(x: int) -> int:
-    """The same 64 bits read as a signed integer; int64 products wrap around, as SplitMix64 needs."""
+    """The same 64 bits as a signed integer. Products of int64 wrap around, as SplitMix64 needs."""
     x &= _MASK
     return x - (1 << 64) if x >= 1 << 63 else x

@@ -1,4 +1,4 @@
-"""What the agent sees: 44 features of the market and 20 of its portfolio, for 3 assets or 300 and for any regime table.
+"""The observation: 44 features of the market and 20 of the portfolio, for 3 assets or 300 and for any regime table.
 
 docs/features.md lists every entry.
 """
@@ -39,11 +39,11 @@ _CLIP = 5.0
 
 
 def fit_normaliser(market: MarketTensors, rows: range) -> tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]:
-    """Mean and standard deviation of each market feature over the training rows, and no others.
+    """Mean and standard deviation of each market feature, over the training rows only.
 
-    A feature that is constant there gets a deviation of 1, so that it stays near 0 instead of exploding later.
+    A feature that is constant there gets a deviation of 1. Otherwise a later change would explode.
     """
-    # Moments of later rows would tell the agent in training how wild the test range becomes.
+    # Moments of later rows would leak the volatility of the test range into training.
     seen = market.features[rows.start : rows.stop].double()
     std = seen.std(0)
     return seen.mean(0).float(), torch.where(std > 1e-9, std, 1.0).float()
@@ -51,22 +51,22 @@ def fit_normaliser(market: MarketTensors, rows: range) -> tuple[Float[Tensor, " 
 
 def normalise(market: MarketTensors, mean: Float[Tensor, " feature"], std: Float[Tensor, " feature"]) -> MarketTensors:
     """The market with standardised features, clipped to ±5 standard deviations."""
-    # Clipped, because a crash beyond all training days would drive the network to where it never learnt.
+    # Clipped, because a crash larger than any in training would push the network's inputs outside its training range.
     scaled = (market.features - mean.to(market.device)) / std.to(market.device)
     return replace(market, features=scaled.clamp(-_CLIP, _CLIP))
 
 
 def observe(env: Environment, state: EnvState) -> Float[Tensor, "env 64"]:
-    """The observation of every environment for the decision at its window's day; uses sessions ≤ day − 1 only."""
+    """The observation of every environment for the decision at its window's day. It uses sessions ≤ day − 1 only."""
     day = observed_day(env, state)
     return assemble(env.market, day, observe_portfolio(env, state, day))
 
 
 def observed_day(env: Environment, state: EnvState) -> Int64[Tensor, " env"]:
-    """Row of the market that each environment is shown.
+    """Row of the market that each environment sees.
 
-    A state may lie one session beyond the market's last row: there an episode that ends with the market is bootstrapped. It
-    is shown the last row.
+    The last state of an episode may lie one session beyond the market's last row, where only its value is needed for
+    bootstrapping. It sees the last row.
     """
     day = state.day.repeat_interleave(env.portfolios_per_window) if env.portfolios_per_window > 1 else state.day
     return day.clamp(max=env.market.n_days - 1)
@@ -77,15 +77,15 @@ def assemble(
 ) -> Float[Tensor, "*batch 64"]:
     """The observation from its two parts: the row of the market and the entries of the portfolio.
 
-    A rollout stores the parts: 84 bytes instead of 256 per observation, since the market's entries are looked up.
+    A rollout stores the two parts, since the market's entries can be looked up: 84 bytes instead of 256 per observation.
     """
     return torch.cat([market.features[day], portfolio], dim=-1)
 
 
 def observe_portfolio(env: Environment, state: EnvState, day: Int64[Tensor, " env"]) -> Float[Tensor, "env 20"]:
     """The portfolio's entries of the observation."""
-    # Weights, not amounts: growth and costs (impact on volume apart) are proportional to wealth, so the best decision does not
-    # depend on it.
+    # Weights, not amounts: growth and costs are proportional to wealth, except for impact on volume. So the best decision
+    # does not depend on wealth.
     market = env.market
     weights = state.holdings / state.holdings.sum(-1, keepdim=True)
     risky = weights[:, :-1]
@@ -93,31 +93,31 @@ def observe_portfolio(env: Environment, state: EnvState, day: Int64[Tensor, " en
     tradable = market.tradable[day].to(weights.dtype)
     n_tradable = tradable.sum(-1).clamp(min=1)
     equal = tradable / n_tradable[:, None]
-    # The inverse of the Herfindahl index of what is invested, over the assets that there are.
+    # The effective number of assets (inverse Herfindahl index of the invested part), as a share of the tradable assets.
     names = invested.square() / risky.square().sum(-1).clamp(min=1e-12) / n_tradable
-    # What is held, in terms of the four factors: the same four numbers for any universe, where one per asset would not be.
+    # Exposure of the holdings to the four factors: four numbers for any universe, unlike one weight per asset.
     tilts = (risky[..., None] * market.factor_ranks[day]).sum(1)
     columns = [
         weights[:, -1],
         torch.where(invested > 1e-6, names, 0.0),
         risky.amax(-1),
         *tilts.unbind(-1),
-        # Half of the sum: the share of the portfolio that would have to move.
+        # Half of the summed absolute differences is the share of the portfolio that would have to move.
         0.5 * (weights[:, -1] + (risky - equal).abs().sum(-1)),
         *_cost_features(env, state, day, equal),
-        # A year is ln(253)/5 = 1.1: the entry stays near unit scale without a clip.
+        # After a year this is ln(253)/5 = 1.1, so the entry stays near unit scale without a clip.
         torch.log1p(state.since_trade.to(weights.dtype)) / 5,
-        # Bits instead of one entry per regime: the observation is as long for 16 regimes as for 64.
+        # Bits instead of one entry per regime, so that the observation has one length for all tables up to 64 regimes.
         *(((state.regime >> bit) & 1).to(weights.dtype) for bit in range(6)),
     ]
     return torch.stack(columns, dim=1)
 
 
 def _cost_features(env: Environment, state: EnvState, day: Tensor, equal: Tensor) -> list[Tensor]:
-    """What it would cost to move, in percent of the portfolio's value, valued at the last close that was seen."""
+    """Costs of possible moves, in percent of the portfolio's value, at the last close that the agent has seen."""
     market = env.market
     targets = market.regime_weights[day]
-    # All cash and equal weight are computed apart from the table of regimes, which may lack equal weight.
+    # All cash and equal weight are added to the targets, because a regime table may lack equal weight.
     no_cash = torch.zeros_like(equal[:, :1])
     extra = torch.stack([torch.cat([torch.zeros_like(equal), 1 - no_cash], 1), torch.cat([equal, no_cash], 1)], dim=1)
     impact_adv = env.frictions.impact_adv > 0
@@ -128,7 +128,7 @@ def _cost_features(env: Environment, state: EnvState, day: Tensor, equal: Tensor
         vol_daily=market.vol_daily[day] if impact_adv else None,
         adv=market.dollar_volume[day] / env.portfolio_value if impact_adv else None,
     )
-    # HOLD was left out, since it costs nothing and would always be the cheapest. So regime r stands in column r + 1.
+    # HOLD is left out, since it costs nothing and would always be the cheapest. So regime r is in column r + 1.
     moves = cost[:, 2:]
     refresh = cost.gather(1, (state.regime + 1).clamp(min=2)[:, None])[:, 0]
     return [

@@ -6,7 +6,7 @@ from tactician.errors import UserError
 
 
 def split_rows(config: Config, market: MarketTensors) -> dict[str, range]:
-    """Rows of the training, validation and test ranges: no reward crosses from one into the next.
+    """Rows of the training, validation and test ranges. No reward spans two ranges.
 
     Raises:
         UserError: the training range has no room for one episode, or another range has fewer than two sessions.

@@ -1,4 +1,4 @@
-"""Judging a policy or a path of weights."""
+"""Evaluation of a policy or of a path of weights, beside baselines."""
 
 from tactician.evaluation.agent import Evaluation, NotFinite, PolicyNotFinite, evaluate, reservations
 from tactician.evaluation.backtest import Path, action_targets, backtest

@@ -1,4 +1,4 @@
-"""The agent over one range: a single deterministic pass, beside the baselines, through the same ledger."""
+"""Evaluation of the agent over one range: one deterministic pass, beside the baselines, through the same ledger."""
 
 import math
 from dataclasses import dataclass, replace
@@ -18,15 +18,15 @@ from tactician.policy import Network
 from tactician.storage import plain
 
 MATTERS = 0.001
-"""Difference in annual return below which two strategies are the same to an investor: 0.1 % per year."""
+"""A smaller difference in annual return does not matter to an investor: 0.1 % per year."""
 
 
 class NotFinite(UserError):
-    """What is to be judged has no finite numbers, so there is nothing to tell."""
+    """The growth of a strategy or an output of the policy is not finite, so there is no result."""
 
 
 class PolicyNotFinite(NotFinite):
-    """It is the policy that has none."""
+    """An output of the policy is not finite."""
 
     def __init__(self) -> None:
         super().__init__("outputs of the policy are not finite numbers")
@@ -39,25 +39,25 @@ class Evaluation:
     first: str
     last: str
     performances: dict[str, Performance]
-    """By strategy: the agent, then `BASELINES` in their order."""
+    """Figures by strategy: the agent, then `BASELINES` in their order."""
     growth_beyond_equal_weight: float
     """Annual log growth of the agent beyond equal weight."""
     standard_error: float
     """Of that difference."""
     return_beyond_equal_weight: float
-    """Annual return of the agent beyond equal weight's, in the unit of ``performances``."""
+    """Annual return of the agent minus that of equal weight, in the unit of ``performances``."""
     return_standard_error: float
     """Of that difference (`return_difference`)."""
     regime_use: dict[str, float]
-    """Share of sessions that the agent chose each regime."""
+    """Share of the sessions in which the agent chose each regime."""
     trade_return: float
-    """Mean simple net return of the agent's closed trades; NaN without one."""
+    """Mean simple net return of the agent's closed trades; NaN without a closed trade."""
     win_rate: float
-    """Share of them with a gain; NaN without one."""
+    """Share of the closed trades with a gain; NaN without a closed trade."""
     path: Path
     """Strategies in the order of ``performances``."""
     caveat: str | None = None
-    """Why the range is no evidence, if it is none; every verdict ends with it."""
+    """Why the range is no evidence; None if it is. Every verdict ends with it."""
     notes: tuple[str, ...] = ()
     """What makes the result worth less than it looks (`reservations`)."""
 
@@ -69,12 +69,12 @@ class Evaluation:
 
     @property
     def verdict(self) -> str:
-        """What can be said of the agent beside equal weight, uncertainty first; goes on from 'the agent is'."""
+        """The agent compared with equal weight, with the uncertainty. The text continues 'the agent is'."""
         said = _verdict(self.return_beyond_equal_weight, self.return_standard_error)
         return f"{said}; {self.caveat}" if self.caveat else said
 
     def as_dict(self) -> dict[str, object]:
-        """Ready for JSON: None where a figure is not available."""
+        """Plain values for JSON; None for a figure that is not available."""
         figures = {
             "first_session": self.first,
             "last_session": self.last,
@@ -110,7 +110,7 @@ def reservations(looks: int, hindsight: bool) -> tuple[str, ...]:
 
 
 def _verdict(gap: float | None, error: float | None) -> str:
-    """A side is named only for a difference that matters and that is more than two standard errors."""
+    """The verdict in words. It says above or below only for a difference that matters and exceeds two standard errors."""
     if gap is None or error is None or not (math.isfinite(gap) and math.isfinite(error)):
         return "not judged beside equal weight, because the figures are not available"
     certain = abs(gap) > 2 * error
@@ -126,12 +126,12 @@ def _verdict(gap: float | None, error: float | None) -> str:
 
 @torch.no_grad()
 def _choose(env: Environment, policy: Network, rows: range) -> tuple[Int64[Tensor, " step"], bool]:
-    """The regimes that the deterministic policy (most probable action, no dropout) chooses in one pass from cash.
+    """Regimes that the deterministic policy (most probable action, no dropout) chooses in one pass, starting from cash.
 
-    The recurrent state runs on through the whole range.
+    The recurrent state is carried through the whole range.
 
     Returns:
-        The regimes, and whether all that they were chosen by was finite.
+        The regimes, and whether all outputs of the policy were finite.
     """
     single = replace(
         env, rows=rows, episode_length=len(rows), portfolios_per_window=1, first_holdings="cash", random_slippage=False
@@ -153,10 +153,10 @@ def evaluate(env: Environment, policy: Network, rows: range) -> Evaluation:
     Args:
         env: gives the market (features normalised), frictions and portfolio value.
         policy: the agent.
-        rows: decision rows; at least two.
+        rows: decision rows, at least two.
 
     Raises:
-        NotFinite: a growth of the agent or of a baseline, or an output of the policy, is not a finite number.
+        NotFinite: a growth of the agent or a baseline, or an output of the policy, is not a finite number.
     """
     market = env.market
     actions, finite = _choose(env, policy, rows)
@@ -166,7 +166,7 @@ def evaluate(env: Environment, policy: Network, rows: range) -> Evaluation:
     path = backtest(market, rows, targets, hold, env.frictions, env.portfolio_value, (AGENT, *names))
     if not path.is_finite:
         raise NotFinite(_what_is_not_finite(market, rows, path))
-    if not finite:  # told second: a policy that sees what is no number puts out the like
+    if not finite:  # checked second, because a market that is not finite makes the policy's outputs not finite too
         raise PolicyNotFinite
     growth, growth_error = difference(path, AGENT, EQUAL_WEIGHT)
     gap, error = return_difference(path, AGENT, EQUAL_WEIGHT)
@@ -195,12 +195,12 @@ def _what_is_not_finite(market: MarketTensors, rows: range, path: Path) -> str:
 
 
 def closed_trades(actions: Int64[Tensor, " step"], growth: Float[Tensor, " step"]) -> Float[Tensor, " trade"]:
-    """Simple net returns of the trades that ended: from buying a regime until before the move into another one.
+    """Simple net returns of the closed trades. A trade lasts from buying a regime until the move into another one.
 
-    Who is in cash has bought nothing, and a move between regimes of the same targets is none.
+    Cash is not a trade. A move between regimes with the same targets does not end a trade.
 
     Args:
-        actions: regime of each session, by its canonical number (`MarketTensors.canonical_regimes`); HOLD goes on with the
+        actions: regime of each session, by its canonical number (`MarketTensors.canonical_regimes`). HOLD continues the
             regime before.
         growth: log growth of each session, net of cost.
     """

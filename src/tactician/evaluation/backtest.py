@@ -1,4 +1,4 @@
-"""Judging: any path of target weights through the ledger that the agent trains with."""
+"""Backtest: any path of target weights, through the same ledger as in training."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from tactician.portfolio.ledger import grow, rebalance, settle
 
 @dataclass(frozen=True)
 class Path:
-    """What B strategies lived through in T sessions, float64."""
+    """Growth, costs and turnover of B strategies over T sessions, float64."""
 
     growth: Float[Tensor, "step strategy"]
     """Log growth of wealth per session, net of cost."""
@@ -23,9 +23,9 @@ class Path:
     cash_growth: Float[Tensor, " step"]
     """Log growth of cash, the reference of the Sharpe ratio."""
     sessions_per_year: int = 252
-    """By which figures are annualised: the market's."""
+    """Figures are annualised by it."""
     strategies: tuple[str, ...] = ()
-    """Names of the columns; none if they go by number."""
+    """Names of the columns; empty if strategies are known by number only."""
 
     def column(self, strategy: int | str) -> int:
         """The number of a strategy.
@@ -37,7 +37,7 @@ class Path:
 
     @property
     def is_finite(self) -> bool:
-        """Whether every growth is a finite number; no result may be told otherwise."""
+        """Whether every growth is finite. If not, no result may be reported."""
         return bool(self.growth.isfinite().all() & self.cash_growth.isfinite().all())
 
 
@@ -53,12 +53,12 @@ def backtest(
     """Run B strategies over T rows, from cash, with expected slippage, in float64.
 
     Args:
-        market: T rows of it are used.
-        rows: decision rows, T of them.
+        market: gives returns, tradability and volumes.
+        rows: the T decision rows.
         targets: weights to trade to at each row's close, cash last; ignored where ``hold``.
         hold: do not trade.
-        frictions: the costs.
-        portfolio_value: currency value of the wealth of 1 with which each strategy starts.
+        frictions: coefficients of the trading costs.
+        portfolio_value: currency value of the initial wealth, which is 1.
         strategies: their names, kept with the path.
     """
     holdings = torch.zeros(targets.shape[1], targets.shape[2], dtype=torch.float64, device=market.device)
@@ -66,7 +66,9 @@ def backtest(
     growth, costs, turnover = [], [], []
     adv = frictions.impact_adv > 0
     for k, t in enumerate(rows):
+        # The holdings are valued at close t already: the previous pass has applied the returns up to it.
         holdings = settle(holdings, market.delisted[t])
+        # As in the environment, the value is taken before the costs, so that growth is net of them.
         value = holdings.sum(-1)
         trade = rebalance(
             holdings,
@@ -89,9 +91,9 @@ def backtest(
 def action_targets(
     market: MarketTensors, rows: range, actions: Int64[Tensor, " step"]
 ) -> tuple[Float[Tensor, "step 1 asset+1"], Bool[Tensor, "step 1"]]:
-    """The path of weights, float64, that a path of regimes stands for.
+    """The path of target weights, float64, for a path of regimes.
 
-    The environment's own targets are float32; a judgement must not tell rounding from skill.
+    The environment's own targets are float32. Their rounding would add noise to the comparison with the baselines.
     """
     ranks = market.factor_ranks[rows.start : rows.stop].double()
     tradable = market.tradable[rows.start : rows.stop]

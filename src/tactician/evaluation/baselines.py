@@ -1,4 +1,4 @@
-"""The strategies that an agent is judged beside: what needs no learning, by the same ledger."""
+"""Baselines: strategies without learning that the agent is compared with, through the same ledger."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,29 +11,29 @@ from tactician.environment import MarketTensors
 from tactician.portfolio.regimes import FactorTilt
 
 AGENT = "agent"
-"""Name of the strategy that is judged; the first of every path."""
+"""Name of the agent's strategy, the first of every path."""
 
 EQUAL_WEIGHT = "equal_weight"
 """The baseline that verdicts compare the agent with."""
 
 Targets = tuple[Float[Tensor, "step asset+1"], Bool[Tensor, " step"]]
-"""Weights to trade to at each row's close, cash last, and where not to trade instead."""
+"""Weights to trade to at each row's close, cash last, and the rows in which nothing is traded."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A strategy that follows from the market alone."""
+    """A strategy that depends on the market alone."""
 
     label: str
-    """As tables print it."""
+    """Its name in tables."""
     targets: Callable[[MarketTensors, range], Targets]
-    """Its path over a range of rows, float64."""
+    """Computes its target weights over a range of rows, float64."""
 
 
 def _every_session(market: MarketTensors, rows: range) -> Targets:
     """Equal weight, rebalanced in every session."""
     days = slice(rows.start, rows.stop)
-    # By the same rule and in the same precision as EQUAL_WEIGHT of `action_targets`: the same path to the last bit.
+    # The same rule and precision as the regime EQUAL_WEIGHT in `action_targets`, so the paths agree to the last bit.
     risky = FactorTilt().weights(market.factor_ranks[days].double(), market.tradable[days])
     weights = torch.cat([risky, (risky.sum(-1, keepdim=True) == 0).double()], -1)
     return weights, torch.zeros(len(rows), dtype=torch.bool, device=market.device)
@@ -64,7 +64,7 @@ BASELINES: dict[str, Baseline] = {
 def baseline_targets(
     market: MarketTensors, rows: range
 ) -> tuple[tuple[str, ...], Float[Tensor, "step strategy asset+1"], Bool[Tensor, "step strategy"]]:
-    """All baselines over a range of rows.
+    """Target weights of all baselines over a range of rows.
 
     Returns:
         Their names, target weights and hold flags, for `backtest`.
@@ -75,5 +75,5 @@ def baseline_targets(
 
 
 def label_of(strategy: str) -> str:
-    """As tables print it."""
+    """A strategy's name in tables."""
     return "Agent" if strategy == AGENT else BASELINES[strategy].label

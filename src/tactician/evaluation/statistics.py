@@ -1,6 +1,6 @@
-"""What a path of wealth comes to: figures of one strategy, and the difference between two with its standard error.
+"""Statistics of a path of wealth: figures of one strategy, and the difference between two with its standard error.
 
-A figure that cannot be computed is NaN, "not available": never 0, which would be a result.
+A figure that cannot be computed is NaN, "not available". It is never 0, which would be a result.
 """
 
 import math
@@ -16,16 +16,16 @@ from tactician.evaluation.backtest import Path
 from tactician.monitor.wording import tell
 
 _NO_DEVIATION = 1e-12
-"""A standard deviation of daily returns below this is rounding."""
+"""A smaller standard deviation of daily returns is only rounding."""
 _CASH_LIKE = 0.0005
-"""Annual volatility below which a path is as good as cash: its Sharpe ratio is noise over noise, and is not printed."""
+"""A path with a smaller annual volatility is like cash. Its Sharpe ratio would be noise over noise, and is not printed."""
 
 
 class Performance(SimpleNamespace):
     """Figures of one strategy over one range: ``sessions``, and one attribute per entry of `STATISTICS`.
 
-    Fractions, not percent; a year has ``Path.sessions_per_year`` sessions. NaN where a figure is not available: every one if a
-    growth is not finite.
+    Figures are fractions, not percent. A year has ``Path.sessions_per_year`` sessions. A figure that is not available is
+    NaN. All of them are NaN if a growth is not finite.
     """
 
     sessions: int
@@ -41,14 +41,14 @@ class Column:
 
     label: str
     pattern: str
-    """Of `tell`."""
+    """Number format, as `tell` takes it."""
     unit: str = ""
     scale: float = 1.0
-    """Printed is the figure times this."""
+    """Factor on the figure before it is printed."""
     error: str | None = None
     """Name of the statistic that is its standard error, printed beside it."""
     printed: Callable[[Performance], bool] = lambda _: True
-    """Whether the figure says anything about this strategy; "–" if not."""
+    """Whether the figure is meaningful for this strategy. If not, "–" is printed."""
 
     def cell(self, name: str, figures: Performance) -> str:
         """The figure of this name, as printed."""
@@ -64,13 +64,14 @@ class Statistic:
     """One figure of a strategy."""
 
     figure: Callable[[Path, int], float]
-    """Of a path of at least one session whose growth is finite, and the number of the strategy; NaN if not available."""
+    """Computes the figure from a path and a strategy's number; NaN if not available. The path has finite growth and at least
+    one session."""
     column: Column | None = None
-    """Of the printed table; None for a figure that it leaves out."""
+    """Its column in the printed table; None if the table leaves it out."""
 
 
 def performance(path: Path, strategy: int | str) -> Performance:
-    """Summarise one strategy of a path, by number or name; every figure is NaN if a growth is not finite."""
+    """Summarise one strategy of a path, by number or name. All figures are NaN if a growth is not finite."""
     k = path.column(strategy)
     growth = path.growth[:, k]
     known = len(growth) > 0 and bool(growth.isfinite().all())
@@ -80,12 +81,12 @@ def performance(path: Path, strategy: int | str) -> Performance:
 
 
 def difference(path: Path, strategy: int | str, other: int | str) -> tuple[float, float]:
-    """Annual log growth of one strategy beyond another's, and its standard error; NaN where not available.
+    """Annual log growth of one strategy beyond another's, and its standard error; NaN if not available.
 
-    Strategies go by name, or by number where a path has no names.
+    Strategies are given by name, or by number if the path has no names.
 
-    The error is that of a mean of independent daily differences, times the sessions of a year; daily differences of two
-    portfolios of the same assets are close to independent.
+    The standard error assumes independent daily differences, and is annualised like the mean. Daily differences of two
+    portfolios of the same assets are nearly independent.
     """
     a, b = (path.growth[:, path.column(k)] for k in (strategy, other))
     return _mean_and_error(a - b, path.sessions_per_year)
@@ -94,25 +95,25 @@ def difference(path: Path, strategy: int | str, other: int | str) -> tuple[float
 def return_difference(path: Path, strategy: int | str, other: int | str) -> tuple[float, float]:
     """Annual return (geometric, as in `Performance`) of one strategy beyond another's, and its standard error.
 
-    With yearly log growths a and b the difference is D = exp(a) − exp(b) = L·(a − b), where L is the logarithmic mean of the
-    two yearly wealths (Carlson 1972, "The logarithmic mean"). The error is L times that of a − b, of paired days
-    (`difference`). So D over its error is what a − b is over its own: one test, told in the unit of the table. L is taken as
-    known. Its own error is that of the market's level, which both share, and no evidence about their difference.
+    With annual log growths a and b the difference is D = exp(a) − exp(b) = L·(a − b). L is the logarithmic mean of the two
+    annual wealths (Carlson 1972, "The logarithmic mean"). The standard error is L times that of a − b, which comes from
+    paired days (`difference`). So D has the same t-statistic as a − b: it is one test, in the unit of the table. L is taken
+    as known. Its error is that of the market's level, which both strategies share.
 
     Returns:
-        Difference and standard error, as fractions; NaN where not available.
+        Difference and standard error, as fractions; NaN if not available.
     """
     gap, error = difference(path, strategy, other)
     mine, theirs = (
         _expm1(float(path.growth[:, path.column(k)].mean()) * path.sessions_per_year) + 1 for k in (strategy, other)
     )
-    # Of two wealths that are nearly the same the quotient would be rounding.
+    # If the two wealths are nearly equal, the quotient would be rounding error, so L is their mean.
     scale = (mine - theirs) / gap if abs(gap) > 1e-6 else (mine + theirs) / 2
     return (mine - theirs, scale * error) if math.isfinite(mine - theirs) else (math.nan, math.nan)
 
 
 def _mean_and_error(daily: Float[Tensor, " step"], per_year: int) -> tuple[float, float]:
-    """Of a yearly sum of daily values."""
+    """Annualised mean of daily values, and its standard error."""
     mean = float(daily.mean()) * per_year
     error = _deviation(daily) / math.sqrt(max(len(daily), 1)) * per_year
     return (mean, error) if math.isfinite(mean) else (math.nan, math.nan)
@@ -136,7 +137,7 @@ def _annual_volatility(path: Path, strategy: int) -> float:
 
 
 def _sharpe(path: Path, strategy: int) -> float:
-    """Mean over standard deviation of simple returns in excess of cash, times √(sessions per year); NaN if they do not vary."""
+    """Annualised Sharpe ratio of simple returns in excess of cash; NaN if they do not vary."""
     excess = torch.expm1(path.growth[:, strategy]) - torch.expm1(path.cash_growth)
     deviation = _deviation(excess)
     if not deviation > _NO_DEVIATION:
@@ -150,7 +151,7 @@ def _sharpe_error(path: Path, strategy: int) -> float:
 
 
 def _max_drawdown(path: Path, strategy: int) -> float:
-    """Largest loss from a high of wealth, the beginning included."""
+    """Largest loss from a previous high of wealth. The initial wealth counts as a high."""
     growth = path.growth[:, strategy]
     wealth = torch.cat([torch.zeros_like(growth[:1]), growth.cumsum(0)])
     return max(0.0, float(-torch.expm1((wealth - wealth.cummax(0).values).min())))
@@ -172,7 +173,7 @@ def _deviation(x: Float[Tensor, " step"]) -> float:
 def _expm1(x: float) -> float:
     try:
         return math.expm1(x)
-    except OverflowError:  # a wealth that is no number any more
+    except OverflowError:  # wealth beyond the largest float
         return math.nan
 
 

@@ -1,4 +1,4 @@
-"""Strategies side by side, for the eye."""
+"""The printed table of strategies."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from tactician.monitor.wording import count
 
 
 def performance_table(performances: Mapping[str, Performance], title: str) -> Table:
-    """One row per strategy, and one column per statistic that has one."""
+    """One row per strategy, and one column per statistic with a `Column`."""
     sessions = next(iter(performances.values())).sessions
     table = Table(
         title=f"{title}\n{count(sessions, 'session')}, per year, net of costs",

@@ -1,1 +1,1 @@
-"""What the machine allows: memory plan and probe, processes, device and precision."""
+"""Limits of the machine: memory plan and probe, pace, processes, device and precision."""

@@ -1,4 +1,4 @@
-"""The memory that a run may take: of a GPU, or of the machine within the limits of its control groups (containers)."""
+"""Memory that a run may take: of a GPU, or of the machine within the limits of its control groups (containers)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,24 +13,24 @@ from tactician.hardware.memory import GB
 _LOW_VRAM_GB = 8.0
 
 _GPU_SHARE = 0.9
-"""Of what is free on a GPU; hardly anything else comes to need it."""
+"""Share of a GPU's free memory that a run may take. Hardly any other program comes to need it."""
 
 _CPU_SHARE = 0.75
-"""Of what is available in main memory. A plan was off by up to 14 %, validation and saving come on top, and the other programs
-of a laptop go on opening windows."""
+"""Share of the available main memory that a run may take. The rest is for the plan's error (up to 14 %), for validation and
+saving, and for other programs."""
 
 _RESERVE = 1 * GB
-"""Left to the others where little is available, unless it were more than half of that."""
+"""Main memory that is left to other programs, but at most half of what is available."""
 
 
 @dataclass(frozen=True)
 class _Accounts:
-    """Where a control group tells of its memory."""
+    """Files in which a control group reports its memory."""
 
     limits: tuple[str, ...]
     usage: str
     unused_files: str
-    """Line of memory.stat: files that were read and are not in use, with those of the groups below."""
+    """Line of memory.stat with the cached files that are not in use, those of the groups below included."""
 
 
 _VERSION_1 = _Accounts(("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file")
@@ -40,19 +40,19 @@ _VERSION_2 = _Accounts(("memory.max", "memory.high"), "memory.current", "inactiv
 def memory_budget(config: Config, device: torch.device, n_sharing: int = 1) -> float:
     """Bytes that this process may take.
 
-    On a GPU: its cap (``max_vram_gpu0`` for the first, ``max_vram_gpu1`` for the others, 8 GB with ``low_vram``), at most 90 %
-    of what is free. On a CPU: three quarters of the memory that is available, a container's limit included, such that 1 GB is
-    left, or half of it.
+    On a GPU it is the cap, but at most 90 % of the free memory. The cap is ``max_vram_gpu0`` for the first GPU,
+    ``max_vram_gpu1`` for the others, and at most 8 GB with ``low_vram``. On a CPU it is three quarters of the available
+    memory, within a container's limit. At least 1 GB stays free, but a run may always take half of the available memory.
 
     Args:
         config: has the caps.
         device: of this process.
-        n_sharing: processes of the run on this machine; they share its main memory.
+        n_sharing: number of the run's processes on this machine, which share its main memory.
     """
     if device.type != "cuda":
         free = available_memory()
         return max(min(_CPU_SHARE * free, free - _RESERVE), free / 2) / n_sharing
-    # The GPU counts, not the process: one process may be told to compute on the second GPU.
+    # The cap depends on the GPU, not on the process: one process may be told to compute on the second GPU.
     index = torch.cuda.current_device() if device.index is None else device.index
     cap = config.max_vram_gpu0 if index == 0 else config.max_vram_gpu1
     if config.low_vram:
@@ -62,18 +62,18 @@ def memory_budget(config: Config, device: torch.device, n_sharing: int = 1) -> f
 
 
 def available_memory(root: Path = Path("/")) -> float:
-    """Bytes of main memory that can still be taken, within the limits of all control groups that this process is in.
+    """Bytes of main memory that are available, within the limits of all control groups of this process.
 
     Args:
-        root: of the file system that tells of them.
+        root: of the file system with the groups' files.
     """
     free = float(psutil.virtual_memory().available)
     for group, accounts in _control_groups(root):
         used = _number(group / accounts.usage)
         if used is None:
             continue
-        # Files that were read count as used, but the kernel drops them when memory is needed. Those not in use at the moment
-        # are taken off, as docker stats and the working set of Kubernetes do.
+        # Cached files count as used, but the kernel drops them when memory is needed. Those not in use are subtracted, as
+        # in docker stats and in the working set of Kubernetes.
         used = max(used - _statistic(group / "memory.stat", accounts.unused_files), 0.0)
         limits = (_number(group / name) for name in accounts.limits)
         free = min([free, *(limit - used for limit in limits if limit is not None)])
@@ -81,7 +81,7 @@ def available_memory(root: Path = Path("/")) -> float:
 
 
 def _control_groups(root: Path) -> Iterator[tuple[Path, _Accounts]]:
-    """Folders of this process's groups for memory and of all above them; each may have a limit of its own."""
+    """Folders of this process's memory groups and of all groups above them. Each may have a limit of its own."""
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:  # not Linux
@@ -95,15 +95,15 @@ def _control_groups(root: Path) -> Iterator[tuple[Path, _Accounts]]:
             mount, accounts = root / "sys/fs/cgroup/memory", _VERSION_1
         else:
             continue
-        # A container may see its own group at the mount's root and still be told its path outside. What is not there is
-        # passed over, and the root always counts.
+        # A container may see its own group at the root of the mount, but read its path outside the container. Folders that
+        # do not exist are skipped, and the root is always included.
         inside = PurePosixPath(*(part for part in PurePosixPath(path).parts if part not in ("/", "..")))
         for group in (inside, *inside.parents):  # the last parent is the mount itself
             yield mount / group, accounts
 
 
 def _number(file: Path) -> float | None:
-    """What a file says; None if it is not there, or says 'max': no limit."""
+    """The number in a file; None if the file does not exist, or says 'max' (no limit)."""
     try:
         return float(file.read_text(encoding="ascii"))
     except (OSError, ValueError):
@@ -111,7 +111,7 @@ def _number(file: Path) -> float | None:
 
 
 def _statistic(file: Path, name: str) -> float:
-    """A line of memory.stat; 0 if there is none."""
+    """The value of a line in memory.stat; 0 if the line does not exist."""
     try:
         lines = file.read_text(encoding="ascii").splitlines()
         return next(float(line.split()[1]) for line in lines if line.split()[:1] == [name])

@@ -1,4 +1,4 @@
-"""Which device a run computes on, and in which precision."""
+"""The device that a run computes on, and the precision."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_device(name: str, local_rank: int = 0) -> torch.device:
-    """The device by name; 'auto' takes a GPU where there is one.
+    """The device by name; 'auto' takes a GPU if the machine has one.
 
     Raises:
-        UserError: no such device on this machine.
+        UserError: this machine lacks the device.
     """
     if name == "auto":
         return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
@@ -29,7 +29,7 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
 
 
 def pick_autocast(config: Config, device: torch.device) -> tuple[torch.dtype | None, str | None]:
-    """The 16-bit format of --amp on a device, or None for float32; and what the user should be told."""
+    """The 16-bit format of --amp on a device, or None for float32; and a note for the user, or None."""
     if not config.amp:
         return None, None
     if config.amp_dtype != "auto":

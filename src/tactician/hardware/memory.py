@@ -1,4 +1,4 @@
-"""How many environments fit into memory: the specification's formula, and what is really held."""
+"""How many environments fit into memory, by the specification's formula and by measurement."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,68 +13,70 @@ from tactician.hardware.sizes import Sizes
 from tactician.policy import Network
 
 OVERHEAD = 1.5
-"""The specification's factor between the formula and what a run takes."""
+"""The specification's ratio between the memory of a run and the formula."""
 
 HEAP = {"cpu": 1.2, "cuda": 1.05}
-"""Memory taken over memory allocated: allocators keep holes. Fitted to benchmarks/bench_memory.py (glibc; torch on an H200)."""
+"""Ratio of memory taken to memory allocated, since allocators keep holes. It was fitted with benchmarks/bench_memory.py (glibc;
+torch on an H200)."""
 
 GB = 1e9
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What a run will take, beside what it may."""
+    """The memory that a run will take, and its budget."""
 
     budget: float
-    """Bytes that this process may take: the least of cap and what is free."""
+    """Bytes that this process may take (`memory_budget`)."""
     formula_bytes_per_sample: int
     stored_bytes_per_sample: float
     """Measured: rollout, sequences and targets."""
     feature_bytes_per_sample: float
     """Measured: the features on which the critic epochs train."""
     batch_bytes_per_sample: float
-    """Measured: what the update of a minibatch takes, per sample of the minibatch."""
+    """Measured: the update of a minibatch, per sample of the minibatch."""
     fixed_bytes: float
-    """Measured: what does not depend on sizes, such as gradients, and both moments of Adam."""
+    """Measured: the part that does not depend on sizes, such as gradients, and both moments of Adam."""
     share: float = 1.0
     """Share of the run's environments that this process holds."""
     heap: float = HEAP["cpu"]
-    """Memory taken over memory allocated."""
+    """Ratio of memory taken to memory allocated."""
     keep_features: bool = True
     """Whether the features are held for all critic epochs, or computed for every minibatch."""
 
     @property
     def held_bytes_per_sample(self) -> float:
-        """What is held all through an update."""
+        """Bytes per sample that are held during the whole update."""
         return self.stored_bytes_per_sample + (self.feature_bytes_per_sample if self.keep_features else 0)
 
     def predicted(self, sizes: Sizes) -> float:
         """Bytes that this process takes at the peak of an iteration.
 
-        The critic's features come after the joint epochs, but an allocator keeps most of what those have freed: both count.
+        The critic's features come after the joint epochs, but an allocator keeps most of the memory that those have freed.
+        So both count.
         """
         samples = self.share * sizes.samples
         batch = min(self.share * sizes.batch_size, samples) * self.batch_bytes_per_sample
         return self.heap * (samples * self.held_bytes_per_sample + batch + self.fixed_bytes)
 
     def compare(self, sizes: Sizes, taken: float) -> str:
-        """The plan beside what an iteration has taken, in words."""
+        """Planned memory beside the memory that an iteration has taken, in words."""
         predicted = self.predicted(sizes)
         return f"{taken / GB:.2f} GB taken, {predicted / GB:.2f} GB planned: plan error {100 * (predicted / taken - 1):+.0f} %"
 
     def most_samples(self, batch_size: int) -> int:
-        """Samples per iteration of all processes that fit, by the formula and by the measurement."""
+        """Samples per iteration, of all processes, that fit by the formula and by the measurement."""
         by_formula = self.budget / (self.formula_bytes_per_sample * OVERHEAD)
         left = self.budget / self.heap - self.fixed_bytes - self.share * batch_size * self.batch_bytes_per_sample
         return max(int(min(by_formula, left / self.held_bytes_per_sample) / self.share), 0)
 
     def most_batch(self) -> int:
-        """Samples of a minibatch that takes half of what may be used."""
+        """Samples of a minibatch that takes half of the budget."""
         free = max(self.budget / self.heap / 2 - self.fixed_bytes, 0.0)
         return max(int(free / (self.share * self.batch_bytes_per_sample)), 1)
 
     def as_dict(self, sizes: Sizes) -> dict[str, Any]:
-        """For the plan that --dry-run shows; GB are of this process."""
+        """Values for the plan that --dry-run shows; GB are of this process."""
         formula = self.formula_bytes_per_sample * sizes.samples * self.share * OVERHEAD
         return {
             "samples": sizes.samples,
@@ -96,9 +98,9 @@ def bytes_per_sample(obs_dim: int, n_actions: int) -> int:
 def make_plan(
     probe: Probe, policy: Network, n_actions: int, *, critic_epochs: int, budget: float, share: float = 1.0
 ) -> MemoryPlan:
-    """Plan with what two small iterations took.
+    """Plan from the memory that two small iterations took.
 
-    Two things are added that come after their peak: the features of the critic epochs, and the moments of Adam.
+    The plan adds two things that come after their peak: the features of the critic epochs, and the moments of Adam.
     """
     return MemoryPlan(
         budget=budget,
@@ -113,13 +115,13 @@ def make_plan(
 
 
 def fit_to_memory(sizes: Sizes, plan: MemoryPlan, per_window: int) -> tuple[Sizes, MemoryPlan, str | None]:
-    """As many environments as were asked for, or as fit.
+    """The requested sizes if they fit, else smaller ones.
 
-    First the critic's features are given up, then minibatches that take more than half of the memory are made smaller, then
-    there are fewer environments.
+    First the critic's features are no longer kept. Then minibatches that take more than half of the budget become smaller.
+    Last, the number of environments is lowered.
 
     Returns:
-        The sizes, the plan for them, and a warning if something had to give way.
+        The sizes, the plan for them, and a warning if anything had to be lowered.
 
     Raises:
         UserError: not even one window of portfolios fits.
@@ -159,10 +161,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def enough_memory() -> Iterator[None]:
-    """Say in a sentence that memory ran out while a run was prepared.
+    """Turn a lack of memory during the preparation of a run into one sentence.
 
     Raises:
-        UserError: it did.
+        UserError: memory ran out.
     """
     try:
         yield
@@ -176,5 +178,5 @@ def enough_memory() -> Iterator[None]:
 
 
 def reserved_gb(device: torch.device) -> float | None:
-    """GB of GPU memory that torch holds, or None on a CPU."""
+    """GB of GPU memory that torch has reserved; None on a CPU."""
     return torch.cuda.memory_reserved(device) / GB if device.type == "cuda" else None

@@ -1,4 +1,4 @@
-"""How long an iteration takes on a CPU, measured on a small one, and how many environments that allows."""
+"""The duration of an iteration on a CPU, measured on a small one, and the number of environments that it allows."""
 
 import copy
 import time
@@ -11,18 +11,18 @@ from tactician.learning import make_learner, update
 from tactician.monitor.wording import about
 
 LIMIT = 120.0
-"""Seconds that an iteration should take at most: a policy is renewed once per iteration, and Ctrl+C waits for its end."""
+"""An iteration should take at most these seconds: a policy is renewed once per iteration, and Ctrl+C waits for its end."""
 
 MARGIN = 2.0
-"""How far beyond the limit a prediction must lie before sizes are touched. The clock is noisy, above all beside other programs,
-and two starts of the same run should take the same sizes."""
+"""Sizes change only if a prediction exceeds the limit by this factor. The clock is noisy, above all beside other programs, and
+two starts of the same run should take the same sizes."""
 
 _ENVIRONMENTS = 512
-"""Environments of the timed rollout: from here on a step's time grows with their number."""
+"""Environments of the timed rollout. With more, the time of a step grows in proportion to their number."""
 _ROLLOUT_STEPS = 8
 _BATCH_STEPS = 32
 _BATCH = 8_192
-"""Samples of the largest minibatch whose rows are timed; more rows make a matrix product no faster."""
+"""Samples of the largest timed minibatch. More rows do not make a matrix product faster."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Pace:
     """Seconds per sample of a whole iteration: rollout, joint epochs and critic epochs."""
 
     keeping_features: float
-    """With the critic's features held for all critic epochs."""
+    """If the critic's features are held for all critic epochs."""
     without_features: float
-    """With the features computed for every minibatch."""
+    """If the features are computed for every minibatch."""
 
     def seconds(self, samples: int, keep_features: bool = True) -> float:
-        """Seconds that an iteration takes."""
+        """Seconds for an iteration of this many samples."""
         return samples * (self.keeping_features if keep_features else self.without_features)
 
     def times(self, share: float) -> "Pace":
@@ -49,15 +49,15 @@ def slowest(paces: Sequence[Pace]) -> Pace:
 
 
 def fastest(paces: Sequence[Pace]) -> Pace:
-    """The pace of several measurements: what disturbs one of them can only have slowed it down."""
+    """The pace from several measurements. A disturbance can only have slowed one down, so the fastest is the best."""
     return Pace(min(p.keeping_features for p in paces), min(p.without_features for p in paces))
 
 
 def measure_pace(trial: Trial, n_envs: int, clock: Callable[[], float] = time.perf_counter) -> Pace:
-    """Time the parts of an iteration, and add them up as often as an iteration has them.
+    """Time each part of an iteration once, and add the parts up by how often an iteration has them.
 
-    The policy is copied, and nothing of the run is changed. The probe of memory should come first: the first call of an
-    operation takes longer than all others.
+    The policy is copied, and nothing of the run is changed. The memory probe should come first, because the first call of
+    an operation takes longer than all others.
 
     Args:
         trial: the run's parts, on a CPU.
@@ -72,7 +72,7 @@ def measure_pace(trial: Trial, n_envs: int, clock: Callable[[], float] = time.pe
 
 
 def _time_rollout(trial: Trial, n_envs: int, clock: Callable[[], float]) -> float:
-    """Seconds per sample, of a few steps of many environments: what a step takes depends on how many share it."""
+    """Seconds per sample of a rollout, from a few steps of many environments, which share the overhead of a step."""
     short = trial.short(min(_ROLLOUT_STEPS, trial.sequence_length))
     begun = clock()
     short.collect(n_envs, short.sequence_length)
@@ -82,8 +82,8 @@ def _time_rollout(trial: Trial, n_envs: int, clock: Callable[[], float]) -> floa
 def _time_updates(trial: Trial, clock: Callable[[], float]) -> tuple[float, float, float]:
     """Seconds per sample of a joint epoch, of one critic epoch with its features, and of all critic epochs with theirs.
 
-    The one minibatch has as many rows as the run's, since recurrent layers multiply row by row. Its sequences are shorter: they
-    take less time, and as much per sample.
+    The timed minibatch has as many rows as the run's, since the speed of recurrent layers depends on the rows. Its sequences
+    are shorter to save time. The time per sample is the same.
     """
     short = trial.short(min(_BATCH_STEPS, trial.sequence_length))
     rows = max(min(trial.hyper.batch_size, _BATCH) // trial.sequence_length, 1)
@@ -106,24 +106,24 @@ def _time_updates(trial: Trial, clock: Callable[[], float]) -> tuple[float, floa
 
 
 def is_far_beyond(seconds: float) -> bool:
-    """Whether an iteration would take so long that its sizes must be touched."""
+    """Whether an iteration would take so long that its sizes must change."""
     return seconds > MARGIN * LIMIT
 
 
 def fit_to_time(
     sizes: Sizes, pace: Pace, per_window: int, *, total: int, n_processes: int = 1
 ) -> tuple[Sizes, str | None]:
-    """As many environments as were asked for, or, if an iteration would take far too long, fewer.
+    """The requested number of environments, or a smaller one if an iteration would take far too long.
 
-    The number of windows is rounded down to a power of two, so that two starts with slightly different clocks nearly always
-    take the same.
+    The number of windows is rounded down to a power of two. So two starts with slightly different clocks nearly always take
+    the same sizes.
 
     Args:
-        sizes: asked for.
+        sizes: the requested ones.
         pace: of the slowest process, for the samples of all.
         per_window: portfolios per window, which stay together.
-        total: steps of the whole run; an iteration has no more.
-        n_processes: of the run; each of them needs a window.
+        total: steps of the whole run; an iteration cannot have more.
+        n_processes: processes of the run; each of them needs a window.
 
     Returns:
         The sizes, and a warning if there are fewer environments.

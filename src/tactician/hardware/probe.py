@@ -1,4 +1,4 @@
-"""What an iteration allocates, measured on two small ones; and what a process has really taken."""
+"""Memory that an iteration allocates, measured on two small ones, and memory that a process has taken."""
 
 import copy
 import ctypes
@@ -21,53 +21,53 @@ from tactician.learning import Hyperparameters, Precision, Rollout, collect_roll
 from tactician.policy import Network
 
 _SAMPLES = 6_144
-"""Samples of the larger probe; the smaller one has two thirds of them. A recurrent layer's backward pass fills a buffer of up
-to 4,096 rows, which grows no more beyond them: both probes must reach them to see what a larger minibatch adds."""
+"""Samples of the larger probe; the smaller one has two thirds of them. A recurrent layer's backward pass fills a buffer of at
+most 4,096 rows. Both probes must have as many, so that their difference is what a larger minibatch adds."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What the parts of an iteration allocate.
+    """Bytes that the parts of an iteration allocate.
 
-    bytes = (per_sample + features_per_sample) · samples + per_batch_sample · minibatch + fixed, without critic epochs
-    without the features.
+    bytes = (per_sample + features_per_sample) · samples + per_batch_sample · minibatch + fixed. Without critic epochs there
+    are no features.
     """
 
     per_sample: float
-    """The rollout, and the sequences with their targets that the update makes of it."""
+    """The rollout, and the sequences and targets that the update makes from it."""
     per_batch_sample: float
-    """What the update of a minibatch takes at its peak, per sample of the minibatch."""
+    """Peak of a minibatch's update, per sample of the minibatch."""
     features_per_sample: float
     """The critic epochs' features; half as much in 16 bits."""
     fixed: float
-    """Gradients, and buffers that do not grow with the minibatch. Parameters are there before."""
+    """Gradients, and buffers that do not grow with the minibatch. Parameters are not included: they exist before."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What small iterations are tried with: the run's own parts, of which none is changed."""
+    """The run's own parts, with which small iterations are tried. None of them is changed."""
 
     environment: Environment
     policy: Network
     hyper: Hyperparameters
-    """Its minibatch is one beyond which no probe needs to go."""
+    """No probe needs a larger minibatch than these have."""
     precision: Precision
-    """What the forward passes compute in."""
+    """Of the forward passes."""
     n_steps: int
     """Steps of the run's rollouts."""
     sequence_length: int
     """Sessions in a training sequence of the run."""
 
     def short(self, steps: int) -> "Trial":
-        """The same with episodes of a few steps, one sequence each, and one portfolio per window.
+        """The same trial with episodes of a few steps, one sequence each, and one portfolio per window.
 
-        Any number of portfolios will do then, and they take the same memory and time.
+        So the number of environments is free. Memory and time per environment are the same.
         """
         environment = replace(self.environment, episode_length=steps, portfolios_per_window=1)
         return replace(self, environment=environment, sequence_length=steps)
 
     def collect(self, n_envs: int, n_steps: int) -> Rollout:
-        """A rollout that begins with fresh episodes."""
+        """Collect a rollout that begins with new episodes."""
         windows = torch.arange(n_envs, device=self.environment.market.device)
         rollout, _, _ = collect_rollout(
             self.environment,
@@ -87,17 +87,17 @@ def probe_iteration(trial: Trial) -> Probe:
 
     Nothing of the run is changed: environments, policy and random numbers are untouched.
     """
-    # One sequence per environment is stored differently from several, so the probe has two where the run has several.
+    # One sequence per environment is stored differently from several. So the probe has two if the run has several.
     steps = min(trial.n_steps // trial.sequence_length, 2) * trial.sequence_length
     few = max(min(_SAMPLES, trial.hyper.batch_size) * 2 // 3 // steps, 1)
     many = max(min(_SAMPLES, trial.hyper.batch_size) // steps, few + 1)
     short, device = trial.short(trial.sequence_length), trial.environment.market.device
     if device.type == "cuda":
-        # The first call leaves workspaces of the libraries behind, which would count in one of the two only.
+        # The first call allocates workspaces of the libraries, which would count in only one of the two probes.
         _iterate(short, 1, steps)
     (held_few, peak_few), (held_many, peak_many) = _iterate(short, few, steps), _iterate(short, many, steps)
     give_back(device)
-    # Two equations for two unknowns: both iterations have one minibatch, which holds all their samples.
+    # Two equations for two unknowns: each iteration has one minibatch with all its samples.
     added = steps * (many - few)
     per_sample = (held_many - held_few) / added
     per_batch_sample = (peak_many - peak_few) / added - per_sample
@@ -118,13 +118,13 @@ def _feature_bytes(policy: Network, precision: Precision) -> int:
 
 
 def _iterate(trial: Trial, n_envs: int, n_steps: int) -> tuple[float, float]:
-    """Bytes allocated before the one minibatch, and at its peak."""
+    """Bytes allocated before the single minibatch, and at its peak."""
     hyper = replace(trial.hyper, batch_size=n_envs * n_steps, ppo_epochs=1, critic_epochs=0, baseline="critic")
     learner = make_learner(copy.deepcopy(trial.policy), hyper, trial.precision)
     rollout = trial.collect(n_envs, n_steps)
     stored = rollout.bytes_per_sample * rollout.day.numel()
     with peak_allocated(trial.environment.market.device) as peak:
-        # Without a joint epoch an update only cuts its sequences, which stay for all of it.
+        # Without a joint epoch an update only makes the sequences, which it holds until its end.
         update(learner, rollout, replace(hyper, ppo_epochs=0), seed=0, iteration=0)
         held = peak()
         update(learner, rollout, hyper, seed=0, iteration=0)
@@ -133,10 +133,10 @@ def _iterate(trial: Trial, n_envs: int, n_steps: int) -> tuple[float, float]:
 
 @contextmanager
 def peak_allocated(device: torch.device) -> Iterator[Callable[[], int]]:
-    """Count the bytes of the tensors allocated inside; gives a function that reads the most there were at once.
+    """Count the bytes of the tensors allocated inside. It yields a function that reads the peak.
 
-    On a GPU torch counts them itself. On a CPU the resident memory of so small an iteration says nothing, since it fits
-    into what was freed before, so the tensors are counted that each operation returns.
+    On a GPU torch counts them itself. On a CPU the resident memory does not show so small an iteration, because it fits into
+    memory that was freed before. So this counts the tensors that each operation returns.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -148,7 +148,7 @@ def peak_allocated(device: torch.device) -> Iterator[Callable[[], int]]:
 
 
 class _Allocations(TorchDispatchMode):
-    """Follows the storages of all tensors that operations return, from the first sight of each to its end."""
+    """Follows the storages of all tensors that operations return, from their creation to their release."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class _Allocations(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         for storage in _storages((args, kwargs)):
-            self._known.setdefault(storage._cdata, storage)  # it was there before, and is not counted
+            self._known.setdefault(storage._cdata, storage)  # it existed before, so it is not counted
         result = func(*args, **(kwargs or {}))
         for storage in _storages(result):
             if storage._cdata not in self._known:
@@ -181,7 +181,7 @@ def _storages(values: Any) -> list[torch.UntypedStorage]:
 
 
 class Taken:
-    """The most memory that this process has taken since this object was made, beyond what it had then."""
+    """Peak memory of this process since this object was made, beyond what it had then."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -194,14 +194,14 @@ class Taken:
             self._before = _resident("VmRSS")
 
     def peak(self) -> int | None:
-        """Bytes: of the GPU, or of main memory. None where the system does not tell."""
+        """Bytes of the GPU, or of main memory; None if the system does not report them."""
         gpu = self._device.type == "cuda"
         most = torch.cuda.max_memory_reserved(self._device) if gpu else _resident("VmHWM")
         return None if most is None or self._before is None else most - self._before
 
 
 def _resident(mark: str) -> int | None:
-    """Bytes of main memory of this process: VmRSS is what it has now, VmHWM the most it had; None but on Linux."""
+    """Bytes of main memory of this process: VmRSS is the present value, VmHWM the peak; None if not on Linux."""
     try:
         found = re.search(rf"{mark}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
     except OSError:
@@ -210,7 +210,7 @@ def _resident(mark: str) -> int | None:
 
 
 def give_back(device: torch.device) -> None:
-    """Return freed memory to the system, so that what a run takes can be told from what the probe has left."""
+    """Return freed memory to the system, so that the memory of a run is not mixed up with that of the probe."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # glibc

@@ -18,8 +18,8 @@ from tactician.learning import ALONE, Collective
 T = TypeVar("T")
 
 FRESH_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
-"""Set to 1 for the launcher, every restart meets in a store of its own. By default torch's launcher keeps one for all of them,
-without a prefix, and a process that is faster than the first one finds that one's address of before the restart there."""
+"""If it is 1 for the launcher, the processes of every restart meet in a store of their own. By default torch's launcher keeps
+one store for all restarts. A process that is faster than the first one then finds its old address in the store."""
 
 _RESTARTS = 3
 _PATIENCE = 24 * 3600  # seconds that the launcher waits for an iteration to finish and be saved
@@ -27,24 +27,24 @@ _PATIENCE = 24 * 3600  # seconds that the launcher waits for an iteration to fin
 
 @dataclass(frozen=True)
 class Process:
-    """Which of the run's processes this one is, and how it talks to the others."""
+    """This process among the run's processes, and its communication with the others."""
 
     collective: Collective = ALONE
     local_rank: int = 0
     restarts: int = 0
-    """How often the run was restarted after losing a process, the same in all of them."""
+    """How often the run was restarted after losing a process; the same in all processes."""
     launched: float = 0.0
-    """When the launcher was started, in seconds of the epoch: what was saved before is another run's."""
+    """When the launcher was started, in seconds of the epoch. Earlier checkpoints belong to another run."""
     note: str | None = None
-    """What the user should be told."""
+    """A note for the user."""
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes and speaks for all."""
+        """Whether this process writes files and messages for all."""
         return self.collective.rank == 0
 
     def gather(self, tensor: Tensor, dim: int) -> Tensor:
-        """The processes' tensors, in their order, along one dimension; on the CPU."""
+        """The tensors of all processes, concatenated in order along one dimension, on the CPU."""
         if self.collective.size == 1:
             return tensor.cpu()
         parts: list[Any] = [None] * self.collective.size
@@ -52,7 +52,7 @@ class Process:
         return torch.cat(parts, dim)
 
     def gather_each(self, value: T) -> list[T]:
-        """One value of every process, in their order."""
+        """The values of all processes, in order."""
         if self.collective.size == 1:
             return [value]
         parts: list[Any] = [None] * self.collective.size
@@ -60,11 +60,11 @@ class Process:
         return parts
 
     def from_leader(self, make: Callable[[], T]) -> T:
-        """What the first process makes, in all of them: they may not even see the same files.
+        """Make a value in the first process and send it to all: the others may not see the same files.
 
         Raises:
-            UserError: the first process's, there.
-            SystemExit: with code 2 in the others, which leave the message to it.
+            UserError: in the first process, if making the value raised it.
+            SystemExit: with code 2 in the other processes, which leave the message to the first.
         """
         if self.collective.size == 1:
             return make()
@@ -89,13 +89,13 @@ SINGLE = Process()
 
 
 def under_launcher() -> bool:
-    """Whether torchrun, or the launcher below, started this process."""
+    """Whether torchrun or `launch` started this process."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ and "MASTER_ADDR" in os.environ
 
 
 @contextlib.contextmanager
 def join(device_name: str) -> Iterator[Process]:
-    """Meet the other processes that the launcher started, and part from them at the end.
+    """Connect to the other processes that the launcher started, and disconnect at the end.
 
     Raises:
         UserError: the processes cannot find one another.
@@ -115,7 +115,7 @@ def join(device_name: str) -> Iterator[Process]:
         restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
         launched = psutil.Process(os.getppid()).create_time()
         process = Process(collective, local_rank, restarts, launched, _note_on_store())
-        # Launchers count on their own, and only the one that lost a process counts it; all must do the same now.
+        # Each launcher counts only the processes that it lost itself. The largest count makes all processes agree.
         yield replace(process, restarts=max(process.gather_each(process.restarts)))
     finally:
         torch.distributed.destroy_process_group()
@@ -131,9 +131,9 @@ def _note_on_store() -> str | None:
 
 
 def launch(words: Sequence[str], n_processes: int) -> int:
-    """Run ``tactician WORDS`` in several processes on this machine; restarted, resuming, when one of them is lost.
+    """Run ``tactician WORDS`` in several processes on this machine. If one of them is lost, all restart and resume.
 
-    Ctrl+C and SIGTERM are passed on to the processes, which finish the iteration and save; a second one ends them.
+    Ctrl+C and SIGTERM are passed on to the processes, which finish the iteration and save. A second signal ends them.
 
     Returns:
         Exit code.

@@ -1,4 +1,4 @@
-"""How many environments, steps and samples: what the user asked for, defaults, and the share of each process."""
+"""Numbers of environments, steps and samples: the user's, the defaults, and the share of each process."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,26 +10,26 @@ from tactician.config import Config
 from tactician.errors import UserError
 
 _SEQUENCE = 64
-"""Sessions in a training sequence. On a CPU a recurrent layer is fastest with many short sequences in a minibatch, since each
-step multiplies more rows; gradients through 64 sessions are long enough for what is learnt here (docs/performance.md)."""
+"""Default number of sessions in a training sequence. On a CPU a recurrent layer is fastest with many short sequences in a
+minibatch, since each step multiplies more rows. Gradients through 64 sessions are long enough here (docs/performance.md)."""
 
 _SHORT, _GOOD = 16, 32
-"""A default below the first is refused: primes and twice a prime would leave almost no gradient through time.
-The remedies that are named reach the second."""
+"""A default sequence shorter than the first is refused: with a prime, or twice a prime, almost no gradient would go through
+time. The remedies in messages reach the second."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What decides how much memory a run takes."""
+    """The sizes that determine the memory of a run."""
 
     n_envs: int
-    """Of all processes together."""
+    """Environments of all processes together."""
     n_steps: int
     batch_size: int
 
     @property
     def samples(self) -> int:
-        """Samples of an iteration."""
+        """Samples per iteration."""
         return self.n_envs * self.n_steps
 
 
@@ -37,14 +37,14 @@ _DEFAULT = Sizes(16_384, 256, 8_192)
 _HIGH_VRAM = Sizes(65_536, 512, 65_536)
 _LOW_VRAM = Sizes(8_192, 256, 8_192)
 _CPU = Sizes(512, 256, 8_192)
-"""The specification's sizes for GPUs; 512 environments are where two CPU cores reach their full rate."""
+"""The sizes for GPUs are the specification's. With 512 environments two CPU cores reach their full rate."""
 
 
 def choose_sizes(config: Config, device: torch.device, n_processes: int = 1) -> tuple[Sizes, list[str]]:
-    """The user's sizes, and defaults where they are left open.
+    """The user's sizes, and defaults for those that the user did not set.
 
     Returns:
-        The sizes, and what the user should be told.
+        The sizes, and notes for the user.
     """
     notes, default = [], _default_sizes(config, device)
     if device.type == "cuda":
@@ -73,14 +73,14 @@ def _default_sizes(config: Config, device: torch.device) -> Sizes:
 
 
 def _fitting_steps(wanted: int, episode_length: int) -> int:
-    """A default that divides the episode or is a multiple of it."""
+    """A default number of steps that divides the episode or is a multiple of it."""
     if wanted % episode_length == 0 or episode_length % wanted == 0:
         return wanted
     return episode_length if episode_length < wanted else _divisor(episode_length, wanted)
 
 
 def _divisor(episode_length: int, most: int) -> int:
-    """The largest divisor of an episode up to a bound; of those with long training sequences if there are any."""
+    """The largest divisor of an episode up to a bound. Divisors with long training sequences are preferred."""
     divisors = (k for k in range(1, most + 1) if episode_length % k == 0)
     return max(divisors, key=lambda steps: (_longest_sequence(steps) >= _SHORT, steps))
 
@@ -94,12 +94,12 @@ def sequence_length(config: Config, sizes: Sizes, device: torch.device) -> int:
     """The configuration's BPTT length, or the largest divisor of rollout and episode up to 64.
 
     Args:
-        config: as the user wrote it. What it leaves open was not asked for.
-        sizes: chosen for it.
-        device: for which they were chosen.
+        config: as the user wrote it; None means that the user did not ask for a value.
+        sizes: chosen for the configuration.
+        device: for which the sizes were chosen.
 
     Raises:
-        UserError: the BPTT length does not divide both; or a very short one is left that nobody asked for.
+        UserError: the BPTT length does not divide both, or the default would be very short.
     """
     longest = min(sizes.n_steps, config.episode_length)
     if config.bptt_length is None:
@@ -107,7 +107,7 @@ def sequence_length(config: Config, sizes: Sizes, device: torch.device) -> int:
     else:
         length = min(config.bptt_length, longest)
         _check_bptt_length(length, longest, config.episode_length, sizes.n_steps)
-    # Short episodes, rollouts and sequences are fine where the user asked for them.
+    # Short episodes, rollouts and sequences are allowed if the user asked for them.
     if length < min(_SHORT, config.episode_length, config.n_steps or _SHORT, config.bptt_length or _SHORT):
         raise UserError(
             f"episode_length {config.episode_length} with n_steps {sizes.n_steps} gives training sequences of {length}, too "
@@ -129,7 +129,7 @@ def _check_bptt_length(asked: int, longest: int, episode_length: int, n_steps: i
 
 
 def _remedy(config: Config, device: torch.device) -> str:
-    """Lengths with good training sequences, nearest to what was asked for."""
+    """Lengths with good training sequences that are nearest to the user's."""
     episode, steps = config.episode_length, config.n_steps
     if steps and _longest_sequence(better := _divisor(episode, min(steps, episode))) >= _SHORT:
         return f"n_steps {better} (sequences of {_longest_sequence(better)})"
@@ -146,7 +146,7 @@ def _remedy(config: Config, device: torch.device) -> str:
 
 
 def note_on_learning(sizes: Sizes, total_timesteps: int, ppo_epochs: int) -> str | None:
-    """A word where many environments leave little to learn with: a policy is renewed once per iteration."""
+    """A note if many environments leave few iterations, since the policy is renewed once per iteration."""
     iterations = -(-total_timesteps // sizes.samples)
     if iterations >= 10 or sizes.n_envs <= 64:
         return None
@@ -159,7 +159,7 @@ def note_on_learning(sizes: Sizes, total_timesteps: int, ppo_epochs: int) -> str
 
 
 def split_windows(n_windows: int, budgets: Sequence[float]) -> list[range]:
-    """Share windows among processes in proportion to their budgets; each gets at least one.
+    """Share windows among processes in proportion to their budgets. Each gets at least one.
 
     Raises:
         ValueError: there are fewer windows than processes.

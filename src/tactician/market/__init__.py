@@ -1,4 +1,4 @@
-"""What happened: bars → a validated market. The readers of bars are here too, for whoever makes a market by hand."""
+"""The validated market, made from bars. The readers of bars are exported too, for building a market by hand."""
 
 from tactician.bars import Bars, Finding, embedded_bars, make_bars, read_bars, yahoo_bars
 from tactician.market.factors import FACTORS

@@ -15,16 +15,16 @@ from tactician.bars.exchanges import (
 from tactician.errors import UserError
 
 _SEVEN_DAYS = 0.25
-"""Share of Saturdays and Sundays among the sessions beyond which a market is open every day (2/7; Sunday to Thursday: 1/5)."""
+"""A market with a larger share of weekend sessions is open every day (then 2/7; with Sunday to Thursday it is 1/5)."""
 SPECIAL_PER_YEAR = 4
 """Special sessions that an exchange may hold per year."""
 _NEARLY_ALL = 0.9
-"""Share of the listed assets that must trade on a day of which there are too many to be special."""
+"""Share of the listed assets that must trade on a day off the calendar, if such days are too many to be special."""
 _SHIFTED = 0.985
-"""Share of the dates that are sessions after a shift by a day, from which on they are held to be off by it."""
+"""Dates are taken to be off by a day if at least this share of them are sessions after a shift by a day."""
 
 HOLE = 31
-"""Calendar days between two sessions beyond which the bars have a hole."""
+"""The bars have a hole if more calendar days than this lie between two sessions."""
 
 
 @dataclass(frozen=True)
@@ -34,35 +34,35 @@ class Sessions:
     dates: pd.DatetimeIndex
     """datetime64[ns], midnight, no zone: the exchange's local dates."""
     days_to_next: np.ndarray
-    """int64, calendar days from each session to the next one; after the last, to the exchange's next."""
+    """int64, calendar days from each session to the next; from the last one to the exchange's next session."""
     per_year: int
-    """Sessions in a year, by which figures are annualised: 252 on XNYS, 365 on 24/7."""
+    """Sessions per year, by which figures are annualised: 252 on XNYS, 365 on 24/7."""
 
 
 @dataclass(frozen=True)
 class Attendance:
-    """Which of A assets has a bar on which of D days, in order; each day has one."""
+    """Which of A assets has a bar on which of D days, in order. Each day has at least one bar."""
 
     dates: pd.DatetimeIndex
     present: np.ndarray
     """bool, day × asset: there is a bar."""
     traded: np.ndarray
-    """bool, day × asset: the bar shows a trade by its volume, or by another close than before."""
+    """bool, day × asset: the bar shows a trade, by a volume or by a close that differs from the one before."""
     listed: np.ndarray
     """bool, day × asset: between the asset's own first and last bar."""
 
     @property
     def half_present(self) -> np.ndarray:
-        """At least half of the listed assets have a bar."""
+        """Days on which at least half of the listed assets have a bar."""
         return 2 * self.present.sum(1) >= self.listed.sum(1)
 
     def share_traded(self, days: np.ndarray, assets: np.ndarray, share: float) -> np.ndarray:
-        """On which days at least a share of the listed assets, and two of them, were traded: one alone proves nothing.
+        """Days on which at least a share of the listed assets was traded, and at least two: one alone proves nothing.
 
         Args:
-            days: bool per day; the others are false.
-            assets: bool per asset that counts.
-            share: of those that are listed.
+            days: bool per day: the days to look at; the result is False on all others.
+            assets: bool per asset: the assets that count.
+            share: of the listed assets.
         """
         rows = np.flatnonzero(days)
         traded = self.traded[np.ix_(rows, assets)].sum(1)
@@ -73,11 +73,11 @@ class Attendance:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How bars and a calendar agree."""
+    """Sessions, and the days on which bars and calendar disagree."""
 
     sessions: Sessions
     extra: pd.DatetimeIndex
-    """Sessions that the calendar does not have."""
+    """Sessions that the calendar lacks."""
     beyond: pd.DatetimeIndex
     """Sessions before the calendar begins or after it ends."""
     empty: pd.DatetimeIndex
@@ -85,7 +85,7 @@ class Agreement:
 
     @property
     def disputed(self) -> pd.DatetimeIndex:
-        """Days that only one of bars and calendar has; a hole in the bars is no word against the calendar."""
+        """Days that only the bars or only the calendar has. A hole in the bars does not count against the calendar."""
         dates = self.sessions.dates
         at = dates.searchsorted(self.empty)
         in_hole = (dates[at] - dates[at - 1]).days > HOLE if len(at) else np.zeros(0, dtype=bool)
@@ -98,9 +98,11 @@ class Agreement:
 
 
 def attendance(frame: pd.DataFrame) -> Attendance:
-    """Who has a bar on which day; ``frame`` has one row per symbol and date, in any order."""
+    """Which asset has a bar on which day; ``frame`` has one row per symbol and date, in any order."""
     f = frame.sort_values(["symbol", "date"], kind="stable")
-    moved = np.abs(f.groupby("symbol", observed=True)["close"].diff().to_numpy()) > 0  # a first bar shows nothing
+    moved = (
+        np.abs(f.groupby("symbol", observed=True)["close"].diff().to_numpy()) > 0
+    )  # NaN at a first bar, which shows no move
     trade = moved | (f["volume"].to_numpy() > 0) if "volume" in f else moved
     asset, symbols = pd.factorize(f["symbol"].to_numpy())
     dates = pd.DatetimeIndex(np.unique(f["date"].to_numpy()))
@@ -116,9 +118,9 @@ def attendance(frame: pd.DataFrame) -> Attendance:
 def agree(days: Attendance, calendar: str, source: str) -> Agreement:
     """Find the sessions.
 
-    A day of the calendar is a session if anyone has a bar. For other days see `_special`: exchanges open on a Saturday for
-    a budget or a drill. Where the calendar knows nothing, or is 'bars', a day is a session if at least half of the listed
-    assets have a bar.
+    A day of the calendar is a session if any asset has a bar. For days off the calendar see `_special`: some exchanges
+    open on a Saturday for a budget or a drill. Outside the calendar's range, and with calendar 'bars', a day is a session
+    if at least half of the listed assets have a bar.
 
     Raises:
         UserError: no such calendar, or no bar is on a session.
@@ -144,11 +146,11 @@ def agree(days: Attendance, calendar: str, source: str) -> Agreement:
 
 
 def _special(days: Attendance, off: np.ndarray) -> np.ndarray:
-    """Days off the calendar that were sessions all the same.
+    """Days off the calendar that were sessions nevertheless.
 
-    Exchanges hold a few special sessions per year: at least half of the listed assets trade then. Assets with more such days
-    are of another kind, as coins are, or misdated, and have no vote. If no others are listed on those days, or the others
-    trade on them as well, the calendar itself is wrong: then nearly all must trade.
+    Exchanges hold a few special sessions per year, on which at least half of the listed assets trade. An asset with more
+    such days is of another kind (a coin, say) or misdated, and has no vote. The calendar itself is wrong if no other assets
+    are listed on those days, or if the others trade on them as well. Then nearly all assets must trade.
     """
     years = np.maximum(days.listed.sum(0) / len(days.dates) * ((days.dates[-1] - days.dates[0]).days + 1) / 365.25, 1)
     often = (days.traded & off[:, None]).sum(0) > SPECIAL_PER_YEAR * years
@@ -163,7 +165,7 @@ def _special(days: Attendance, off: np.ndarray) -> np.ndarray:
 
 
 def off_by_a_day(days: pd.DatetimeIndex, sessions: pd.DatetimeIndex) -> str:
-    """'a day early' or 'a day late' if that explains dates of which many are no sessions; else nothing."""
+    """'a day early' or 'a day late' if such a shift explains why many dates are no sessions; else ''."""
     for shift, words in ((1, "a day early"), (-1, "a day late")):
         if (days + pd.Timedelta(days=shift)).isin(sessions).mean() >= _SHIFTED:
             return words
@@ -171,7 +173,7 @@ def off_by_a_day(days: pd.DatetimeIndex, sessions: pd.DatetimeIndex) -> str:
 
 
 def better_calendar(days: Attendance, mismatch: float, calendar: str, source: str) -> str | None:
-    """The familiar calendar that fits best, if it has less than a third of a mismatch; else None."""
+    """The familiar calendar that fits best, if its mismatch is less than a third of this one's; else None."""
     found = {}
     for name in FAMILIAR:
         low, high = known_range(name)
@@ -182,7 +184,7 @@ def better_calendar(days: Attendance, mismatch: float, calendar: str, source: st
 
 
 def _sessions_per_year_of(dates: pd.DatetimeIndex) -> int:
-    """Sessions in a year where no calendar says it."""
+    """Sessions per year, estimated from the bars if there is no calendar."""
     if _open_every_day(dates):
         return 365
     steps = np.diff(dates.to_numpy("datetime64[D]")).astype(int)
@@ -195,7 +197,7 @@ def _open_every_day(dates: pd.DatetimeIndex) -> bool:
 
 
 def _days_to_next(chosen: pd.DatetimeIndex, known: pd.DatetimeIndex) -> np.ndarray:
-    """Calendar days from each session to the next; after the last to the calendar's next, else to the next weekday."""
+    """Calendar days from each session to the next; from the last to the calendar's next session, else the next weekday."""
     last, later = chosen[-1], known[known > chosen[-1]]
     if len(later):
         following = later[0]

@@ -1,6 +1,6 @@
-"""What can be wrong with bars: a function per kind of fault. docs/data.md has the table, `validation` the order.
+"""Checks of bars: one function per group of faults. docs/data.md has the table, and `validation` has the order.
 
-A check reads a frame sorted by symbol, then date, and yields faults; it changes nothing.
+A check reads a frame sorted by symbol, then date, and yields faults. It changes nothing.
 """
 
 from collections.abc import Iterator
@@ -13,28 +13,28 @@ import pandas as pd
 from tactician.bars.findings import Finding, Row, Severity, finding_of
 
 STALE_RUN = 5
-"""Bars in a row with the same close that are worth a warning."""
+"""Number of consecutive bars with the same close that causes a warning."""
 CONSTANT_LIFE = 20
-"""Bars from which on an asset whose price never changed is held to be dead."""
+"""An asset with at least this many bars, and a price that never changes, is taken for dead."""
 SPIKE = 8.0
-"""Factor by which a price leaves, and comes back within `SPIKE_BARS`, as no market does: pence for pounds, a lost point."""
+"""A spike leaves by this factor and is back within `SPIKE_BARS`. Its cause is an error: pence for pounds, a lost point."""
 SPIKE_BARS = 5
 _BACK = np.log(1.5)
-"""Distance (of logarithms) within which a price is back where it left."""
+"""A price is back if its logarithm is within this distance of where it was."""
 SAME_PRICE = 1e-3
-"""Prices of one day that differ by less are one price, rounded."""
+"""Prices of one day with a smaller relative difference are one price, rounded."""
 _SPARSE_DAYS = 4
-"""Calendar days between two bars from which on they are not daily: a long weekend lasts as long, but not again and again."""
+"""Bars this many calendar days apart are not daily. A long weekend is as long, but does not come again and again."""
 _SPACINGS = {"weekly_bars": (_SPARSE_DAYS, 14), "monthly_bars": (14, 45), "quarterly_bars": (45, np.inf)}
-"""Median days between two bars."""
+"""Range of the median number of days between two bars."""
 _STRETCH = 19
-"""Distances in a row (20 bars) that make a stretch."""
+"""Number of consecutive distances (20 bars) that make a stretch."""
 _HIGHEST, _LOWEST = 1e15, 1e-15
-"""Prices beyond are of no currency: adjusted prices reach 1e11 (reverse splits), coins 1e-12."""
+"""No currency has prices outside these bounds: adjusted prices reach 1e11 (reverse splits), coins 1e-12."""
 _MOST_VOLUME = 1e20
 _OHLC_TOLERANCE = 0.005
 _OHLC_SHARE = 0.2
-"""Beyond this share of an asset's bars, open, high and low are of another basis than the closes, and say nothing."""
+"""If more of an asset's bars contradict the close, its open, high and low have another basis and are not used."""
 _ROUNDING = 1e-6
 
 Effect = Literal["drop", "block", "clear", "tell"]
@@ -43,26 +43,26 @@ _DONE = {"drop": "bar dropped", "block": "not fillable", "clear": "cells ignored
 
 @dataclass(frozen=True)
 class Fault:
-    """Rows of a frame with a fault of one kind, and what it means for them."""
+    """Rows of a frame with a fault of one kind, and the consequence for them."""
 
     name: str
     severity: Severity
     rows: np.ndarray
     """bool, one per row of the frame."""
     what: str
-    """Said after symbol and date."""
+    """Text after symbol and date."""
     effect: Effect
-    """The bar is dropped; is kept as a mark at which nothing is filled; loses some cells; or is kept as it is."""
+    """drop: the bar is removed. block: it marks holdings, but fills nothing. clear: some cells are removed. tell: none."""
     columns: tuple[str, ...] = ()
-    """Whose values are told, and cleared if that is the effect."""
+    """Columns whose values are reported, and removed if the effect is 'clear'."""
     action: str = ""
-    """Told instead of the effect."""
+    """Reported instead of the effect."""
     unit: str = "such rows"
     growth: np.ndarray | None = None
-    """Price divided by the one before, one per row of the frame, where that is what is told."""
+    """Price divided by the one before, one per row of the frame, if the report shows it."""
 
     def finding(self, frame: pd.DataFrame) -> Finding:
-        """As it is told."""
+        """The finding that reports this fault."""
         hits, columns = frame.loc[self.rows, ["date", "symbol", *self.columns]], self.columns
         if self.growth is not None:
             hits, columns = hits.assign(times=self.growth[self.rows]), (*columns, "times")
@@ -103,7 +103,9 @@ def unpriced(f: pd.DataFrame) -> Iterator[Fault]:
 def spacing(f: pd.DataFrame) -> Iterator[Fault]:
     """Bars that are not daily: several per day with different prices on most days, or one per week, month or quarter."""
     by_day = f.groupby(["symbol", "date"], observed=True, sort=False)["close"].agg(["size", "nunique", "min", "max"])
-    differ = (by_day["nunique"] > 2) | (by_day["max"] > by_day["min"] * (1 + SAME_PRICE))  # two may be one, rounded
+    differ = (by_day["nunique"] > 2) | (
+        by_day["max"] > by_day["min"] * (1 + SAME_PRICE)
+    )  # two prices may be one, rounded
     several = differ.groupby(level="symbol", observed=True).mean() > 0.5
     remedy, assets = "download daily bars", "such assets"
     first = _first_bars(f)
@@ -120,9 +122,10 @@ def spacing(f: pd.DataFrame) -> Iterator[Fault]:
 
 
 def sparse_stretches(f: pd.DataFrame) -> list[Finding]:
-    """Bars that are not daily for a part of an asset's life, as where a weekly history precedes a daily one.
+    """Bars that are not daily for a part of an asset's life, such as a weekly history before a daily one.
 
-    Of `_STRETCH` distances between bars all but one are 4 days or more. An asset that is traded on random days has short ones.
+    In a stretch, all of `_STRETCH` distances between bars but one are 4 days or more. An asset that trades on random days
+    has more short distances.
     """
     bars = f[["symbol", "date"]].drop_duplicates().reset_index(drop=True)
     gap = bars.groupby("symbol", observed=True)["date"].diff().dt.days.to_numpy(dtype=np.float64)
@@ -137,7 +140,7 @@ def sparse_stretches(f: pd.DataFrame) -> list[Finding]:
     for stretch in np.split(np.flatnonzero(sparse), np.flatnonzero(begins[sparse])[1:]):
         if not len(stretch):
             continue
-        long_gaps = np.flatnonzero(gap[stretch[1:]] >= _SPARSE_DAYS)  # a window may begin or end with a daily bar
+        long_gaps = np.flatnonzero(gap[stretch[1:]] >= _SPARSE_DAYS)  # the stretch may begin or end with a daily bar
         stretch = stretch[long_gaps[0] : long_gaps[-1] + 2]
         median = np.median(gap[stretch[1:]])
         name = next(name for name, (low, high) in _SPACINGS.items() if low <= median < high)
@@ -153,9 +156,9 @@ def sparse_stretches(f: pd.DataFrame) -> list[Finding]:
 
 
 def duplicates(f: pd.DataFrame) -> list[Fault]:
-    """Several rows of a symbol and day: the same, the same but for rounding or some cells, or different ones.
+    """Several rows per symbol and day: equal ones, equal ones but for rounding or some cells, or different ones.
 
-    Where the prices are equal, or so nearly that one is the other rounded, the first row stays: it is a price that was read.
+    If the prices are equal, or one is the other rounded, the first row stays, so no price is invented.
     """
     again = f.duplicated(["symbol", "date"], keep=False).to_numpy()
     if not again.any():
@@ -164,7 +167,7 @@ def duplicates(f: pd.DataFrame) -> list[Fault]:
     day = [some["symbol"].to_numpy(), some["date"].to_numpy()]
 
     def differs(column: str, tolerance: float) -> np.ndarray:
-        """Over the frame: whether the day has two values of a column."""
+        """For each row of the frame: whether its day has two values of a column."""
         groups = some[column].groupby(day)
         low, high, known = (groups.transform(how).to_numpy() for how in ("min", "max", "count"))
         rows = np.zeros(len(f), dtype=bool)
@@ -189,7 +192,7 @@ def duplicates(f: pd.DataFrame) -> list[Fault]:
 
 
 def spikes(f: pd.DataFrame) -> Iterator[Fault]:
-    """Prices that leave by a factor of 8 or more, wherever they go meanwhile, and are back within 5 bars."""
+    """Prices that leave by a factor of 8 or more and are back within 5 bars, whatever they do in between."""
     symbol = pd.factorize(f["symbol"].to_numpy())[0]
     rows = np.zeros(len(f), dtype=bool)
     for column in ("close", "adj_close"):
@@ -199,13 +202,13 @@ def spikes(f: pd.DataFrame) -> Iterator[Fault]:
 
 
 def _away(level: np.ndarray, symbol: np.ndarray) -> np.ndarray:
-    """Bars between one and the next at its price, among which the price jumps as no market does."""
+    """Bars between a price and its return to that level, if the price jumps by `SPIKE` among them."""
     far, away = np.log(SPIKE) - 1e-9, np.zeros(len(level), dtype=bool)
     jump = np.concatenate([[False], (np.abs(np.diff(level)) >= far) & (symbol[1:] == symbol[:-1])])
     starts = np.unique(np.flatnonzero(jump)[:, None] - np.arange(1, SPIKE_BARS + 2))
     for start in starts[starts >= 0]:
         if away[start]:
-            continue  # after a spike the way back is no way out
+            continue  # the return from a spike does not begin a new one
         path = level[start : start + SPIKE_BARS + 2]
         off = np.abs(path[symbol[start : start + len(path)] == symbol[start]] - level[start])
         back = 1 + np.flatnonzero(off[1:] < _BACK)[:1]
@@ -216,7 +219,7 @@ def _away(level: np.ndarray, symbol: np.ndarray) -> np.ndarray:
 
 
 def volumes(f: pd.DataFrame) -> Iterator[Fault]:
-    """Volumes that cannot be, and bars on which nobody traded."""
+    """Impossible volumes, and bars without a trade."""
     if "volume" not in f:
         return
     volume = f["volume"].to_numpy(dtype=np.float64)
@@ -232,7 +235,7 @@ def volumes(f: pd.DataFrame) -> Iterator[Fault]:
 
 
 def ohlc(f: pd.DataFrame) -> Iterator[Fault]:
-    """Open, high and low: cells that are no prices, and an order that cannot be."""
+    """Open, high and low: cells that are no prices, and an impossible order."""
     used = [c for c in ("open", "high", "low") if c in f and f[c].notna().any()]
     cells = {c: f[c].to_numpy(dtype=np.float64) for c in used}
     good = {c: np.isfinite(x) & (x > 0) for c, x in cells.items()}
@@ -268,7 +271,7 @@ def _disorder(close: np.ndarray, cells: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def stale_runs(f: pd.DataFrame) -> Iterator[Fault]:
-    """The same close, and adjusted close, again and again."""
+    """Runs of bars with the same close and adjusted close."""
     steps = f.groupby("symbol", observed=True)[["close", "adj_close"]].diff().to_numpy()
     same = (steps == 0).all(1)
     run = pd.Series(same).groupby(np.cumsum(~same)).cumsum().to_numpy() + 1
@@ -285,7 +288,7 @@ def stale_runs(f: pd.DataFrame) -> Iterator[Fault]:
 
 
 def _first_bars(f: pd.DataFrame, length: int | None = None) -> np.ndarray:
-    """The first row of each symbol, as a mask over the frame (or over ``length`` rows of the frame that it was cut from)."""
+    """Mask of the first row per symbol. With ``length`` it covers the longer frame from which this one was selected."""
     mask = np.zeros(len(f) if length is None else length, dtype=bool)
     rows = np.arange(len(f)) if length is None else f.index.to_numpy()
     mask[rows[~f["symbol"].duplicated().to_numpy()]] = True

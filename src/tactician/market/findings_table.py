@@ -1,4 +1,4 @@
-"""Findings for people: a table of one screen, and the whole list as CSV."""
+"""Findings for people: a table that fits one screen, and the whole list as CSV."""
 
 import csv
 import io
@@ -10,19 +10,19 @@ from tactician.monitor.wording import count
 MAX_KINDS = 10
 """Rows of the table; further kinds are summed in one line."""
 _WIDTHS = (20, 7, 7, 22)
-"""Columns of the table: finding, rows, symbols, first; the rest of 80 is for what was done."""
+"""Widths of the columns finding, rows, symbols and first. The last column, what was done, takes the rest of 80."""
 _ACTION = 80 - sum(w + 1 for w in _WIDTHS) - 2
 _ORDER = {"error": 0, "repair": 1, "warning": 2}
 
 
 def findings_table(findings: Iterable[Finding], stopping: Collection[Severity] = ()) -> list[str]:
-    """Lines of at most 80 columns: a heading and a row per kind of finding, errors first, at most a dozen lines.
+    """A heading and one row per kind of finding, errors first: at most a dozen lines of 80 columns.
 
     Empty if there are no findings.
 
     Args:
-        findings: of which the first of a kind is shown.
-        stopping: severities that stop the build besides errors, as `BadBars` has them.
+        findings: the table shows the first of each kind.
+        stopping: severities that stop the build besides errors, as in `BadBars`.
     """
     kinds = _by_kind(findings)
     if not kinds:
@@ -43,7 +43,7 @@ def findings_table(findings: Iterable[Finding], stopping: Collection[Severity] =
 
 
 def findings_csv(findings: Iterable[Finding]) -> str:
-    """The whole list: finding, severity, symbol, date, detail, action; a line per fault."""
+    """The whole list, one line per fault: finding, severity, symbol, date, detail, action."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["finding", "severity", "symbol", "date", "detail", "action"])
@@ -73,7 +73,7 @@ def _action(finding: Finding, stopping: Collection[Severity]) -> str:
 
 
 def _place(symbol: str, day: str) -> str:
-    """Symbol and date in the table's column; a long symbol gives way to the date."""
+    """Symbol and date for the table's column; a long symbol is shortened to leave room for the date."""
     room = _WIDTHS[3] - len(day) - 1 if day else _WIDTHS[3]
     return f"{_shorten(symbol, room)} {day}".strip()
 

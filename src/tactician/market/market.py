@@ -22,7 +22,7 @@ from tactician.market.rates import cash_returns, rate_findings
 from tactician.market.validation import CheckedBars, check_bars
 
 LEVEL_LEAK = "adjusted_level_leak"
-"""Name of the finding that closes are no price level."""
+"""Name of the finding which says that the closes are no price level."""
 
 
 @dataclass(frozen=True)
@@ -32,27 +32,27 @@ class Market:
     sessions: pd.DatetimeIndex
     symbols: tuple[str, ...]
     returns: Float[Tensor, "session asset"]
-    """Simple total return s − 1 → s; 0 where an asset has no price at both. A missing bar is marked at the last price."""
+    """Simple total return s − 1 → s; 0 unless both sessions have a price. A missing bar is marked at the last price."""
     closes: Float[Tensor, "session asset"]
-    """Price as traded; NaN before the listing, and everywhere if the source has none; the last known inside a gap and after
-    the end."""
+    """Price as traded. It is NaN before the listing, and everywhere if the source has no such price. Inside a gap and after
+    the end it is the last known price."""
     cash_returns: Float[Tensor, " session"]
-    """What cash earns from close s to close s + 1, at the rate quoted at s."""
+    """Return of cash from close s to close s + 1, at the rate quoted at s."""
     tradable: Bool[Tensor, "session asset"]
-    """Whether a rule may hold the asset: listed, warmed up, and not amid a long gap. A bar may be missing."""
+    """Whether a rule may hold the asset: it is listed, warmed up, and not in a long gap. Its bar may be missing."""
     fillable: Bool[Tensor, "session asset"]
-    """Whether an order of this session can be filled: there is a bar, and nothing is wrong with it."""
+    """Whether an order of this session can be filled: there is a bar without a fault."""
     delisted: Bool[Tensor, "session asset"]
-    """After the asset's last bar, if more than five sessions follow it; its holding is cash from here on."""
+    """Whether the session is after the asset's last bar, which more than five sessions follow. Its holding is cash then."""
     scores: Float[Tensor, "session asset factor"]
     volatility: Float[Tensor, "session asset"]
     """Daily, over 20 sessions."""
     dollar_volume: Float[Tensor, "session asset"]
-    """Mean over 20 sessions, in currency; NaN where an asset has no volumes or no price as traded."""
+    """Mean traded value over 20 sessions, in currency; NaN if an asset has no volumes or no price as traded."""
     days_to_next: Int64[Tensor, " session"]
     """Calendar days to the exchange's next session."""
     sessions_per_year: int
-    """By which figures are annualised: 252 on XNYS, 365 on 24/7."""
+    """Figures are annualised by it: 252 on XNYS, 365 on 24/7."""
     findings: tuple[Finding, ...]
     fingerprint: str
     """sha256 of bars, cash rates and rules."""
@@ -75,15 +75,15 @@ def build_market(
     on_findings: str = "repair",
     delisting_return: float = 0.0,
 ) -> Market:
-    """Check bars and compute what follows from them.
+    """Check bars and compute the market from them.
 
     Args:
-        bars: what was read.
+        bars: as they were read.
         cash_rate: a constant annual rate, or a CSV/Parquet file of daily rates (see docs/data.md).
         calendar: exchange calendar by its ISO 10383 code; 'bars' takes the sessions from the bars.
         listing_warmup: bars that an asset needs before it is tradable.
-        on_findings: 'repair' what can be repaired, or be 'strict' and stop.
-        delisting_return: simple return from an asset's last close to the cash that is paid for it.
+        on_findings: 'repair' repairs what it can; 'strict' stops instead.
+        delisting_return: simple return from an asset's last close to the cash paid for it.
 
     Raises:
         UserError: the bars cannot be repaired, or the calendar or the rates cannot be read.
@@ -123,7 +123,7 @@ def _fingerprint(bars: Bars, rules: str, cash: Tensor) -> str:
 
 
 def _fillable(checked: CheckedBars) -> Bool[Tensor, "session asset"]:
-    """A bar on which nobody traded, or in which something is wrong, says nothing about whether the asset is alive."""
+    """Sessions in which an asset has a usable bar. A bar without a trade, or with a fault, does not prove it is listed."""
     bars, dates = checked.bars, checked.sessions.dates
     blocked = bars.frame[["date", "symbol"]].assign(blocked=checked.blocked.to_numpy())
     blocked = blocked.pivot(index="date", columns="symbol", values="blocked").reindex(dates, columns=bars.symbols)
@@ -133,7 +133,7 @@ def _fillable(checked: CheckedBars) -> Bool[Tensor, "session asset"]:
 def _returns(
     bars: Bars, sessions: pd.DatetimeIndex, delisted: Bool[Tensor, "session asset"], delisting_return: float
 ) -> Float[Tensor, "session asset"]:
-    """Total returns; what an asset's holder is paid for it comes in the first session after its end."""
+    """Total returns. The holder of a delisted asset is paid in the first session after its last bar."""
     marked = _grid(bars, "adj_close", sessions).ffill()
     returns = _tensor((marked / marked.shift(1) - 1).fillna(0.0))
     first_after = delisted & ~torch.cat([torch.zeros_like(delisted[:1]), delisted[:-1]])
@@ -151,12 +151,12 @@ def _dollar_volume(
     if "volume" not in bars.frame or not bars.as_traded:
         return torch.full_like(closes, torch.nan)
     traded = torch.nan_to_num(_tensor(_grid(bars, "volume", sessions)) * closes)
-    # An asset that never has a volume is one of which none is known, not one that nobody trades.
+    # If an asset never has a volume, its volume is unknown; it does not mean that nobody trades it.
     return rolling_dollar_volume(traded).where(traded.gt(0).any(0), torch.nan)
 
 
 def level_findings(bars: Bars) -> tuple[Finding, ...]:
-    """Says where a score must be left out because it would leak."""
+    """Report a score that is left out because it would leak later information."""
     if bars.as_traded:
         return ()
     text = (
@@ -173,5 +173,5 @@ def _grid(bars: Bars, column: str, sessions: pd.DatetimeIndex) -> pd.DataFrame:
 
 
 def _tensor(table: pd.DataFrame) -> Tensor:
-    # A copy, because from pandas 3 on the array inside a table cannot be written to, of which torch warns.
+    # A copy, because the arrays of pandas 3 are read-only, and torch warns about that.
     return torch.from_numpy(table.to_numpy(copy=True))

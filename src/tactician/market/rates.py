@@ -1,4 +1,4 @@
-"""What cash earns: an annual rate, or a file of rates as their publisher writes them."""
+"""Returns of cash, from an annual rate or from a file of rates as its publisher writes them."""
 
 import re
 from pathlib import Path
@@ -37,7 +37,7 @@ IN_PERCENT = (
     "gs3m",
     "fedfunds",
 )
-"""FRED's names of short rates; all of them are in percent per year."""
+"""FRED's names of short rates. All of them are in percent per year."""
 _DAILY_INSTEAD = {
     "tb3ms": "DTB3",
     "tb4wk": "DTB4WK",
@@ -50,30 +50,31 @@ _DATE_NAMES = ("date", "observation_date")
 _DATE = re.compile(r"(\d{4})(-?)(\d{2})\2(\d{2})(?:[T ].*)?")
 _UNPUBLISHED = ("", ".", "-", "nan", "na", "n/a", "#n/a", "nd", "none", "null", "<na>", "nat")
 _LOWEST_DAILY, _HIGHEST_DAILY = -0.0005, 0.002
-"""Beyond, a rate per day is one per year, or in percent."""
+"""A daily rate outside these bounds must be a rate per year, or in percent."""
 _HIGH, _JUMP = 0.08, 0.01
-"""Annual rate, and its move from a session to the next, from which on rates may be in percent by mistake."""
+"""An annual rate above the first, or a move between sessions of the second, may be percent by mistake."""
 _LARGER = ", or a truly larger one as rf_daily, per session"
 _DAILY = (_LOWEST_DAILY, _HIGHEST_DAILY, "an annual rate or percent", "")
 _ANNUAL = (LOWEST_RATE, HIGHEST_RATE, "percent where 0.02 is 2 %", _LARGER)
 _IN_PERCENT = (LOWEST_RATE, HIGHEST_RATE, "no rate in percent", _LARGER)
-"""Lowest and highest rate, what one beyond looks like, and what to do if it is none of that."""
+"""Lowest and highest rate, what a rate outside looks like, and what to do if the rate is correct."""
 _MONTHLY = 20
-"""Median days between two rates from which on a series is monthly."""
+"""A series with at least this median number of days between rates is monthly."""
 
 
 def cash_returns(rate: float | Path, sessions: pd.DatetimeIndex, per_year: int = 252) -> np.ndarray:
-    """What cash earns from each session to the next, at the rate quoted in the session.
+    """Return of cash from each session to the next, at the rate quoted in the session.
 
     Args:
-        rate: annual constant, compounded over the sessions of a year; or a file with a column ``date`` and one of
-            ``rf_daily`` (simple, per session), ``rate_annual`` (0.02 is 2 %) or a series of FRED's under its name (percent per
-            year). A session without a rate takes the last one, up to 10 sessions old.
-        sessions: whose rates are wanted.
-        per_year: sessions in a year.
+        rate: an annual constant, which is compounded over the sessions of a year, or a file. A file has a column ``date``
+            and one column of rates. That column is ``rf_daily`` (simple, per session), ``rate_annual`` (0.02 is 2 %), or a
+            FRED series under its name (percent per year). A session without a rate takes the last one, up to 10 sessions
+            old.
+        sessions: the sessions whose rates are wanted.
+        per_year: sessions per year.
 
     Raises:
-        UserError: the rate cannot be one; or the file cannot be read, or has no recent enough rate for a session.
+        UserError: the constant is not a possible rate, the file cannot be read, or a session has no recent rate.
     """
     if not isinstance(rate, Path):
         if fault := rate_fault(rate):
@@ -93,12 +94,12 @@ def cash_returns(rate: float | Path, sessions: pd.DatetimeIndex, per_year: int =
 
 
 def rate_findings(cash_returns: np.ndarray, per_year: int, rate: float | Path) -> tuple[Finding, ...]:
-    """Tells what cash earns where it is much, or moves much from one session to the next: no bound can tell 0.09 from 0.09 %.
+    """Warn of high rates and of large moves between sessions: no fixed bound can tell 0.09 from 0.09 %.
 
     Args:
-        cash_returns: what cash earns per session.
-        per_year: sessions in a year.
-        rate: where it came from.
+        cash_returns: return of cash per session.
+        per_year: sessions per year.
+        rate: the constant or the file that it came from.
     """
     annual = (1 + cash_returns) ** per_year - 1
     moves = np.abs(np.diff(annual)).max(initial=0.0)
@@ -114,10 +115,10 @@ def rate_findings(cash_returns: np.ndarray, per_year: int, rate: float | Path) -
 
 
 def _age(published: pd.DatetimeIndex, sessions: pd.DatetimeIndex, per_year: int) -> np.ndarray:
-    """Sessions since a rate was published."""
+    """Age of each session's rate: the number of sessions since its publication."""
     held = sessions.searchsorted(published, side="right") - 1
     age = np.arange(len(sessions)) - held
-    # A rate from before the first session: the days between are not among the sessions, and are counted by themselves.
+    # A rate may precede the first session. The days in between are not among the sessions, so weekdays are counted.
     days = published.to_numpy("datetime64[D]"), np.full(len(sessions), sessions[:1].to_numpy("datetime64[D]"))
     before = (days[1] - days[0]).astype(int) if per_year > 300 else np.busday_count(*days)
     return np.where(held < 0, np.arange(len(sessions)) + np.maximum(before, 1), age)
@@ -162,12 +163,12 @@ def _in_bounds(rates: pd.Series, column: str, file: Path, scale: int, unit: tupl
 
 
 def _table(file: Path) -> pd.DataFrame:
-    """The file with columns in lower case; a CSV's cells as they are written."""
+    """The file with its column names in lower case. The cells of a CSV stay text."""
     if not file.exists() and re.fullmatch(r"-?[\d.,]+ ?%?", file.name):
         raise UserError(f"cash_rate: '{file}' is no rate and no file; write 1.7 % as 0.017.")
     try:
         parquet = file.suffix.lower() == ".parquet"
-        # Read as text, so that what is no number can be named, and '.' told from it.
+        # The cells are read as text, so that an error can name the cell, and '.' counts as not published.
         table = (
             pd.read_parquet(file)
             if parquet
@@ -219,16 +220,16 @@ def _numbers(column: pd.Series, name: str, file: Path) -> np.ndarray:
 
 
 def _written(text: str, column: str) -> str:
-    """How a rate is written in a column: this one if it can be read, else an example."""
+    """How a rate should be written in a column: the user's own if it can be read, else an example."""
     number = re.fullmatch(r"(-?\d*[.,]?\d+) ?(%?)", text)
-    if number and (column != "rf_daily" or not number[2]):  # of which day or year a percentage is, nobody knows
+    if number and (column != "rf_daily" or not number[2]):  # a percentage may be per day or per year
         value = float(number[1].replace(",", "."))
         return f"{value / 100 if number[2] and column not in IN_PERCENT else value:g}"
     return "0.0002" if column == "rf_daily" else "5.25" if column in IN_PERCENT else "0.0525"
 
 
 def _dates(column: pd.Series, file: Path) -> np.ndarray:
-    """The dates as they are written, whatever the zone."""
+    """The written dates; a time zone is ignored."""
     text = column.astype(str).str.strip()
     parts = text.str.extract(f"^{_DATE.pattern}$")
     iso = parts[0] + "-" + parts[2] + "-" + parts[3]
@@ -240,7 +241,7 @@ def _dates(column: pd.Series, file: Path) -> np.ndarray:
 
 
 def _refuse_monthly(dates: pd.Series, column: str, file: Path) -> None:
-    """A month's mean is known after the month, and is dated at its beginning: it would be known too early."""
+    """Refuse a monthly series. It is dated at the beginning of the month, but is known only after it."""
     if len(dates) >= 3 and dates.diff().dt.days.median() >= _MONTHLY:
         instead = f"the daily series {_DAILY_INSTEAD[column]}" if column in _DAILY_INSTEAD else "a daily series"
         raise UserError(f"cash_rate: {file} is a monthly series, known only after the month; give {instead}.")

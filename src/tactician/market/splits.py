@@ -1,7 +1,7 @@
-"""Splits that an adjusted price was not adjusted for, told apart from crashes and rallies.
+"""Splits that are missing from the adjusted prices, told apart from crashes and rallies.
 
-A split moves the price by a ratio of small whole numbers and nothing else: the days before and after are as calm as ever, and
-no more money changes hands. A crash of that size comes amid turmoil, or with many times the usual traded value.
+A split moves the price by a ratio of small whole numbers, and changes nothing else. The days before and after are as calm as
+usual, and the traded value is usual too. A crash of that size comes in turmoil, or with many times the usual traded value.
 """
 
 from collections.abc import Iterator
@@ -26,29 +26,30 @@ RATIOS = np.array(
         *(4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100),
     ]
 )
-"""New shares for an old one (or the inverse). Smaller ones, 11:10 and 21:20, are moves that occur on any day."""
+"""New shares per old share (or the inverse). Smaller ratios, 11:10 and 21:20, are left out: such moves occur on any day."""
 _SMALLEST_UNSEEN = 3 / 2
-"""The smallest ratio that is told where no volume speaks: drops by a quarter after results are as frequent as splits."""
+"""Smallest ratio reported without volumes. Drops by a quarter after earnings reports are as frequent as splits."""
 _EXTREME = np.log(4.0)
-"""A move beyond is told whatever surrounds it."""
+"""A larger move is always reported."""
 _ALSO_MOVED = 0.05
-"""The stock's own move on the day of a split, at least this far or `_FIT` usual moves from the ratio."""
+"""A jump fits a ratio if it is within this distance, or `_FIT` usual moves: the stock also moves on the day of a split."""
 _FIT = 3.0
 _JUMP_SEEN, _JUMP_UNSEEN, _JUMP_SMALL = 6.0, 15.0, 20.0
-"""Usual moves that a jump must have: with volumes; without; and without for a ratio below 2."""
+"""Smallest jump in usual moves: with volumes; without volumes; without volumes for a ratio below 2."""
 _QUIET_VALUE = 2.0
-"""Traded value beside its median of 20 bars: beyond, the move was traded for."""
+"""Traded value relative to its median of 20 bars. With more, the move was a real one."""
 _BEFORE, _AFTER, _FEWEST = 60, 20, 10
 _LEAST_SIGMA = 0.005
 _MARKET = 5
-"""Assets of which the median move is the market's."""
+"""From this many assets, their median move counts as the market's."""
 
 
 def split_jumps(f: pd.DataFrame) -> Iterator[Fault]:
     """Adjusted closes that jump like a split.
 
-    The jump is the log return less the median one of the day. Its scale is the larger of the usual moves (1.4826 × median
-    absolute move) of the 60 bars before and of the 20 after. It is hindsight, and only tells.
+    The jump is the asset's log return less the day's median log return. It is measured in usual moves (1.4826 × median
+    absolute move). Of the usual moves of the 60 bars before and of the 20 bars after, the larger counts. The check uses
+    hindsight, so it only warns and changes no bar.
     """
     start, end = _bounds(f)
     step = np.diff(np.log(f["adj_close"].to_numpy(dtype=np.float64)), prepend=np.nan)
@@ -69,7 +70,7 @@ def _like_split(
     jump = np.abs(move[rows])
     before = _typical(_window(move, rows, range(-_BEFORE, 0), lives))
     after = _typical(_window(move, rows, range(1, _AFTER + 1), lives))
-    sigma = np.fmax(np.fmax(before, after), _LEAST_SIGMA)  # NaN where both are too short, and so no split
+    sigma = np.fmax(np.fmax(before, after), _LEAST_SIGMA)  # NaN if both windows are too short: then no split
     ratio = np.abs(jump[:, None] - np.log(RATIOS))
     nearest = ratio.argmin(1)
     fits = ratio.min(1) <= np.fmax(_ALSO_MOVED, _FIT * sigma)
@@ -83,7 +84,7 @@ def _like_split(
 
 
 def _overnight(f: pd.DataFrame, rows: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    """The jump was there at the open: the way from open to close is usual; also where no open is known."""
+    """Whether the jump happened before the open: the move from open to close is usual. True if the open is not known."""
     if "open" not in f:
         return np.ones(len(rows), dtype=bool)
     first, last = f["open"].to_numpy(dtype=np.float64)[rows], f["close"].to_numpy(dtype=np.float64)[rows]
@@ -92,7 +93,7 @@ def _overnight(f: pd.DataFrame, rows: np.ndarray, sigma: np.ndarray) -> np.ndarr
 
 
 def _relative_value(f: pd.DataFrame, rows: np.ndarray, lives: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Traded value of the day beside the median of the 20 bars before (or after, where there are few); NaN without volumes."""
+    """Traded value of the day relative to its median of the 20 bars before (after, if those are few); NaN without volumes."""
     if "volume" not in f:
         return np.full(len(rows), np.nan)
     volume = f["volume"].to_numpy(dtype=np.float64)
@@ -103,7 +104,7 @@ def _relative_value(f: pd.DataFrame, rows: np.ndarray, lives: tuple[np.ndarray, 
 
 
 def _bounds(f: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Where each symbol's rows begin (and the end of all), and for each row the symbol's number."""
+    """First row of each symbol, with the end of the frame appended, and each row's symbol number."""
     symbol = f["symbol"].to_numpy()
     begins = np.flatnonzero(np.concatenate([[True], symbol[1:] != symbol[:-1]]))
     number = np.repeat(np.arange(len(begins)), np.diff(np.append(begins, len(f))))
@@ -111,7 +112,7 @@ def _bounds(f: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _window(x: np.ndarray, rows: np.ndarray, offsets: range, lives: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Values around some rows, within the symbol; NaN outside."""
+    """Values around the given rows, within the same symbol; NaN outside."""
     begins, number = lives
     at = rows[:, None] + np.array(offsets)
     inside = (at >= begins[number[rows]][:, None]) & (at < begins[number[rows] + 1][:, None])
@@ -119,12 +120,12 @@ def _window(x: np.ndarray, rows: np.ndarray, offsets: range, lives: tuple[np.nda
 
 
 def _typical(moves: np.ndarray) -> np.ndarray:
-    """A standard deviation that no jump shifts."""
+    """A robust standard deviation: single jumps hardly change it."""
     return 1.4826 * _median(np.abs(moves))
 
 
 def _median(x: np.ndarray) -> np.ndarray:
-    """By row, of what is there; NaN with fewer than ten values."""
+    """Median per row, without NaN; NaN with fewer than ten values."""
     enough = np.isfinite(x).sum(1) >= _FEWEST
     out = np.full(len(x), np.nan)
     if enough.any():

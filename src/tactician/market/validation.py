@@ -1,6 +1,6 @@
-"""From bars as they came to bars that a market can be made of: find faults, repair what can be, stop at the rest.
+"""Validation: find the faults of bars, repair what can be repaired, and stop at the rest.
 
-No repair invents a price: a bar is dropped, or its close only marks holdings and nothing is filled at it.
+No repair invents a price. A bar is dropped, or its close only marks holdings and no order is filled at it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -39,42 +39,42 @@ from tactician.market.factors import MAX_GAP
 from tactician.market.splits import split_jumps
 
 MAX_DROPPED = 0.05
-"""Share of an asset's bars beyond which dropping them is no repair."""
+"""Largest share of an asset's bars that a repair may drop."""
 _FEW = 3
-"""Bars that may be dropped whatever their share."""
+"""This many bars may be dropped whatever their share."""
 _ENOUGH = 0.95
-"""Share of the sessions of its life that an asset must keep to lose any number of bars on other days."""
+"""An asset that keeps this share of the sessions of its life may lose any number of bars on other days."""
 _MISFIT, _NO_FIT, _MISFIT_DAYS = 0.015, 0.2, 4
-"""Share (and number) of days on which bars and calendar disagree: beyond it another calendar is tried; none fits."""
+"""Share of disputed days above which another calendar is tried; share above which none fits; and least number of days."""
 _DAY = pd.Timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class CheckedBars:
-    """Bars that a market can be made of."""
+    """Bars that are fit for a market."""
 
     bars: Bars
-    """Repaired: one row per symbol and session, finite positive prices."""
+    """Repaired: one row per symbol and session, with finite positive prices."""
     blocked: pd.Series
-    """For each row of the bars: its price is known, but no fill may use it."""
+    """bool, one per row of the bars: the price is known, but no order may be filled at it."""
     sessions: Sessions
     findings: tuple[Finding, ...]
 
 
 @dataclass
 class _Repair:
-    """Bars on their way, by symbol, then date."""
+    """Bars under repair, sorted by symbol, then date."""
 
     bars: Bars
     frame: pd.DataFrame
-    """Like the bars', and a column 'blocked'."""
+    """As `Bars.frame`, with a column 'blocked'."""
     strict: bool
     findings: list[Finding]
     dropped: dict[str, dict[str, int]] = field(default_factory=dict)
     """Rows dropped so far by symbol and finding."""
 
     def apply(self, faults: Iterable[Fault]) -> None:
-        """Note faults that were found in the frame as it is, and repair them."""
+        """Note the faults of the current frame, and repair them."""
         dropped = np.zeros(len(self.frame), dtype=bool)
         for fault in faults:
             if not fault.rows.any():
@@ -96,13 +96,13 @@ class _Repair:
 
     @property
     def lost(self) -> dict[str, dict[str, int]]:
-        """Bars dropped so far that count against the asset: an empty row is no bar, and of the same rows one stays."""
+        """Bars dropped so far that count as lost. An empty row was no bar, and one of several equal rows stays."""
         free = ("empty_row", "duplicate_rows")
         lost = {s: {n: k for n, k in kinds.items() if n not in free} for s, kinds in self.dropped.items()}
         return {symbol: kinds for symbol, kinds in lost.items() if kinds}
 
     def stop(self, *, at_repairs: bool = False) -> None:
-        """Refuse the bars if there is an error (or, at the end of a strict check, a repair)."""
+        """Refuse the bars if there is an error, or at the end of a strict check a repair."""
         kinds = ("error", "repair") if at_repairs and self.strict else ("error",)
         stopping = sorted((f for f in self.findings if f.severity in kinds), key=lambda f: f.severity)
         if stopping:
@@ -110,17 +110,19 @@ class _Repair:
 
 
 def check_bars(bars: Bars, calendar: str, on_findings: str = "repair") -> CheckedBars:
-    """Find the sessions, check the bars against them and against one another, and repair what can be.
+    """Find the sessions, check the bars against them and against one another, and repair what can be repaired.
 
     Args:
-        bars: what was read.
+        bars: as they were read.
         calendar: exchange calendar by its ISO 10383 code; 'bars' takes the sessions from the bars.
         on_findings: 'repair', or 'strict' to stop instead.
 
     Raises:
-        BadBars: an error, or with 'strict' anything that would be repaired; it holds all findings.
+        BadBars: there is an error, or with 'strict' a repair. It holds all findings.
         UserError: no such calendar.
     """
+    # The order matters: each step relies on what the steps before it removed. Errors stop as soon as they are known,
+    # since later checks would only report their consequences.
     repair = _Repair(bars, _by_symbol(bars), on_findings == "strict", list(bars.notes))
     repair.findings += _one_asset(bars)
     repair.stop()
@@ -135,6 +137,7 @@ def check_bars(bars: Bars, calendar: str, on_findings: str = "repair") -> Checke
     repair.findings += _without_bars(repair, calendar)
     repair.stop()
     repair.apply(spikes(repair.frame))
+    # The sessions are found only now, because wrong and repeated rows would count as trades.
     days = attendance(repair.frame)
     agreement = agree(days, calendar, bars.source)
     sessions = agreement.sessions
@@ -144,6 +147,7 @@ def check_bars(bars: Bars, calendar: str, on_findings: str = "repair") -> Checke
     repair.findings += _losses(repair, sessions, calendar)
     repair.findings += _without_bars(repair, calendar)
     repair.stop()
+    # These checks compare neighbouring bars, so they come after the bars on days without a session are gone.
     for check in (volumes, ohlc, stale_runs, split_jumps):
         repair.apply(check(repair.frame))
     repair.findings += [*_gaps(repair.frame, sessions), *_lives(repair.frame, sessions)]
@@ -154,7 +158,7 @@ def check_bars(bars: Bars, calendar: str, on_findings: str = "repair") -> Checke
 
 
 def _by_symbol(bars: Bars) -> pd.DataFrame:
-    """The bars by symbol, then date, none of them blocked yet."""
+    """The bars sorted by symbol, then date, with no bar blocked."""
     frame = bars.frame.assign(symbol=bars.frame["symbol"].astype(str), blocked=False)
     if "volume" in frame:
         frame["volume"] = frame["volume"].astype("float64")
@@ -182,7 +186,7 @@ def _without_bars(repair: _Repair, calendar: str) -> list[Finding]:
 
 
 def _why_gone(repair: _Repair, symbol: str) -> str:
-    """What removed the bars of an asset, by finding; nothing if there never was one."""
+    """Which findings removed the bars of an asset; '' if it never had a bar."""
     dropped = [f"{count:,} {name}" for name, count in repair.dropped.get(symbol, {}).items()]
     if not dropped:
         return ""
@@ -193,7 +197,7 @@ def _why_gone(repair: _Repair, symbol: str) -> str:
 
 
 def _of_calendar(agreement: Agreement, days: Attendance, calendar: str, source: str) -> list[Finding]:
-    """How the calendar and the bars disagree about which days were sessions."""
+    """Findings where the calendar and the bars disagree about sessions."""
     found = []
     for name, dates, what, action in (
         (
@@ -252,7 +256,7 @@ def _losses(repair: _Repair, sessions: Sessions, calendar: str) -> list[Finding]
         if strays and left:
             first, last = kept.loc[symbol, "min"], kept.loc[symbol, "max"]
             if left >= _ENOUGH * ((sessions.dates >= first) & (sessions.dates <= last)).sum():
-                strays = 0  # it has the sessions, and trades on other days as well, as a coin does
+                strays = 0  # it has nearly all sessions, and also trades on other days, as a coin does
         all_of_it = sum(lost.values()) - lost.get("not_a_session", 0) + strays
         if all_of_it > max(_FEW, MAX_DROPPED * (all_of_it + left)):
             worst = max(lost, key=lost.__getitem__)
@@ -268,7 +272,7 @@ def _losses(repair: _Repair, sessions: Sessions, calendar: str) -> list[Finding]
 
 
 def _of_strays(repair: _Repair, symbols: Sequence[str], sessions: Sessions, calendar: str) -> str:
-    """What the user can do about assets with many bars on days that are no sessions."""
+    """What the user can do about assets with many bars on days without a session."""
     named = ", ".join(symbols[:5]) + (", …" if len(symbols) > 5 else "")
     if calendar == FROM_BARS:
         return f"set 'calendar' to that of the exchange, or remove {named} from the universe"
@@ -322,7 +326,7 @@ def _lives(f: pd.DataFrame, sessions: Sessions) -> list[Finding]:
 
 
 def _remedy(source: str, stopping: Sequence[Finding]) -> str:
-    """What this user can do, where the finding names nothing better."""
+    """What the user can do, if the finding itself names no action."""
     if all(f.severity == "repair" for f in stopping):
         return "let it be repaired with --on-findings repair"
     if source in SOURCES:

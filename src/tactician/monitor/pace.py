@@ -1,4 +1,4 @@
-"""How fast work goes, and how long what is left of it takes. Nothing here is printed."""
+"""The speed of work, and the time that is left. Nothing here is printed."""
 
 import time
 from collections import deque
@@ -7,21 +7,21 @@ from dataclasses import dataclass, field
 from statistics import median
 
 Clock = Callable[[], float]
-"""Seconds since some moment."""
+"""Returns seconds since an arbitrary moment."""
 
 _REMEMBERED = 5
-"""Iterations whose median speed is that of the run: the first is slow, and those with a validation are."""
+"""Number of last iterations whose median is the run's speed. The first, and those with a validation, are slower."""
 
 
 @dataclass
 class Work:
-    """A piece of work of known size, or of known duration, or of neither."""
+    """A piece of work. Its size or its duration may be known."""
 
     clock: Clock = time.perf_counter
     expected: float | None = None
-    """Seconds that it takes in all, where its progress is not told."""
+    """Expected seconds for the whole work, if it does not report its progress."""
     closing: bool = False
-    """Whether little of an iteration is left once it is done."""
+    """Whether this work is nearly the last of an iteration."""
     done: int = 0
     total: int = 0
     begun: float = field(init=False)
@@ -32,12 +32,12 @@ class Work:
 
     @property
     def seconds(self) -> float:
-        """Since it began."""
+        """Seconds since the work began."""
         return self.clock() - self.begun
 
     @property
     def seconds_left(self) -> float | None:
-        """By the pace so far, else by what was expected; None if it is not known."""
+        """Seconds left, from the speed so far, else from the expected duration; None if not known."""
         if self.total > 0:
             return self.seconds * (self.total - self.done) / self.done if self.done > 0 else None
         return None if self.expected is None else max(0.0, self.expected - self.seconds)
@@ -51,7 +51,7 @@ class Pace:
 
     def __init__(self, clock: Clock = time.perf_counter) -> None:
         self.work: Work | None = None
-        """What is being done at present."""
+        """The present piece of work."""
         self._clock = clock
         self._steps = self._total = 0
         self._begun: float | None = None
@@ -60,7 +60,7 @@ class Pace:
         self._rates: deque[float] = deque(maxlen=_REMEMBERED)
 
     def begin_iteration(self, steps: int, total: int) -> None:
-        """An iteration begins, and the one before it has ended.
+        """Note that an iteration begins, and that the previous one has ended.
 
         Args:
             steps: done in the run so far.
@@ -74,13 +74,14 @@ class Pace:
         self._begun, self._steps, self._total = now, steps, total
 
     def expect(self, seconds: float | None) -> None:
-        """Say how long an iteration takes, if it is known; counts until the first one of this session has ended."""
+        """Set the expected duration of an iteration. It counts until the first one of this session has ended."""
         self._expected = seconds
 
     def seconds_left_of_iteration(self) -> float | None:
-        """From the iteration before, else from what is expected, else from the work at hand if little follows it.
+        """Seconds left of this iteration; None if nothing is known.
 
-        At least as long as the work at hand still needs. None if nothing is known.
+        The estimate comes from the previous iteration, else from the expected duration, else from the present work if it is
+        nearly the last. It is at least the time that the present work still needs.
         """
         if self._begun is None:
             return None
@@ -91,7 +92,7 @@ class Pace:
         return max(whole - (self._clock() - self._begun), 0.0, work or 0.0)
 
     def seconds_left_of_run(self) -> float | None:
-        """From the median speed of the last iterations; None before the first of this session has ended."""
+        """Seconds left, from the median speed of the last iterations; None before the first of this session has ended."""
         if self._begun is None or not self._rates:
             return None
         elapsed = self._clock() - self._begun

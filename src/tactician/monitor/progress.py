@@ -1,7 +1,6 @@
-"""What a person sees while a run goes on: bars on a terminal, plain lines elsewhere, little with --quiet.
+"""Progress of a run on the screen: bars on a terminal, plain lines elsewhere, little with --quiet.
 
-Lines are broken for a terminal only. A log or a pipe gets each message as one line: it can be searched, and whoever reads it
-breaks it at a width of his own.
+Lines are broken only on a terminal. A log or a pipe gets each message as one line, so that it can be searched.
 """
 
 import time
@@ -35,7 +34,7 @@ class Reporter:
         silent: bool = False,
         clock: Clock = time.perf_counter,
     ) -> None:
-        """Print to a console; ``silent`` for the processes that leave speaking to the first."""
+        """Print to a console; ``silent`` for all processes but the first."""
         self.console = console or Console(highlight=False, quiet=silent)
         self.verbosity = verbosity
         self.pace = Pace(clock)
@@ -43,7 +42,7 @@ class Reporter:
         self._durations: dict[str, float] = {}
 
     def say(self, text: str = "", style: str = "", *, whole: Iterable[object] = ()) -> None:
-        """A line that everyone sees, quiet or not.
+        """Print a line at every verbosity.
 
         Args:
             text: plain; brackets mean nothing.
@@ -53,25 +52,25 @@ class Reporter:
         print_text(self.console, Text(text, style=style), whole)
 
     def say_styled(self, text: Text) -> None:
-        """A line with styles of its own that everyone sees."""
+        """Print a styled line at every verbosity."""
         print_text(self.console, text)
 
     def note(self, text: str, style: str = "", *, whole: Iterable[object] = ()) -> None:
-        """A line that --quiet leaves out."""
+        """Print a line unless --quiet."""
         if self.verbosity != "quiet":
             self.say(text, style, whole=whole)
 
     def debug(self, text: str) -> None:
-        """A line for --verbose."""
+        """Print a line with --verbose."""
         if self.verbosity == "verbose":
             self.say(f"     {text}", "dim")
 
     def warn(self, text: str, *, whole: Iterable[object] = ()) -> None:
-        """A warning, seen by everyone."""
+        """Print a warning at every verbosity."""
         self.say(f"Warning: {text}", "yellow", whole=whole)
 
     def iteration(self, number: int, steps: int, total: int) -> None:
-        """The header of an iteration."""
+        """Print the header of an iteration."""
         self.pace.begin_iteration(steps, total)
         parts = [f"  🔄 Iteration {number}", f"Steps: {steps:,}/{total:,} ({100 * steps / total:.1f}%)"]
         parts += [left] if (left := time_left(self.pace.seconds_left_of_run())) else []
@@ -81,7 +80,7 @@ class Reporter:
         self.note(rule)
 
     def figures(self, metrics: dict[str, float]) -> None:
-        """The figures of a finished iteration, in two lines or more; "–" for what is not available."""
+        """Print the figures of a finished iteration, in two lines or more; "–" for a figure that is not available."""
 
         def told(name: str, pattern: str, scale: float = 1.0, unit: str = "") -> str:
             return tell(scale * metrics[name], pattern, unit)
@@ -115,13 +114,13 @@ class Reporter:
     def phase(
         self, label: str, unit: str = "", *, expected: float | None = None, closing: bool = False
     ) -> Iterator[Phase]:
-        """A piece of work that reports its progress; ends with its duration.
+        """A context for a piece of work that reports its progress. At the end its duration is printed.
 
         Args:
             label: what is done.
             unit: of its progress, in the singular.
             expected: seconds that it takes, for work that does not tell its progress; None for what it took last time.
-            closing: whether little of an iteration is left once it is done.
+            closing: whether this work is nearly the last of an iteration.
         """
         expected = self._durations.get(label) if expected is None else expected
         phase = Phase(clock=self._clock, expected=expected, closing=closing, label=label, unit=unit)
@@ -142,7 +141,7 @@ class Reporter:
 
     @contextmanager
     def quiet_phase(self, label: str) -> Iterator[None]:
-        """Work that only --verbose tells about."""
+        """A context for work that only --verbose reports."""
         begun = self._clock()
         yield
         self.debug(f"{label}... done ({self._clock() - begun:.2f}s)")

@@ -1,4 +1,4 @@
-"""Where metrics go: JSON lines, always, and TensorBoard."""
+"""Trackers of metrics: JSON lines and TensorBoard."""
 
 import json
 import math
@@ -65,7 +65,7 @@ class Trackers:
         self._lines.write(json_text({"timesteps": step, **metrics}) + "\n")
         self._lines.flush()
         for name, value in metrics.items():
-            if math.isfinite(value):  # what is not available is no point of a curve
+            if math.isfinite(value):  # a curve has no point where a figure is not available
                 self._board.add_scalar(f"{_group(name)}/{name}", value, step)
 
     def __enter__(self) -> "Trackers":
@@ -90,7 +90,7 @@ class Trackers:
 
 
 def _lines_until(path: Path, iteration: int) -> list[str]:
-    """The lines of the iterations done; a line that a kill cut short is none."""
+    """The lines up to an iteration. A line that a kill has cut short is dropped."""
     kept: list[str] = []
     if iteration == 0 or not path.exists():
         return kept

@@ -135,8 +135,8 @@ class ActorCritic(Network):
     def masks(self, index: Int64[Tensor, " env"], seed: int, iteration: int) -> Float[Tensor, "mask env hidden"] | None:
         """One thinned network per environment and iteration, 0 or 1/(1 − p); None without dropout.
 
-        A mask is a function of seed, iteration and environment, so the update replays the very network that acted: the
-        probability ratio is 1 at the first minibatch, which fresh masks would spoil.
+        A mask is a function of seed, iteration and environment, so the update replays the network that acted. With fresh
+        masks the probability ratio would not be 1 at the first minibatch.
         """
         if self.dropout == 0:
             return None

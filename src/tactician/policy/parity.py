@@ -1,8 +1,8 @@
-"""Does this device compute the recurrent layer and its gradients rightly? Asked once, before a run begins.
+"""A check, before a run begins, that the device computes the recurrent layer and its gradients correctly.
 
-Recurrent kernels of GPUs differ between generations and libraries: some lack bfloat16, and gradients of cuDNN have been
-reported to be wrong on a device where they were right on another (PyTorch issue 150700). A run that learns from wrong
-gradients looks like one that learns badly, so the device's kernels are compared with the written-out layer first.
+Recurrent kernels of GPUs differ between generations and libraries. Some lack bfloat16. Gradients of cuDNN have been reported
+to be wrong on one device and right on another (PyTorch issue 150700). A run with wrong gradients looks like one that learns
+badly. So the device's kernels are first compared with the written-out layer.
 """
 
 import torch

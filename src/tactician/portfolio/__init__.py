@@ -1,1 +1,1 @@
-"""The portfolio room."""
+"""Portfolios: regimes as target weights, trading costs, and the ledger."""

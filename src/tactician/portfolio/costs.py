@@ -1,4 +1,4 @@
-"""What the regimes of one session cost: each one from cash, and every switch between two."""
+"""Trading costs of the regimes in one session: from cash into each, and of every switch between two."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _WIDTH, _CELL = 80, 5
-"""Of one block of the switch table, and of a figure in it with the blank before it."""
+"""Width of one block of the switch table, and of a figure in it with the blank before it."""
 
 _NAME_WIDTH = 30
-"""Longer names, of sets of groups with long names, are cut; the number before them and the first table are not."""
+"""Longer names of sets of groups are cut in the switch table. The number before them identifies them in the first table."""
 
 _FOLDED_WIDTH = 14
-"""Names in the first table take further lines where the console is narrow, but are never narrower than this."""
+"""Least width of names in the first table. On a narrow console they take further lines."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class CostReport:
     """Costs as fractions of the portfolio's value before the trade, at expected slippage."""
 
     session: str
-    """The session whose scores make the weights."""
+    """The session whose scores determine the weights."""
     portfolio_value: float
-    """Currency; matters only beside traded volumes."""
+    """In currency; matters only to impact on traded volume."""
     table: RegimeTable
     frictions: Frictions
     from_cash: Float[Tensor, "regime 4"]
     """Cost of entering a regime from cash, by component."""
     switch: Float[Tensor, "regime regime"]
-    """Cost of moving from the exact weights of the row's regime to the column's; HOLD's row and column are 0."""
+    """Cost of moving from the exact weights of the row's regime to the column's. HOLD's row and column are 0."""
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain numbers, lists and strings, ready for JSON."""
@@ -117,14 +117,14 @@ def cost_report(
     vol_daily: Float[Tensor, " asset"] | None = None,
     adv: Float[Tensor, " asset"] | None = None,
 ) -> CostReport:
-    """Costs of all regimes of one session through the ledger itself, in double precision.
+    """Costs of all regimes in one session, computed by the ledger in double precision.
 
     Args:
         table: the regimes.
         scores: factor scores known at the session's decision, in the order of the table's factors.
         tradable: which assets can be held.
-        frictions: what trading costs; slippage is taken at its mean.
-        session: name of the session, for the reader.
+        frictions: coefficients of the trading costs; slippage is taken at its mean.
+        session: name of the session, for the report.
         portfolio_value: V in currency.
         vol_daily: daily volatility, for ``impact_adv``.
         adv: average daily traded value in currency, for ``impact_adv``.
@@ -146,6 +146,6 @@ def cost_report(
     wanted = weights.expand(count, count, -1)
     moves = rebalance(held, wanted, frictions, hold=still, vol_daily=vol_daily, adv=adv)
     switch = moves.costs.sum(-1) / portfolio_value
-    # Staying costs nothing; the ledger's own figure is the rounding of its solver.
+    # Staying costs nothing. The ledger's figure on the diagonal is only the solver's rounding error.
     switch = switch.masked_fill(torch.eye(count, dtype=torch.bool), 0.0)
     return CostReport(session, portfolio_value, table, frictions, entry.costs / portfolio_value, switch)

@@ -1,4 +1,4 @@
-"""What a trade costs: spread, slippage, market impact, commission.
+"""Costs of a trade: spread, slippage, market impact, commission.
 
 Notation: V is the portfolio's value before the trade and x ≥ 0 the traded value of one asset, in one currency. Every
 cost is paid out of cash. Buying and selling cost the same, and moving cash itself costs nothing.
@@ -7,8 +7,8 @@ cost is paid out of cash. Buying and selling cost the same, and moving cash itse
 component      formula (currency)            source
 =============  ============================  ===========================================================================
 spread         ``spread · x``                specification §13b
-slippage       ``ξ·x``, ξ~U(0,slippage_max)  specification §13a; always against the trader; the mean, slippage_max / 2,
-                                             where nothing was drawn
+slippage       ``ξ·x``, ξ~U(0,slippage_max)  specification §13a; always against the trader; without a draw its mean,
+                                             slippage_max / 2
 impact         ``impact · √(x/V) · x``       specification §13d
 impact (lin.)  ``impact_linear · (x/V) · x``  price moves in proportion to the trade, so costs are quadratic: Almgren and
                                              Chriss (2001), "Optimal execution of portfolio transactions"
@@ -30,27 +30,27 @@ from tactician.config import Config
 from tactician.errors import UserError
 
 COMPONENTS = ("spread", "slippage", "impact", "commission")
-"""Order of the cost components; impact is the sum of its three laws."""
+"""Order of the cost components. Impact is the sum of its three laws."""
 
 _ADV_FLOOR = 1e-8
-"""Currency added to ADV, as cvxportfolio does, so that a session without volume divides by no zero."""
+"""Currency added to ADV, as in cvxportfolio. It avoids a division by zero in a session without volume."""
 
 _MAX_RATE = 0.5
-"""Of a trade's last unit of currency, the part that costs may take, impact on volume apart: the ledger's equation has one
-solution, and a portfolio can always pay for what it sells."""
+"""Largest marginal cost of a trade, without impact on volume. With it the ledger's equation has exactly one solution, and a
+portfolio can always pay the costs of its sales."""
 
 _MAX_ADV_RATE = 0.1
-"""Of a trade's value, the part that impact on volume may take; where the law says more, the trade is cut."""
+"""Largest impact on volume as a share of the traded value. Where the law gives more, the trade is cut."""
 
 
 @dataclass(frozen=True)
 class Frictions:
-    """Coefficients of the formulas above, by the configuration's names. Zero switches one off.
+    """Coefficients of the formulas above, under the configuration's names. Zero switches a cost off.
 
     The defaults are the specification's.
 
     Raises:
-        UserError: a coefficient is negative or not finite, or together they take too much of a trade.
+        UserError: a coefficient is negative or not finite, or the sum is too large a part of a trade.
     """
 
     spread: float = 0.0002
@@ -65,7 +65,7 @@ class Frictions:
             value = getattr(self, field.name)
             if not 0 <= value < float("inf"):
                 raise UserError(f"{field.name} cannot be {value}; give a number that is zero or positive.")
-        # The derivative of the cost of trading the whole portfolio in one asset.
+        # The marginal cost of trading the whole portfolio in one asset.
         rate = self.spread + self.slippage_max + self.commission + 1.5 * self.impact + 2 * self.impact_linear
         if rate > _MAX_RATE * (1 + 1e-9):  # the sum may round
             raise UserError(
@@ -75,16 +75,16 @@ class Frictions:
 
     @classmethod
     def of(cls, config: Config) -> "Frictions":
-        """A configuration's."""
+        """The frictions of a configuration."""
         return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
 
     @classmethod
     def zero(cls) -> "Frictions":
-        """Trading is free."""
+        """No costs: trading is free."""
         return cls(spread=0.0, slippage_max=0.0, impact=0.0)
 
     def scaled(self, factor: float) -> "Frictions":
-        """All of them times a factor."""
+        """All coefficients times a factor."""
         return Frictions(**{field.name: factor * getattr(self, field.name) for field in fields(self)})
 
     @classmethod
@@ -95,19 +95,19 @@ class Frictions:
 
 @dataclass(frozen=True)
 class CostRates:
-    """Frictions made ready for given portfolios: an asset's cost is ``x · (linear + root · √x + square · x)`` in all."""
+    """Frictions for given portfolios. The total cost of an asset is ``x · (linear + root · √x + square · x)``."""
 
     linear: float | Tensor
-    """Fraction of x: a number, or ``[..., asset]`` where slippage was drawn."""
+    """Fraction of x: a number, or ``[..., asset]`` if slippage was drawn."""
     slippage: float | Tensor
     """The part of ``linear`` that is slippage."""
     root: Tensor | None
-    """Per √currency, ``[..., 1]`` or ``[..., asset]``; None where impact is switched off."""
+    """Per √currency, ``[..., 1]`` or ``[..., asset]``; None if impact is switched off."""
     square: Tensor | None = None
-    """Per currency, ``[..., 1]``; None where linear impact is switched off."""
+    """Per currency, ``[..., 1]``; None if linear impact is switched off."""
 
     def impact(self, traded: Float[Tensor, "*batch asset"]) -> Tensor | None:
-        """The part of an asset's rate that grows with the trade; None where there is no impact."""
+        """The part of an asset's cost rate that grows with the trade; None without impact."""
         rate = None if self.root is None else self.root * traded.sqrt()
         if self.square is None:
             return rate
@@ -126,7 +126,7 @@ def cost_rates(
     vol_daily: Float[Tensor, "*#batch asset"] | None = None,
     adv: Float[Tensor, "*#batch asset"] | None = None,
 ) -> CostRates:
-    """Combine the frictions into the coefficients that a total cost needs.
+    """Combine the frictions into the coefficients of the total cost.
 
     Args:
         value: value V of each portfolio before the trade, positive, in currency.
@@ -143,12 +143,12 @@ def cost_rates(
     if frictions.impact_linear:
         square = frictions.impact_linear / value.clamp_min(torch.finfo(value.dtype).tiny).unsqueeze(-1)
     if frictions.impact:
-        # A ruined portfolio (V = 0) trades nothing: the floor makes that cost 0, not NaN.
+        # A ruined portfolio (V = 0) trades nothing. The floor makes its cost 0 instead of NaN.
         root = frictions.impact * value.clamp_min(torch.finfo(value.dtype).tiny).rsqrt().unsqueeze(-1)
     if frictions.impact_adv:
         if vol_daily is None or adv is None:
             raise ValueError("impact_adv needs vol_daily and adv")
-        known = torch.where(adv > 0, adv, 0.0)  # no volume, no trade: the rate only must be a number
+        known = torch.where(adv > 0, adv, 0.0)  # without volume nothing trades; the rate must only be a number
         law = frictions.impact_adv * torch.nan_to_num(vol_daily) * (known + _ADV_FLOOR).rsqrt()
         root = law if root is None else root + law
     return CostRates(drawn + (frictions.spread + frictions.commission), drawn, root, square)
@@ -157,15 +157,15 @@ def cost_rates(
 def largest_trade(
     frictions: Frictions, vol_daily: Float[Tensor, "*batch asset"] | None, adv: Float[Tensor, "*batch asset"] | None
 ) -> Float[Tensor, "*batch asset"]:
-    """The largest value of an asset that can be traded in one session where impact depends on volume.
+    """The largest value of an asset that can be traded in one session if impact depends on volume.
 
-    At most the average daily traded value, and at most what costs a tenth in impact, ADV·(0.1/(b·σ))²: beyond, the law was
-    never measured. Nothing where no volume is known.
+    It is the smaller of the average daily traded value and of the trade whose impact is a tenth, ADV·(0.1/(b·σ))². The law
+    was never measured for larger trades. It is 0 if the volume is not known.
 
     Args:
         frictions: with ``impact_adv`` on.
         vol_daily: daily volatility σ.
-        adv: average daily traded value, in any unit of currency; that of the result.
+        adv: average daily traded value. The result has its unit of currency.
 
     Raises:
         ValueError: σ or ADV is missing.
@@ -180,7 +180,7 @@ def largest_trade(
 def component_costs(
     traded: Float[Tensor, "*batch asset"], frictions: Frictions, rates: CostRates
 ) -> Float[Tensor, "*batch 4"]:
-    """Cost of given trades by component, with coefficients that :func:`cost_rates` made from the same frictions."""
+    """Cost of given trades by component; ``rates`` must come from :func:`cost_rates` with the same frictions."""
     volume = traded.sum(-1)
     slipped = (traded * rates.slippage).sum(-1) if isinstance(rates.slippage, Tensor) else volume * rates.slippage
     rate = rates.impact(traded)

@@ -15,7 +15,7 @@ from torch import Tensor
 from tactician.portfolio.frictions import CostRates, Frictions, component_costs, cost_rates, largest_trade
 
 _MAX_SLOPE = 0.5
-"""Bound on d cost / d V⁺. Costs of 1 % have slopes near 0.01; a larger estimate than this is rounding noise."""
+"""Bound on d cost / d V⁺. Costs of 1 % have slopes near 0.01. A larger estimate than the bound is rounding noise."""
 
 
 @dataclass(frozen=True)
@@ -44,20 +44,21 @@ def rebalance(
     adv: Float[Tensor, "*#batch asset"] | None = None,
     iterations: int = 5,
 ) -> Trade:
-    """Trade to target weights so that they hold exactly *after* the costs of getting there.
+    """Trade to target weights so that they hold exactly *after* the costs of the trade.
 
-    Solves ``V⁺ = V − cost(|V⁺·w − h|)``, with impact relative to the value V before the trade, and trades the difference
-    ``V⁺·w − h``. Cash is what remains: ``V − Σ costs − Σ risky``. It is never negative: a fully invested target is missed
-    by some units of rounding instead, which stay in cash.
+    The function solves ``V⁺ = V − cost(|V⁺·w − h|)``, with impact relative to the value V before the trade. It trades the
+    difference ``V⁺·w − h``. Cash is the rest, ``V − Σ costs − Σ risky``, and is never negative: a fully invested target is
+    missed by a few units of rounding, which stay in cash.
 
-    An asset that cannot be filled stays as it is. What its target lacks stays in cash. Where it exceeds its target, all
-    buys shrink by one factor, to what cash and sells can pay. The same holds for a trade that is cut to `largest_trade`.
+    An asset that cannot be filled keeps its holding. If the holding is below its target, the difference stays in cash. If
+    it is above, all buys shrink by one factor to what cash and sells can pay. The same holds for a trade that is cut to
+    `largest_trade`.
 
     Args:
         holdings: currency before the trade, cash last, all non-negative.
         target_weights: non-negative, each row sums to 1.
-        frictions: what trading costs.
-        hold: portfolios that do not trade; their holdings come back bit for bit and their targets are ignored.
+        frictions: coefficients of the trading costs.
+        hold: portfolios that do not trade. Their holdings are returned bit for bit, and their targets are ignored.
         fillable: assets in which an order can be filled; None for all.
         slippage: drawn slippage as a fraction of the traded value; without it the mean.
         vol_daily: daily volatility σ, for ``impact_adv``.
@@ -71,22 +72,23 @@ def rebalance(
     rates = cost_rates(value, frictions, slippage, vol_daily, adv)
     before, weights = holdings[..., :-1], target_weights[..., :-1]
     limit = _limit(before, frictions, fillable, vol_daily, adv)
-    # V⁺·w with V⁺ the value *after* costs. Trading to V·w and paying afterwards would leave the portfolio off its target,
-    # and a fully invested one in debt.
+    # The target is V⁺·w, with V⁺ the value *after* costs. Trading to V·w and paying afterwards would miss the target, and
+    # would put a fully invested portfolio in debt.
     value_after = _value_after_cost(value, before, weights, rates, limit, iterations)
     risky = _towards(value_after, before, weights, limit)
     if limit is not None:
         risky = _affordable(holdings, risky, rates, iterations)
     if hold is not None:
-        # Selected, not computed: h + 0 is h to the last bit, (h/V)·V is not, and its rounding would be charged as a trade.
+        # The holdings are selected, not computed: (h/V)·V is not h to the last bit, and its rounding would cost as a trade.
         risky = torch.where(hold.unsqueeze(-1), before, risky)
     traded = (risky - before).abs()
     costs = component_costs(traded, frictions, rates)
-    # By subtraction, so that money is conserved whatever error the solver left. A clamp at 0 would make money from nothing;
-    # the solver stays a little below what can be paid instead.
+    # Cash follows by subtraction, so money is conserved whatever the solver's error. A clamp at 0 would create money.
+    # Instead the solver stays slightly below what can be paid.
     cash = value - costs.sum(-1) - risky.sum(-1)
     if limit is not None:
-        # Where all is locked and no cash is held, the sum over assets may round to more than the value; the trades do not.
+        # If all assets are locked and there is no cash, the sum over assets may round to more than the value. Then cash is
+        # computed from the trades, which do not have this error.
         cash = torch.where(cash < 0, holdings[..., -1] - (risky - before).sum(-1) - costs.sum(-1), cash)
     if hold is not None:
         cash = torch.where(hold, holdings[..., -1], cash)
@@ -97,11 +99,11 @@ def rebalance(
 def _limit(
     before: Tensor, frictions: Frictions, fillable: Tensor | None, vol_daily: Tensor | None, adv: Tensor | None
 ) -> Tensor | None:
-    """Largest trade by asset, in currency; None where nothing limits one."""
+    """Largest trade by asset, in currency; None if no trade is limited."""
     limit = None if frictions.impact_adv == 0 else largest_trade(frictions, vol_daily, adv).to(before.dtype)
     if fillable is None:
         return limit
-    # One rule for both: an asset without a bar is one whose largest trade is 0.
+    # An asset without a bar has a largest trade of 0, so one rule covers both cases.
     free = torch.full_like(before, torch.inf) if limit is None else limit
     return torch.where(fillable, free, 0.0)
 
@@ -112,13 +114,13 @@ def _towards(
     weights: Float[Tensor, "*batch asset"],
     limit: Float[Tensor, "*batch asset"] | None,
 ) -> Float[Tensor, "*batch asset"]:
-    """Risky holdings for a value after costs: the target's, or as near to them as the limits allow."""
+    """Risky holdings for a value after costs: the target's, or the nearest ones that the limits allow."""
     wanted = after.unsqueeze(-1) * weights
     if limit is None:
         return wanted
     trade = wanted - before
-    # Not before + trade where nothing limits: the target is to be hit to the last bit. Where the limit is 0, before + 0 keeps
-    # the position to the last bit.
+    # Within the limits the target itself is taken, because before + trade may miss it by rounding. At a limit of 0,
+    # before + 0 keeps the position to the last bit.
     return torch.where(trade.abs() <= limit, wanted, before + trade.clamp(-limit, limit))
 
 
@@ -130,30 +132,30 @@ def _value_after_cost(
     limit: Float[Tensor, "*batch asset"] | None,
     iterations: int,
 ) -> Float[Tensor, "*batch"]:
-    """Solve ``v = g(v)`` with ``g(v) = V − cost(|v·w − h|)``, then step down where cash would not be positive.
+    """Solve ``v = g(v)`` with ``g(v) = V − cost(|v·w − h|)``, then lower v if cash would not be positive.
 
-    The plain iteration v ← g(v) contracts by the slope g', about 0.01. Dividing the residual by 1 − g', with g' from
-    the last two evaluations (the secant method), converges faster at no further evaluation of the cost.
+    The plain iteration v ← g(v) contracts by the slope g', about 0.01. The secant method divides the residual by 1 − g',
+    with g' from the last two evaluations. It converges faster and needs no further evaluation of the cost.
     """
-    # There is one solution, since g is a contraction (Banach's theorem): |g'| is at most what the last unit traded costs, and
-    # Frictions keeps that well below 1. A plain step multiplies the error by about g', a secant step by about the error of the
-    # step before. At the default costs the error is 1e-4, 1e-8 and 1e-14 of V after two, three and four evaluations.
+    # There is one solution, since g is a contraction (Banach's theorem). |g'| is at most the marginal cost of a trade, and
+    # Frictions keeps that well below 1. A plain step multiplies the error by about g', and a secant step by about the error
+    # of the previous step. At the default costs the error is 1e-4, 1e-8 and 1e-14 of V after two, three and four evaluations.
 
     def left(after: Tensor) -> Tensor:
         return value - rates.total((_towards(after, before, weights, limit) - before).abs())
 
     tiny = torch.finfo(value.dtype).tiny
     after, result, slope = value, left(value), torch.zeros_like(value)
-    # The first step has slope 0 and is the plain one: two points are needed before a slope can be told.
+    # The first step has slope 0, so it is a plain one: a slope needs two points.
     for _ in range(iterations - 1):
         next_after = after + (result - after) / (1 - slope)
         next_result = left(next_after)
-        # Once v has converged both differences are rounding, and their quotient is anything: the bound keeps it harmless.
+        # Once v has converged, both differences are rounding errors, and their quotient is arbitrary. The bound limits it.
         slope = ((next_result - result) / (next_after - after + tiny)).clamp(-_MAX_SLOPE, _MAX_SLOPE)
         after, result = next_after, next_result
-    # The last evaluation serves this: what the target at v would leave in cash, after the costs of just that v.
+    # The last evaluation gives the cash that the target at v would leave, after the costs at exactly that v.
     cash = result - after * weights.sum(-1)
-    # Lowering v by d adds at least (1 − MAX_SLOPE)·d to cash wherever the target is (nearly) fully invested.
+    # Lowering v by d adds at least (1 − MAX_SLOPE)·d to cash if the target is (nearly) fully invested.
     return after - 2 * (_noise(value, weights.shape[-1]) - cash).clamp_min(0.0)
 
 
@@ -163,29 +165,30 @@ def _affordable(
     rates: CostRates,
     iterations: int,
 ) -> Float[Tensor, "*batch asset"]:
-    """Shrink all buys by one factor where cash and sells cannot pay for them.
+    """Shrink all buys by one factor if cash and sells cannot pay for them.
 
-    With A what can be spent, B the buys and C(λ) the cost of λ·B, the factor solves λ·B + C(λ) = A. C(λ)/λ rises with λ, so
-    λ ← A / (B + C(λ)/λ) steps from one side of the solution to the other. An odd number of steps from 1 ends below it. Costs
-    of some percent take two digits off the distance at each step.
+    A is the money that can be spent, B the buys, and C(λ) the cost of λ·B. The factor solves λ·B + C(λ) = A. C(λ)/λ rises
+    with λ, so λ ← A / (B + C(λ)/λ) steps from one side of the solution to the other. An odd number of steps from 1 ends
+    below it. With costs of a few percent, each step gains about two digits.
     """
-    # One factor, because it keeps the proportions of what is bought. Filling the buys in some order would favour whoever
-    # stands first in the universe. Sells stay whole: they bring cash, and shrinking them would pay for nothing.
+    # One factor keeps the proportions of the buys. Filling them in some order would favour the first assets of the
+    # universe. Sells stay whole, because they bring cash.
     before, cash = holdings[..., :-1], holdings[..., -1]
     trade = risky - before
     buys, sells = trade.clamp_min(0.0), (-trade).clamp_min(0.0)
     wanted, earned = buys.sum(-1), sells.sum(-1) - rates.total(sells)
     value = holdings.sum(-1)
     noise = _noise(value, before.shape[-1])
-    # What is left when all targets can be filled is at least the noise; less than half of it may be negative for the caller.
+    # If all targets can be filled, at least the noise is left in cash. With less than half of it, the caller's sums could
+    # come out negative.
     short = value - rates.total(trade.abs()) - risky.sum(-1) < noise / 2
-    if short.device.type == "cpu" and not bool(short.any()):  # a GPU would have to be waited for
+    if short.device.type == "cpu" and not bool(short.any()):  # on a GPU this test would wait for the device
         return risky
-    # Less than there is, so that the rounding of the sums that follow cannot take cash below 0.
+    # Slightly less than there is, so that rounding in the following sums cannot take cash below 0.
     spendable = (cash + earned - 2 * noise).clamp_min(0.0)
     tiny = torch.finfo(risky.dtype).tiny
     factor = torch.ones_like(wanted)
-    # 2k − 3 is odd: the last step ends on the side that can be paid.
+    # 2k − 3 is odd, so the last step ends on the side that can be paid.
     for _ in range(max(1, 2 * iterations - 3)):
         cost = rates.total(factor.unsqueeze(-1) * buys) / factor.clamp_min(tiny)
         factor = (spendable / (wanted + cost).clamp_min(tiny)).clamp_max(1.0)
@@ -195,15 +198,15 @@ def _affordable(
 
 
 def _noise(value: Float[Tensor, "*batch"], assets: int) -> Float[Tensor, "*batch"]:
-    """What rounding can move: each of A terms by eps/2 of V, twice (here and in the caller's own sums)."""
+    """Bound on rounding errors: eps/2 of V for each of A terms, twice (here and in the caller's own sums)."""
     return (assets + 8) * torch.finfo(value.dtype).eps * value
 
 
 def settle(
     holdings: Float[Tensor, "*batch asset_and_cash"], delisted: Bool[Tensor, "*#batch asset"]
 ) -> Float[Tensor, "*batch asset_and_cash"]:
-    """Turn what is held of delisted assets into cash: no trade, no cost."""
-    # The bars are over, but the money is not lost: the last return of the asset has paid `delisting_return` already.
+    """Turn holdings in delisted assets into cash, without a trade and without cost."""
+    # The money is not lost when the bars end. The asset's last return already includes `delisting_return`.
     gone = torch.where(delisted, holdings[..., :-1], 0.0)
     return torch.cat([holdings[..., :-1] - gone, holdings[..., -1:] + gone.sum(-1, keepdim=True)], dim=-1)
 
@@ -227,15 +230,15 @@ def move_cost(
     vol_daily: Float[Tensor, "*#batch asset"] | None = None,
     adv: Float[Tensor, "*#batch asset"] | None = None,
 ) -> Float[Tensor, "*batch regime"]:
-    """What it would cost to move to each target, as a fraction of the portfolio's value.
+    """Cost of moving to each target, as a fraction of the portfolio's value.
 
-    A first-order estimate: trades of ``|V·w − h|``, without the fixed point, at the expected slippage. It is exact to about
-    the cost squared, and cheap enough to be observed at every step.
+    It is a first-order estimate: the cost of the trades ``|V·w − h|``, without the fixed point, at the expected slippage.
+    Its error is about the cost squared, and it is cheap enough to be observed at every step.
 
     Args:
         holdings: currency, cash last.
         targets: target weights of every regime.
-        frictions: what trading costs.
+        frictions: coefficients of the trading costs.
         hold: regimes that do not trade; they cost 0.
         vol_daily: daily volatility σ, for ``impact_adv``.
         adv: average daily traded value in the currency of the holdings, for ``impact_adv``.
@@ -245,7 +248,7 @@ def move_cost(
     """
     value = holdings.sum(-1, keepdim=True)
     weights = holdings[..., :-1] / value.clamp_min(torch.finfo(value.dtype).tiny)
-    # In units of V: x/V takes the place of x, and ADV/V that of ADV.
+    # All values are in units of V: x/V replaces x, and ADV/V replaces ADV.
     rates = cost_rates(
         torch.ones_like(value),
         frictions,
@@ -253,7 +256,7 @@ def move_cost(
         adv=None if adv is None else (adv / value).unsqueeze(-2),
     )
     traded = (targets[..., :-1] - weights.unsqueeze(-2)).abs()
-    # As in `rebalance`: what is beyond the largest trade is not traded, and costs nothing.
+    # As in `rebalance`, the part beyond the largest trade is not traded and costs nothing.
     if frictions.impact_adv and vol_daily is not None and adv is not None:
         traded = traded.minimum(largest_trade(frictions, vol_daily, adv / value).unsqueeze(-2))
     cost = rates.total(traded)

@@ -1,9 +1,9 @@
-"""Portfolio regimes: what an action means as target weights.
+"""Portfolio regimes: the target weights that an action stands for.
 
 A regime is a share of cash and a rule for the rest. The rule is data, not code: a tilt by one factor score
-(:class:`FactorTilt`) or a set of groups of the universe (:class:`GroupSplit`). A table of regimes is built once and
-turns a market's scores into target weights for every session; each session's weights depend on that session's row
-alone. The tables are described in docs/regimes.md.
+(:class:`FactorTilt`) or a set of groups of the universe (:class:`GroupSplit`). A table of regimes is built once. It turns
+a market's scores into target weights for every session, and each session's weights depend on that session's row alone.
+docs/regimes.md describes the tables.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +18,10 @@ from tactician.errors import UserError
 from tactician.market.factors import FACTORS
 
 OVERWEIGHT = 3.0
-"""An overweighted asset holds this many times the weight of another: 75 % of the money in the better half."""
+"""Ratio of an overweighted asset's weight to another's. With 3, the better half holds 75 % of the money."""
 
 MIN_GROUPS, MAX_GROUPS = 2, 5
-"""Groups that the generated tables accept: the number of regimes doubles with each group (64 at five)."""
+"""Number of groups that the generated tables accept. The regimes double with each group, to 64 at five."""
 
 
 def tilt_weights(
@@ -30,31 +30,31 @@ def tilt_weights(
     top: float = 0.5,
     overweight: float = OVERWEIGHT,
 ) -> Float[Tensor, "*batch asset"]:
-    """Weights over the tradable assets with the best ones overweighted.
+    """Weights over the tradable assets, with the best ones overweighted.
 
-    Of ``n`` tradable assets the ``ceil(top·n)`` with the highest score get ``overweight`` times the weight of the
-    others. Equal scores are ranked in asset order. An asset without a score (NaN) ranks last and is never overweighted;
-    where no tradable asset has a score, or all have the same, the weights are equal.
+    The ``ceil(top·n)`` of ``n`` tradable assets with the highest scores get ``overweight`` times the weight of the others.
+    Equal scores are ranked in asset order. An asset without a score (NaN) ranks last and is never overweighted. The weights
+    are equal if no tradable asset has a score, or all have the same.
 
     Args:
         score: factor score, higher is better.
         tradable: which assets can be held.
         top: share of the tradable assets to overweight, in (0, 1].
-        overweight: ratio of the two weights, at least 1; infinity holds the best ones alone.
+        overweight: ratio of the two weights, at least 1; infinity holds only the best ones.
 
     Returns:
-        Weights of the score's dtype; each row sums to 1, or is zero where nothing is tradable.
+        Weights of the score's dtype. Each row sums to 1, or is zero if nothing is tradable.
     """
     scored = tradable & ~score.isnan()
-    # Two stable sorts: by score, then scored before unscored (wherever the first one put NaN and what cannot be held).
+    # Two stable sorts: by score, then assets with a usable score before all others, wherever the first sort put NaN.
     by_score = score.argsort(dim=-1, descending=True, stable=True)
     scored_first = scored.gather(-1, by_score).to(torch.int8).argsort(dim=-1, descending=True, stable=True)
     order = by_score.gather(-1, scored_first)
     rank = order.argsort(dim=-1)
-    # In double precision, less a hair, so that 0.07 · 100 (7.000000000000001) counts seven assets and not eight.
+    # Double precision less 1e-9, so that 0.07 · 100 = 7.000000000000001 counts seven assets and not eight.
     count = (tradable.sum(-1, keepdim=True).double() * top - 1e-9).ceil()
     best = scored & (rank < count)
-    # Where all scores are the same there is nothing to tilt by; asset order would be a tilt of its own.
+    # If all scores are equal, nobody is overweighted: otherwise asset order would decide.
     highest = score.masked_fill(~scored, -torch.inf).amax(-1, keepdim=True)
     best = best & (tradable & ~(scored & (score == highest))).any(-1, keepdim=True)
     raw = torch.full_like(score, 1.0 / overweight).masked_fill(best, 1.0) * tradable
@@ -63,7 +63,7 @@ def tilt_weights(
 
 
 def _normalise(raw: Float[Tensor, "*batch asset"]) -> Float[Tensor, "*batch asset"]:
-    """Rows scaled to sum 1; a row of zeros stays one."""
+    """Scale rows to sum 1. A row of zeros stays zero."""
     return raw / raw.sum(-1, keepdim=True).clamp_min(torch.finfo(raw.dtype).tiny)
 
 
@@ -78,7 +78,7 @@ class FactorTilt:
     def weights(
         self, scores: Float[Tensor, "session asset factor"], tradable: Bool[Tensor, "session asset"]
     ) -> Float[Tensor, "session asset"]:
-        """Risky weights that sum to 1, or to 0 in a session in which nothing is tradable."""
+        """Risky weights. They sum to 1, or to 0 in a session without a tradable asset."""
         if self.factor is None:
             return _normalise(tradable.to(scores.dtype))
         return tilt_weights(scores[..., FACTORS.index(self.factor)], tradable, self.top, self.overweight)
@@ -94,7 +94,7 @@ class GroupSplit:
     def weights(
         self, scores: Float[Tensor, "session asset factor"], tradable: Bool[Tensor, "session asset"]
     ) -> Float[Tensor, "session asset"]:
-        """Risky weights that sum to 1, or to 0 in a session in which no asset of the groups is tradable."""
+        """Risky weights. They sum to 1, or to 0 in a session without a tradable asset in the groups."""
         total = torch.zeros_like(scores[..., 0])
         for positions in self.groups:
             member = torch.zeros_like(tradable)
@@ -105,7 +105,7 @@ class GroupSplit:
 
 @dataclass(frozen=True)
 class Regime:
-    """One action: a share of cash, and a rule for the rest (none where all is cash or nothing changes)."""
+    """One action: a share of cash, and a rule for the rest. HOLD and FULL_CASH have no rule."""
 
     name: str
     kind: str
@@ -140,7 +140,7 @@ class RegimeTable:
 
     @property
     def is_hold(self) -> Bool[Tensor, " regime"]:
-        """True where the regime keeps what is held, so that its target weights mean nothing."""
+        """True for a regime that keeps the holdings; its target weights have no meaning."""
         return torch.tensor([r.kind == "hold" for r in self.regimes])
 
     def weights(
@@ -148,15 +148,15 @@ class RegimeTable:
     ) -> Float[Tensor, "session regime asset_and_cash"]:
         """Target weights of every regime, cash in the last column.
 
-        Row t uses row t of the arguments and nothing else: the caller passes what was known at the decision.
+        Row t uses row t of the arguments and nothing else. The caller passes data known at the decision.
 
         Args:
-            scores: factor scores in the order of :data:`FACTORS`; NaN where there is none.
+            scores: factor scores in the order of :data:`FACTORS`; NaN for a missing one.
             tradable: which assets can be held.
 
         Returns:
-            Weights of the scores' dtype. Rows are non-negative and sum to 1; the share of assets that are not tradable
-            goes to the others of the rule, and to cash where there are none. The row of HOLD is zero.
+            Weights of the scores' dtype. Rows are non-negative and sum to 1. The share of an asset that is not tradable
+            goes to the rule's other assets, or to cash if there are none. The row of HOLD is zero.
         """
         return torch.stack([self.target(k, scores, tradable) for k in range(self.n_actions)], dim=-2)
 
@@ -178,14 +178,14 @@ def regime_table(kind: str, symbols: Sequence[str], groups: Mapping[str, Sequenc
     """Build one of `REGIME_TABLES`: HOLD, FULL_CASH and the regimes of its kind.
 
     Args:
-        kind: 'factor' (12 regimes whatever the universe), 'static' (2 + 2·(2ⁿ − 1) regimes from n groups),
-            'expanded' (2 + (2ⁿ − 1) + n + 3), or an entry of your own.
+        kind: a key of `REGIME_TABLES`. 'factor' has 12 regimes for any universe. From n groups, 'static' makes
+            2 + 2·(2ⁿ − 1) regimes, and 'expanded' makes 2 + (2ⁿ − 1) + n + 3.
         symbols: risky symbols in the order of the market's columns.
         groups: symbols by group; needed by 'static' and 'expanded'.
 
     Raises:
-        UserError: the kind is unknown, the groups are missing, too few or too many, name a symbol that the market
-            lacks, or lead to two regimes of one name.
+        UserError: the kind is unknown, or the groups are unusable. They may be missing, too few or too many, name a symbol
+            that the market lacks, or lead to two regimes of one name.
     """
     if kind not in REGIME_TABLES:
         *others, last = REGIME_TABLES
@@ -224,7 +224,7 @@ class _Groups:
 
     def __init__(self, symbols: Sequence[str], members: Mapping[str, tuple[str, ...]]) -> None:
         self._positions = {name: tuple(symbols.index(s) for s in group) for name, group in members.items()}
-        # A group of one symbol goes by the symbol's name, which says more than the group's.
+        # A group of one symbol takes the symbol's name, which says more than the group's.
         self._labels = {name: (group[0] if len(group) == 1 else name).upper() for name, group in members.items()}
 
     def label(self, subset: Sequence[str]) -> str:
@@ -242,7 +242,7 @@ class _Groups:
 
 
 _Subsets = Sequence[tuple[str, ...]]
-"""All sets of groups but the empty one, small ones first."""
+"""All sets of groups except the empty one, small sets first."""
 
 
 def _static_regimes(groups: _Groups, subsets: _Subsets) -> list[Regime]:
@@ -281,7 +281,7 @@ Regimes = Callable[[Sequence[str], Mapping[str, Sequence[str]] | None], Sequence
 
 
 def _of_groups(kind: str, generate: Callable[[_Groups, _Subsets], list[Regime]]) -> Regimes:
-    """Regimes that are generated from all sets of groups."""
+    """A maker of regimes that generates them from all sets of groups."""
 
     def regimes(symbols: Sequence[str], groups: Mapping[str, Sequence[str]] | None) -> list[Regime]:
         members = _checked_groups(kind, symbols, groups)
@@ -296,4 +296,4 @@ REGIME_TABLES: dict[str, Regimes] = {
     "static": _of_groups("static", _static_regimes),
     "expanded": _of_groups("expanded", _expanded_regimes),
 }
-"""By kind: what a regime table holds."""
+"""Makers of the regimes after HOLD and FULL_CASH, by the kind of table."""

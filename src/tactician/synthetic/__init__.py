@@ -1,4 +1,4 @@
-"""Markets whose best policy is known: producers of MarketTensors, and their optima."""
+"""Synthetic markets with a known best policy, as MarketTensors, and their optima."""
 
 from tactician.synthetic.markets import (
     PREDICTABLE,

@@ -1,6 +1,6 @@
-"""Six markets whose best policy is known (docs/learning.md describes each and what it shows).
+"""Six markets with a known best policy. docs/learning.md describes them and what each one shows.
 
-Every maker returns a fresh sample of its law; the same seed gives the same market.
+Every function returns a new sample of its law. The same seed gives the same market.
 """
 
 from collections.abc import Callable
@@ -37,10 +37,10 @@ _DAYS = N_TRAIN + N_JUDGED
 
 
 def oracle_feature(seed: int = 0, spread: float = 0.0005) -> Problem:
-    """Tomorrow's returns leak into the observation, on purpose: who cannot use that cannot learn anything.
+    """Tomorrow's returns leak into the observation, on purpose: a learner that cannot use them cannot learn anything.
 
-    Three independent assets and cash; the optimum knows every return of the path (dynamic programming over day and
-    holding), more than the one session ahead that leaks, so a share of 1 is out of reach by a hair.
+    There are three independent assets and cash. The optimum knows every return of the path (dynamic programming over day
+    and holding). The agent sees only one session ahead, so it cannot quite reach a share of 1.
     """
     generator = torch.Generator().manual_seed(seed)
     returns = 0.01 * torch.randn(_DAYS, 3, generator=generator, dtype=torch.float64)
@@ -48,7 +48,7 @@ def oracle_feature(seed: int = 0, spread: float = 0.0005) -> Problem:
     market = make_market("oracle feature", returns, returns, regimes)
     frictions = Frictions(spread=spread, slippage_max=0.0, impact=0.0)
     costs = switching_costs(market.regime_weights[0, 1:], frictions)
-    # What the float32 market will pay, so that the optimum is that of the market and not of its law.
+    # The returns of the float32 market, so that the optimum is that of the market and not of its law.
     paid = torch.log1p(market.returns.double())
     worth = solve_backwards(torch.cat([torch.zeros(_DAYS, 1, dtype=torch.float64), paid], 1), costs)
     begun = (worth[N_TRAIN][None] - costs).amax(-1)[0]
@@ -56,11 +56,11 @@ def oracle_feature(seed: int = 0, spread: float = 0.0005) -> Problem:
 
 
 def observable_regime(seed: int = 0, cost_share: float = 0.25) -> Problem:
-    """A state that is seen a day late says whether the asset rises or falls; trading pays up to a known cost.
+    """A state determines whether the asset rises or falls, and is seen one day late. Trading pays below a known cost.
 
-    With p the probability of staying and ±μ the mean return, the edge of a step is m = (2p − 1)·μ; following the signal
-    earns m/2 − c·(1 − p) per session, staying put nothing, so at c = m / (2(1 − p)) trading must stop. (In log growth, which
-    the solver counts, it already must at 0.984 of that: half the variance is lost.)
+    Let p be the probability of staying, and ±μ the mean return. The expected return of a step is m = (2p − 1)·μ. Following
+    the signal earns m/2 − c·(1 − p) per session, and staying put earns nothing. So trading must stop at
+    c = m / (2(1 − p)). The solver maximises log growth, which loses half the variance, so it stops at 0.984 of that cost.
 
     Args:
         seed: of the sample.
@@ -79,19 +79,19 @@ def observable_regime(seed: int = 0, cost_share: float = 0.25) -> Problem:
     growth = chain.transition @ _growth_by_state(chain, market.regime_weights[0, 1:])
     solution = solve(growth, costs, chain.transition)
     best = action_table(solution.values[seen], costs)
-    never = bool((best[:, CASH] == HOLD).all())  # who starts in cash stays there
+    never = bool((best[:, CASH] == HOLD).all())  # a portfolio that starts in cash stays there
     return Problem("observable", market, frictions, N_TRAIN, best, solution.growth, never_trades=never)
 
 
 def threshold_cost(stay: float, mean: float) -> float:
-    """One-way cost at which following a symmetric two-state signal, seen a day late, earns nothing: m / (2(1 − p))."""
+    """One-way cost at which following a symmetric two-state signal, seen one day late, earns nothing: m / (2(1 − p))."""
     return (2 * stay - 1) * mean / (2 * (1 - stay))
 
 
 def hidden_regime(seed: int = 0, spread: float = 0.001) -> Problem:
-    """The same, but the state is never seen, only noisy returns: what is known is the exact filter's belief.
+    """As `observable_regime`, but only noisy returns are seen, never the state. The optimum uses the exact filter's belief.
 
-    A policy without memory sees one return and can only guess.
+    A policy without memory sees a single return and can only guess.
     """
     generator = torch.Generator().manual_seed(seed)
     chain = HiddenChain(0.97, torch.tensor([[0.005], [-0.005]], dtype=torch.float64), 0.01)
@@ -101,13 +101,13 @@ def hidden_regime(seed: int = 0, spread: float = 0.001) -> Problem:
 
 
 def regime_choice(seed: int = 0) -> Problem:
-    """Three hidden states, each with another best regime among the specification's twelve, at its real costs.
+    """Three hidden states with different best regimes among the specification's twelve, at its real costs.
 
-    Ten assets with fixed factor ranks. In the first state returns rise with the momentum rank, in the second with the
-    low-volatility rank, in the third all assets fall. Holdings drift between trades, which the solver leaves out.
+    There are ten assets with fixed factor ranks. In the first state returns rise with the momentum rank, in the second with
+    the low-volatility rank, and in the third all assets fall. The solver ignores the drift of holdings between trades.
     """
     generator = torch.Generator().manual_seed(seed)
-    # The same assets whatever the sample: their ranks decide what the best regimes are.
+    # The assets are the same in all samples, because their ranks determine the best regimes.
     order = torch.stack(
         [torch.randperm(10, generator=torch.Generator().manual_seed(k)) for k in range(len(FACTORS))], 1
     )
@@ -121,10 +121,10 @@ def regime_choice(seed: int = 0) -> Problem:
 
 
 def null_market(seed: int = 0) -> Problem:
-    """Independent returns in which every regime grows alike: any trade is a loss, and turnover must go to zero.
+    """Independent returns, with the same growth for every regime: any trade is a loss, and turnover must go to zero.
 
-    All assets share one return whose log has mean 0, so fully invested regimes are the same but for the cost of moving,
-    and no mixture with cash beats them by more than σ²/8.
+    All assets share one return, whose log has mean 0. So fully invested regimes differ only by the cost of moving. No
+    mixture with cash beats them by more than σ²/8.
     """
     generator = torch.Generator().manual_seed(seed)
     std = 0.005
@@ -143,12 +143,12 @@ EXPOSURES = tuple(k / 8 for k in range(9))
 
 
 def predictable_returns(seed: int = 0) -> Problem:
-    """A signal predicts returns and decays, trading has quadratic costs, exposures lie on a grid: Gârleanu and Pedersen.
+    """The market of Gârleanu and Pedersen (2013): a decaying signal predicts returns, and trading has quadratic costs.
 
-    Log growth is their objective with risk aversion 1 up to third moments: x·f − ½x²σ². Three things are not in their
-    model: targets are few, what is held drifts with its return, for free, and a session passes between decision and trade.
-    The optimum is found by value iteration over signal and exposure and knows all three; the tests compare it with their
-    closed form.
+    Up to third moments, log growth is their objective with risk aversion 1: x·f − ½x²σ². Three things differ from their
+    model: there are few targets, holdings drift with their returns for free, and a session passes between decision and
+    trade. The optimum comes from value iteration over signal and exposure, and accounts for all three. The tests compare it
+    with their closed form.
     """
     law = PREDICTABLE
     generator = torch.Generator().manual_seed(seed)
@@ -159,7 +159,7 @@ def predictable_returns(seed: int = 0) -> Problem:
         level = (1 - law.reversion) * level + law.shock * shock
         signal[t] = level
     sign = torch.randint(0, 2, (_DAYS,), generator=generator) * 2.0 - 1
-    # The judged rows come twice, with opposite noise: what is luck in one half is bad luck in the other.
+    # The judged rows come twice, with opposite noise, so that luck in one half cancels bad luck in the other.
     half = _DAYS - N_JUDGED // 2
     signal[half:], sign[half:] = signal[N_TRAIN:half], -sign[N_TRAIN:half]
     returns = (law.mean + signal + law.std * sign)[:, None]
@@ -171,7 +171,7 @@ def predictable_returns(seed: int = 0) -> Problem:
 
 
 _FINE = 80
-"""Steps of the grid of exposures on which value iteration follows their drift; `EXPOSURES` lie on it."""
+"""Steps of the exposure grid of value iteration, fine enough for drift. It contains all of `EXPOSURES`."""
 
 
 def _nearest_exposure(state: EnvState) -> Int64[Tensor, " env"]:
@@ -185,12 +185,12 @@ class PredictableLaw:
     def __init__(self, std: float = 0.4, reversion: float = 0.1, cost: float = 2.0, spread: float = 0.4) -> None:
         self.std, self.reversion, self.cost = std, reversion, cost
         self.mean = 0.5 * std**2
-        """Of returns: alone, it would call for an exposure of one half."""
+        """Mean return. Without a signal, the best exposure would be one half."""
         self.signal_std = spread * std**2
         self.shock = self.signal_std * (1 - (1 - reversion) ** 2) ** 0.5
 
     def signal_chain(self, points: int = 61) -> tuple[Float[Tensor, " signal"], Float[Tensor, "signal signal"]]:
-        """The signal on a grid of ±4 standard deviations, and its next value's distribution there."""
+        """A grid of signals over ±4 standard deviations, and the transition probabilities between its points."""
         grid = torch.linspace(-4, 4, points, dtype=torch.float64) * self.signal_std
         edges = torch.cat([grid.new_tensor([-torch.inf]), (grid[1:] + grid[:-1]) / 2, grid.new_tensor([torch.inf])])
         spread = (edges[None] - (1 - self.reversion) * grid[:, None]) / self.shock
@@ -199,29 +199,30 @@ class PredictableLaw:
     def solve(
         self, fine: int, targets: Int64[Tensor, " target"], points: int = 61
     ) -> tuple[float, Float[Tensor, "signal exposure action"]]:
-        """Growth per session of the optimum, and the worth of every action on the grid of signals.
+        """Growth per session of the optimum, and the value of every action on the grid of signals.
 
         Args:
             fine: exposures are multiples of 1/fine.
-            targets: those that can be traded to, as such multiples.
-            points: of the grid of signals.
+            targets: exposures that can be traded to, as such multiples.
+            points: number of points in the grid of signals.
 
         Returns:
-            Actions are HOLD, then each target.
+            Growth and values. The actions are HOLD, then each target.
         """
         grid, transition = self.signal_chain(points)
         x = torch.arange(fine + 1, dtype=torch.float64) / fine
         # The noise is ±std, so that expectations over it are exact.
         noise = self.std * torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
         now = (self.mean + grid + noise)[..., None]
-        # The session between decision and trade had the signal before; given this one, (1 − reversion) of it is expected.
+        # The returns between decision and trade depend on the previous signal. Given the present signal, the expected
+        # previous one is (1 − reversion) times it.
         past = (self.mean + (1 - self.reversion) * grid + noise)[..., None]
         drifted = x * (1 + past) / (1 + x * past)
         costs = -torch.log1p(-self.cost * self.std**2 / 2 * (x[targets] - drifted[..., None]).square())
         return solve_drifting(torch.log1p(x * now).mean(0), drifted, costs, targets, transition)
 
     def optimum(self, signal: Float[Tensor, " day"]) -> tuple[float, Int8[Tensor, "day exposure"]]:
-        """The best action along a path of the signal at each multiple of 1/80 that is held, and its growth per session."""
+        """The optimum's growth per session, and its action along a path of the signal for each held multiple of 1/80."""
         targets = torch.tensor([round(_FINE * x) for x in EXPOSURES])
         growth, worth = self.solve(_FINE, targets)
         grid, _ = self.signal_chain()
@@ -261,7 +262,7 @@ def _of_hidden_chain(
     frictions: Frictions,
 ) -> Problem:
     _, returns = chain.sample(_DAYS, generator)
-    # The decision of row t knows the closes up to t − 1: the last return it has seen is that of row t − 2.
+    # The decision of row t knows the closes up to t − 1, so its last known return is that of row t − 2.
     seen = torch.cat([torch.zeros_like(returns[:2]), returns[:-2]])
     market = make_market(name, returns, seen, regimes, ranks)
     weights = market.regime_weights[0, 1:]

@@ -1,4 +1,4 @@
-"""A market whose best policy is known: its tensors, its costs, and the action of the optimum in every situation."""
+"""A market with a known best policy: its tensors, its costs, and the optimum's action in every situation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,71 +25,71 @@ from tactician.portfolio.regimes import GroupSplit, Regime, RegimeTable
 CASH = FULL_CASH
 
 WARM_UP = 64
-"""Sessions at the start of a judged window that do not count: a filter or a recurrent state must first find its bearings."""
+"""Sessions at the start of a judged window that do not count, because a filter or a recurrent state needs time to adapt."""
 
 Choose = Callable[[EnvState], Int64[Tensor, " env"]]
-"""A policy as the environment meets it: one action for each environment."""
+"""A policy as a function: it returns one action per environment."""
 
 
 def regime_held(state: EnvState) -> Int64[Tensor, " env"]:
-    """Where the portfolios stand, if their drift between trades does not matter."""
+    """Position of the portfolios, if their drift between trades does not matter."""
     return state.regime
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A market, what trading in it costs, and its optimum.
+    """A market, its trading costs, and its optimum.
 
-    Markets are exogenous, so all that a policy can know about them is indexed by the row; together with where the
-    portfolio stands that is the whole situation. The optimum is therefore a table.
+    The market is exogenous, so the row determines everything that a policy can know about it. Row and position of the
+    portfolio are the whole situation. Therefore the optimum is a table.
     """
 
     name: str
     market: MarketTensors
-    """D rows; features that a policy sees first, zeros behind them."""
+    """D rows. The first features are the signals that a policy sees; the others are zero."""
     frictions: Frictions
     n_train: int
-    """Rows before this one are for training; the rest, made by the same law, is for judging."""
+    """Rows before this one are for training. The rest, from the same law, are for judging."""
     best_actions: Int[Tensor, "day position"]
-    """The optimum's action by row and position: the regime held (HOLD stands for none: cash), unless `position` differs."""
+    """The optimum's action by row and position. By default the position is the regime held; HOLD means cash."""
     growth: float
-    """Log growth per session of the optimum, by the solver that found it; independent of the simulation."""
+    """Log growth per session of the optimum, from the solver; independent of the simulation."""
     never_trades: bool = False
-    """Whether the optimum is to keep what is held: then turnover is the measure, not a share of a gain."""
+    """Whether the optimum never trades. Then turnover is the measure instead of a share of the gain."""
     position: Callable[[EnvState], Int64[Tensor, " env"]] = regime_held
-    """Where each portfolio stands, as a column of the table."""
+    """Position of each portfolio, as a column of the table."""
 
     def optimum(self, state: EnvState) -> Int64[Tensor, " env"]:
         """The optimum's action in each environment of a state."""
         day = state.day.repeat_interleave(len(state.regime) // len(state.day))
-        # The table stays where it is: what is looked up is small, and it is not.
+        # The table is large and stays on the CPU. Only the small result moves to the device.
         return self.best_actions[day.cpu(), self.position(state).cpu()].long().to(day.device)
 
     def environment(self, rows: range, episode_length: int = 256) -> Environment:
-        """The market as the environment that training uses, with its features as they are."""
+        """The market as a training environment, with features that are not normalised."""
         return Environment(self.market, self.frictions, rows, episode_length=episode_length)
 
 
 @dataclass(frozen=True)
 class Played:
-    """What a policy did over the judged rows, beyond each window's warm-up."""
+    """Figures of a policy over the judged rows, without the warm-up of each window."""
 
     growth: float
     """Mean log growth per session, net of costs."""
     turnover: float
     """Mean traded value per session over portfolio value."""
     agreement: float
-    """Share of sessions in which it ended up in the regime that the optimum would have chosen."""
+    """Share of sessions after which it held the regime that the optimum would have chosen."""
 
 
 def play(problem: Problem, choose: Choose, env: Environment | None = None, window: int = 512) -> Played:
-    """Let a policy live through the judged rows, cut into windows that run side by side, each from cash.
+    """Run a policy over the judged rows, cut into windows that run side by side. Each window starts in cash.
 
     Args:
         problem: the market and its optimum.
         choose: called at each step with the state of one environment per window.
         env: the environment to use, if the policy needs normalised features.
-        window: sessions of a window, the warm-up included.
+        window: sessions per window, the warm-up included.
     """
     env = env or problem.environment(range(1, problem.market.n_days))
     n = (problem.market.n_days - problem.n_train) // window
@@ -119,7 +119,7 @@ def constant(action: int) -> Choose:
 
 
 def best_constant(problem: Problem) -> tuple[int, Played]:
-    """The regime that does best if chosen every day, and what it does: what a policy is worth that learnt nothing of time."""
+    """The regime that does best if chosen every day, and its figures: the best result of a policy that ignores time."""
     played = {k: play(problem, constant(k)) for k in range(problem.market.regimes.n_actions)}
     best = max(played, key=lambda k: played[k].growth)
     return best, played[best]
@@ -129,7 +129,7 @@ def fixed_regimes(targets: Sequence[tuple[str, tuple[int, ...], float]]) -> Regi
     """HOLD, FULL_CASH and regimes of constant weights.
 
     Args:
-        targets: name, positions of the assets that are held in equal parts, and the share of cash.
+        targets: per regime its name, the positions of the assets held in equal parts, and the share of cash.
     """
     base = (Regime("HOLD", "hold", "Keep current allocation"), Regime("FULL_CASH", "cash", "100% cash", cash=1.0))
     made = tuple(
@@ -146,14 +146,14 @@ def make_market(
     regimes: RegimeTable,
     ranks: Float[Tensor, "asset factor"] | None = None,
 ) -> MarketTensors:
-    """Market tensors from returns and what is seen before them; cash earns nothing.
+    """Market tensors from returns and signals. Cash earns nothing.
 
     Args:
         name: kept in the fingerprint.
         returns: from close t to close t + 1.
-        signals: what may be known for the decision at t; the first features, in their own units.
+        signals: known for the decision at t; they become the first features, in their own units.
         regimes: the actions.
-        ranks: factor ranks of the assets, the same every day; None for an even spread, alike in every factor.
+        ranks: factor ranks of the assets, the same every day; None for evenly spread ranks, the same in every factor.
     """
     days, assets = returns.shape
     features = torch.zeros(days, len(FEATURE_NAMES))
@@ -184,7 +184,7 @@ def make_market(
 
 
 def switching_costs(weights: Float[Tensor, "regime asset+1"], frictions: Frictions) -> Float[Tensor, "regime regime"]:
-    """−ln(V after / V before) of the trade from each row's weights to each other's, by the ledger in float64."""
+    """−ln(V after / V before) of the trade from each regime's weights to each other's, by the ledger in float64."""
     count = len(weights)
     before = weights.double()[:, None].expand(count, count, -1)
     trade = rebalance(before.contiguous(), weights.double()[None].expand(count, count, -1), frictions)
@@ -194,14 +194,14 @@ def switching_costs(weights: Float[Tensor, "regime asset+1"], frictions: Frictio
 def action_table(
     values: Float[Tensor, "day regime"], costs: Float[Tensor, "regime regime"]
 ) -> Int64[Tensor, "day regime"]:
-    """The best action by row and regime held: the target of highest value net of the cost of getting there.
+    """The best action by row and regime held: the target with the highest value net of the cost of the switch.
 
     Args:
-        values: worth of being in each regime but HOLD after the trade of a row, the future included.
-        costs: of each switch, by the same regimes.
+        values: value of each regime except HOLD after the trade of a row, the future included.
+        costs: cost of each switch between the same regimes.
 
     Returns:
-        Over all regimes; staying is HOLD, and holding none counts as cash.
+        Actions for all held regimes. Staying is HOLD, and holding no regime counts as cash.
     """
     target = (values[:, None, :] - costs[None]).argmax(-1)
     target = torch.where(target == torch.arange(len(costs)), HOLD, target + 1)

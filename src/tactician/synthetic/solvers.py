@@ -1,11 +1,11 @@
-"""Dynamic programming, in float64: what the best policy of a market does, found without simulating a single trade.
+"""Dynamic programming in float64: the best policy of a market, found without simulating a single trade.
 
-A market is exogenous: what is known about it (a *situation*) moves on its own, whatever is held. So a policy's worth
-splits into what a regime earns in a situation, and what it costs to get there from the regime held.
+A market is exogenous: the knowledge about it (a *situation*) does not depend on the holdings. So the value of a policy has two
+parts: the growth of a regime in a situation, and the cost of switching to that regime.
 """
 
-# Written apart from the environment on purpose: an optimum computed by the code that it judges would share its faults.
-# tests/synthetic plays each solution through the environment, where it must earn what is said here.
+# The solvers share no code with the environment on purpose: an optimum from the code that it judges would share its faults.
+# tests/synthetic plays each solution through the environment, where it must earn the growth computed here.
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ _TOLERANCE = 1e-12
 
 @dataclass(frozen=True)
 class Solution:
-    """The optimum of an endless market."""
+    """The optimum of a market with an infinite horizon."""
 
     growth: float
     """Mean log growth per session."""
     values: Float[Tensor, "situation regime"]
-    """Worth of being in a regime after a trade, this session's growth and the future included, up to a constant."""
+    """Value of a regime after a trade, this session's growth and the future included, up to a constant."""
 
 
 def solve(
@@ -42,7 +42,7 @@ def solve(
         costs: log cost of each switch.
         transition: probability of each next situation; rows sum to 1.
     """
-    # V is worth before the trade, held h; Q is worth after it, in a. The maximum over a pays for the way from h.
+    # V is the value before the trade, holding h. Q is the value after it, holding a. The maximum includes the cost h → a.
     growth_rate, worth = _iterate_values(
         lambda value: growth + transition @ value, lambda worth: (worth[:, None, :] - costs[None]).amax(-1), growth
     )
@@ -56,22 +56,22 @@ def solve_drifting(
     targets: Int64[Tensor, " target"],
     transition: Float[Tensor, "situation situation"],
 ) -> tuple[float, Float[Tensor, "situation exposure action"]]:
-    """The same where a session passes between decision and trade: what is held drifts for free, a trade leads to a target.
+    """As `solve`, with a session between decision and trade. Holdings drift for free, and a trade leads to a target.
 
-    Exposures are multiples of 1/M; values between them are interpolated linearly.
+    Exposures are multiples of 1/M. Values between them are interpolated linearly.
 
     Args:
         growth: expected log growth of every exposure in every situation, after the trade.
-        drifted: the exposure at the trade of every exposure at the decision, by equally likely outcomes.
-        costs: log cost of the trade from there to each target.
+        drifted: exposure at the trade for every exposure at the decision, by equally likely outcomes.
+        costs: log cost of the trade from the drifted exposure to each target.
         targets: indices of the targets among the exposures.
         transition: probability of each next situation.
 
     Returns:
-        Mean log growth per session, and the worth of every action, up to a constant: HOLD, then each target.
+        Mean log growth per session, and the value of every action, up to a constant. The actions are HOLD, then each target.
     """
-    # Drift leads between the grid's points. The clamp keeps the upper neighbour on the grid where the exposure is 1. What a
-    # trade costs is averaged over the outcomes, because the decision is made before any of them is known.
+    # Drifted exposures lie between the grid's points. The clamp keeps the upper neighbour on the grid at exposure 1. Trading
+    # costs are averaged over the outcomes, because the decision is made before the outcome is known.
     place = drifted * (growth.shape[1] - 1)
     low = place.long().clamp(max=growth.shape[1] - 2)
     share, price = place - low, costs.mean(0)
@@ -79,7 +79,7 @@ def solve_drifting(
     def worth_of(value: Tensor) -> Tensor:
         traded = growth + transition @ value
         held = traded.expand_as(drifted)
-        # HOLD ends where the drift has led, and pays nothing. A trade ends at its target, wherever it started.
+        # HOLD ends at the drifted exposure and costs nothing. A trade ends at its target, wherever it started.
         kept = ((1 - share) * held.gather(-1, low) + share * held.gather(-1, low + 1)).mean(0)
         return torch.cat([kept[..., None], traded[:, None, targets] - price], -1)
 
@@ -89,9 +89,9 @@ def solve_drifting(
 def _iterate_values(
     worth_of: Callable[[Tensor], Tensor], best_of: Callable[[Tensor], Tensor], like: Tensor
 ) -> tuple[float, Tensor]:
-    """Worth from the value before the trade, and back, until all values rise alike: growth per session and worth."""
-    # Undiscounted values grow by the optimal rate at each step without end. Their differences converge, which is all that a
-    # decision needs; so one of them is subtracted. The span of the change bounds the error of the rate from both sides.
+    """Iterate values until all rise by the same amount; return the growth per session and the values after the trade."""
+    # Undiscounted values rise at each step by the optimal growth rate, without limit. A decision needs only their
+    # differences, which converge, so one value is subtracted from all. The smallest and the largest change bound the rate.
     value = torch.zeros_like(like)
     while True:
         worth = worth_of(value)
@@ -105,8 +105,8 @@ def _iterate_values(
 def solve_backwards(
     growth: Float[Tensor, "day regime"], costs: Float[Tensor, "regime regime"]
 ) -> Float[Tensor, "day regime"]:
-    """The optimum on one path whose every return is known: worth of being in a regime after the trade of each day."""
-    # Bellman's recursion from the last day, after which nothing is worth anything.
+    """The optimum on one path with known returns: the value of each regime after the trade of each day."""
+    # Bellman's recursion, backwards from the last day, after which all values are 0.
     worth = torch.empty_like(growth)
     after = torch.zeros_like(growth[0])
     for t in range(len(growth) - 1, -1, -1):
@@ -117,8 +117,8 @@ def solve_backwards(
 
 def normal_nodes(count: int, dimensions: int = 1) -> tuple[Float[Tensor, "node dim"], Float[Tensor, " node"]]:
     """Gauss–Hermite nodes and weights for expectations under independent standard normals."""
-    # "hermite_e" is the probabilists' polynomial, of weight exp(−x²/2): nodes need no √2, and weights over their sum are
-    # probabilities.
+    # "hermite_e" is the probabilists' polynomial, with weight exp(−x²/2). So the nodes need no factor √2, and the weights
+    # divided by their sum are probabilities.
     x, w = np.polynomial.hermite_e.hermegauss(count)
     grid = torch.cartesian_prod(*[torch.from_numpy(x)] * dimensions).view(-1, dimensions)
     weights = torch.cartesian_prod(*[torch.from_numpy(w / w.sum())] * dimensions).view(-1, dimensions).prod(-1)
@@ -126,7 +126,7 @@ def normal_nodes(count: int, dimensions: int = 1) -> tuple[Float[Tensor, "node d
 
 
 def expected_log_growth(mean: Float[Tensor, "..."], std: Float[Tensor, "..."], nodes: int = 15) -> Float[Tensor, "..."]:
-    """E ln(1 + r) for a normal r that keeps as far from −1 as daily returns do."""
+    """E ln(1 + r) for a normal r that stays far from −1, as daily returns do."""
     x, w = normal_nodes(nodes)
     return (torch.log1p(mean[..., None] + std[..., None] * x[:, 0]) * w).sum(-1)
 
@@ -152,16 +152,16 @@ class BeliefGrid:
         return torch.cat([axes, self.resolution - axes.sum(-1, keepdim=True)], -1).double() / self.resolution
 
     def interpolation(self, beliefs: Float[Tensor, "belief state"]) -> tuple[Tensor, Float[Tensor, "belief vertex"]]:
-        """Indices of the grid points around each belief, and their weights, [belief, K] both."""
-        # Partial sums from the last entry up turn the simplex into x₁ = M ≥ x₂ ≥ … ≥ 0 on the integer lattice.
+        """Indices of the grid points around each belief, and their weights; both are [belief, K]."""
+        # Partial sums from the last entry upwards map the simplex to x₁ = M ≥ x₂ ≥ … ≥ 0 on the integer lattice.
         x = self.resolution * beliefs.double().flip(-1).cumsum(-1).flip(-1)
         x[:, 0] = self.resolution
-        # 1e-9: a point of the grid that rounding put just below itself stays that point.
+        # The 1e-9 keeps a grid point that rounding has put just below its integer.
         base = (x + 1e-9).floor().clamp(max=self.resolution)
         part = (x - base).clamp(min=0.0)
         part[:, 0] = 0.0
-        # The corners of the simplex around x: from the base, one step per coordinate, the largest fraction first. The weights
-        # are the differences of the sorted fractions.
+        # The corners of the simplex around x start from the base and take one step per coordinate, the largest fraction
+        # first. The weights are the differences of the sorted fractions.
         order = part[:, 1:].argsort(dim=-1, descending=True, stable=True)
         sorted_part = part[:, 1:].gather(-1, order)
         ones = torch.ones_like(sorted_part[:, :1])
@@ -173,20 +173,20 @@ class BeliefGrid:
         lattice = torch.stack(corners, 1)
         tail = torch.cat([lattice[..., 1:], torch.zeros_like(lattice[..., :1])], -1)
         counts = (lattice - tail).round().long()
-        # A corner of weight zero may lie outside the simplex; any point will do for it.
+        # A corner with weight zero may lie outside the simplex. It is replaced by any valid point.
         counts = torch.where(weights[..., None] > 0, counts, torch.zeros_like(counts))
         return self._index(counts), weights
 
     def interpolate(
         self, values: Float[Tensor, "point regime"], beliefs: Float[Tensor, "belief state"]
     ) -> Float[Tensor, "belief regime"]:
-        """Values given at the grid's points, read between them."""
+        """Interpolate values given at the grid's points."""
         index, weights = self.interpolation(beliefs)
         return (values[index] * weights[..., None]).sum(1)
 
     def _index(self, counts: Tensor) -> Tensor:
         scale = self.resolution + 1
-        # K − 1 counts name a point, since all K add up to the resolution. They are the digits of its key.
+        # K − 1 counts identify a point, since all K add up to the resolution. They are the digits of its key.
         powers = torch.tensor([scale**k for k in range(self.n_states - 2, -1, -1)])
         keys = ((self.points * self.resolution).round().long()[:, :-1] * powers).sum(-1)
         position = torch.full((scale ** (self.n_states - 1),), 0)
@@ -196,16 +196,16 @@ class BeliefGrid:
 
 @dataclass(frozen=True)
 class HiddenChain:
-    """A Markov chain of K states that is seen only through returns, r ~ N(means[state], std²) independent across assets."""
+    """A hidden Markov chain of K states. Returns are r ~ N(means[state], std²), independent across assets."""
 
     stay: float
-    """Probability of staying; every other state is equally likely."""
+    """Probability of staying. The other states are equally likely."""
     means: Float[Tensor, "state asset"]
     std: float
 
     @property
     def n_states(self) -> int:
-        """K."""
+        """Number of states K."""
         return len(self.means)
 
     @property
@@ -216,8 +216,8 @@ class HiddenChain:
         return torch.full((k, k), move, dtype=torch.float64) + (self.stay - move) * torch.eye(k, dtype=torch.float64)
 
     def sample(self, days: int, generator: torch.Generator) -> tuple[Tensor, Float[Tensor, "day asset"]]:
-        """A path of states, and the returns they bring."""
-        # A jump moves by 1 … K − 1, modulo K: never back to the same state, and to all others alike.
+        """A path of states, and its returns."""
+        # A jump moves by 1 … K − 1, modulo K, so it never stays in its state, and all others are equally likely.
         jump = torch.rand(days, generator=generator) >= self.stay
         step = torch.randint(1, self.n_states, (days,), generator=generator)
         states = torch.where(jump, step, 0).cumsum(0) % self.n_states
@@ -225,14 +225,14 @@ class HiddenChain:
         return states, self.means[states] + self.std * noise
 
     def log_likelihood(self, returns: Float[Tensor, "*batch asset"]) -> Float[Tensor, "*batch state"]:
-        """Log of p(r | state), up to a term that is the same for all states."""
-        # Of −(r − μ)²/(2σ²) the term r² is the same for all states, and goes when the filter normalises.
+        """Log of p(r | state), up to a term that is equal for all states."""
+        # The term r² of −(r − μ)²/(2σ²) is equal for all states and cancels when the filter normalises.
         return (returns @ self.means.T - self.means.square().sum(-1) / 2) / self.std**2
 
     def filter(self, returns: Float[Tensor, "day asset"]) -> Float[Tensor, "day state"]:
         """P(state of day t | returns up to day t), exactly: b_t ∝ L(r_t) · Pᵀ b_{t−1}, from the uniform belief."""
         logs = self.log_likelihood(returns)
-        # The largest is taken out before exp, or far returns would make all likelihoods 0.
+        # The largest is subtracted before exp. Otherwise extreme returns would make all likelihoods 0.
         likelihood = (logs - logs.amax(-1, keepdim=True)).exp().numpy()
         move = self.transition.numpy()
         belief = np.full(self.n_states, 1 / self.n_states)
@@ -244,9 +244,9 @@ class HiddenChain:
         return torch.from_numpy(out)
 
     def belief_transition(self, grid: BeliefGrid, nodes: int = 16) -> Float[Tensor, "point point"]:
-        """How the filter's belief moves from day to day, as a chain on the grid's points."""
-        # Noise at right angles to the means' differences moves all likelihoods alike. So Gauss–Hermite integrates only over the
-        # directions that they span: for two assets and two states one instead of two.
+        """Transition probabilities of the filter's belief from day to day, on the grid's points."""
+        # Noise orthogonal to the differences of the means changes all likelihoods alike. So Gauss–Hermite integrates only
+        # over the directions that these span: one instead of two for two assets and two states.
         difference = self.means - self.means[:1]
         basis = torch.linalg.svd(difference, full_matrices=False).Vh[: torch.linalg.matrix_rank(difference)]
         centres = self.means @ basis.T
@@ -254,8 +254,8 @@ class HiddenChain:
         prior = grid.points @ self.transition
         result = torch.zeros(len(prior), len(prior), dtype=torch.float64)
         rows = torch.arange(len(prior))[:, None, None]
-        # Tomorrow's state is k with probability prior[k]; the return is drawn around that state's mean, and Bayes' rule moves
-        # the belief. Its mass is spread over the corners of the grid around it.
+        # Tomorrow's state is k with probability prior[k]. The return is drawn around that state's mean, and Bayes' rule
+        # updates the belief. Its mass is spread over the grid points around it.
         for k in range(self.n_states):
             seen = centres[k] + self.std * noise
             likelihood = (seen @ centres.T - centres.square().sum(-1) / 2) / self.std**2

@@ -1,4 +1,4 @@
-"""Checkpoints: a TrainState with what it takes to understand it, written atomically, loaded without running code."""
+"""Checkpoints: a TrainState with everything needed to use it, written atomically and loaded without running code."""
 
 import itertools
 import platform
@@ -29,10 +29,10 @@ _PERIODIC = "model_iteration_"
 
 
 def save_checkpoint(setup: Setup, state: TrainState, path: Path) -> None:
-    """Write the whole state. With several processes all of them call this; the first one writes.
+    """Write the whole state. With several processes all of them must call this, and the first one writes.
 
     Raises:
-        UserError: the folder cannot be written or the disk is full; an older file of that name is untouched.
+        UserError: the folder cannot be written, or the disk is full. An older file of that name stays untouched.
     """
     mean, std = setup.normaliser
     contaminated = contamination(setup, state.seen)
@@ -57,13 +57,13 @@ def save_checkpoint(setup: Setup, state: TrainState, path: Path) -> None:
 
 
 class Keeper:
-    """Decides which checkpoints a run's folder holds: periodic ones, of which the last few stay, best, final, interrupted."""
+    """Keeps a run's checkpoints in its folder: the last few periodic ones, the best, the final and interrupted ones."""
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self.keep = folder, keep
 
     def save_periodic(self, setup: Setup, state: TrainState) -> Path:
-        """Save the state under its iteration's number and remove the oldest periodic ones beyond ``keep``."""
+        """Save the state under its iteration's number, and remove the oldest periodic checkpoints beyond ``keep``."""
         path = self.folder / f"{_PERIODIC}{state.progress.iteration:06d}.pt"
         save_checkpoint(setup, state, path)
         if setup.process.leads:
@@ -73,13 +73,13 @@ class Keeper:
         return path
 
     def save_interrupted(self, setup: Setup, state: TrainState) -> Path:
-        """Save the state under the time of day; such files are never removed."""
+        """Save the state under the present date and time. Such files are never removed."""
         path = self.folder / f"model_interrupted_{datetime.now():%Y%m%d_%H%M%S}.pt"
         save_checkpoint(setup, state, path)
         return path
 
     def save_best(self, setup: Setup, state: TrainState) -> None:
-        """Save what did best on the validation range."""
+        """Save the state as the best on the validation range."""
         save_checkpoint(setup, state, self.folder / BEST)
 
     def save_final(self, setup: Setup, state: TrainState) -> None:
@@ -88,17 +88,17 @@ class Keeper:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that a run left which was killed while it saved."""
+    """Remove the temporary files of a run that was killed while it saved."""
     for pattern in (".model_*.tmp", ".metrics.jsonl.*.tmp", ".summary.json.*.tmp"):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Move what an earlier run left in a folder into a folder of its own inside it, so that no run takes it for its own.
+    """Move the files of an earlier run into a subfolder, so that a new run does not take them for its own.
 
     Returns:
-        That folder; None if there was no earlier run.
+        The subfolder; None if there was no earlier run.
 
     Raises:
         UserError: a file cannot be moved.
@@ -121,17 +121,17 @@ def set_aside(folder: Path) -> Path | None:
 
 
 def newest_checkpoint(folder: Path, since: float = 0.0) -> tuple[Path | None, dict[str, Any] | None, list[str]]:
-    """The newest checkpoint of a folder that can be loaded.
+    """The newest loadable checkpoint of a folder.
 
-    Of one run that is the one with the most steps, whatever the clock said when it was written or copied. The time of
-    modification decides between different runs, between equal steps, and for old formats, which do not tell their run.
+    Within one run the checkpoint with the most steps is the newest, whatever its file's time. The time of modification
+    decides between different runs, between equal steps, and for old formats, which do not name their run.
 
     Args:
         folder: of a run.
         since: files last modified before this time, in seconds of the epoch, do not count.
 
     Returns:
-        Its path and content, or None twice; and a sentence for every file that is damaged. None of them is deleted.
+        Its path and content, or None twice, and a sentence per damaged file. No file is deleted.
     """
     complaints: list[str] = []
     newest: tuple[Path, dict[str, Any]] | None = None
@@ -142,29 +142,29 @@ def newest_checkpoint(folder: Path, since: float = 0.0) -> tuple[Path | None, di
         try:
             content = read_checkpoint(path)
         except UserError as error:
-            if path.exists():  # else a run that goes on in this folder has just removed it
+            if path.exists():  # else a running process has just removed it
                 complaints.append(f"{error} It is left where it is and passed over.")
             continue
         if not all(x.isfinite().all() for x in content["model_state_dict"].values() if isinstance(x, Tensor)):
             complaints.append(f"{path} holds weights that are not finite numbers. It is passed over.")
             continue
         run, steps = run_of(content), 0 if is_legacy(content) else int(content["progress"]["timesteps"])
-        # Of equal steps the first, which is the last modified one.
+        # The files come newest first, so at equal steps the last modified one stays.
         if newest is None or (run is not None and run == its_run and steps > its_steps):
             newest, its_run, its_steps = (path, content), run, steps
     return (*(newest or (None, None)), complaints)
 
 
 def record_look(folder: Path, run: str, first: str, last: str) -> None:
-    """Note in a run's best model and in all of its checkpoints that it was judged on a test range.
+    """Note in the best model and in all checkpoints of a run that it was judged on a test range.
 
     Raises:
         UserError: a file cannot be written.
     """
-    for _, path in reversed(_newest_first(folder.glob("model_*.pt"))):  # the newest stays the newest
+    for _, path in reversed(_newest_first(folder.glob("model_*.pt"))):  # so the newest file stays the newest
         try:
             content = read_checkpoint(path)
-        except UserError:  # a damaged file is none of the run's
+        except UserError:  # damaged files are skipped
             continue
         if path.name == BEST or run_of(content) == run:
             save_tensors({**content, "seen": seen_by_checkpoint(content).looked(first, last).as_dict()}, path)
@@ -172,7 +172,7 @@ def record_look(folder: Path, run: str, first: str, last: str) -> None:
 
 @dataclass(frozen=True)
 class LoadedPolicy:
-    """A policy as it was saved, with what it needs to act."""
+    """A saved policy, with its checkpoint."""
 
     policy: Network
     content: dict[str, Any]
@@ -196,9 +196,9 @@ def load_policy(path: Path, device: torch.device | str = "cpu") -> LoadedPolicy:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint's content on the CPU; no code in the file is run.
+    """Read a checkpoint's content on the CPU. No code in the file is run.
 
-    A file of an old format is known by its lack of a key ``format`` beside weights and one optimiser or two.
+    A file of an old format has weights and one or two optimisers, but no key ``format``.
 
     Raises:
         UserError: the file is missing, damaged or no checkpoint.
@@ -215,7 +215,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def is_legacy(content: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint has an old format: weights, one optimiser or two, metrics."""
+    """Whether a checkpoint has an old format: weights, one or two optimisers, metrics."""
     return "format" not in content
 
 
@@ -249,10 +249,10 @@ def _is_checkpoint(content: Mapping[str, Any]) -> bool:
 
 
 def _newest_first(paths: Iterable[Path]) -> list[tuple[float, Path]]:
-    """Time of modification, in seconds of the epoch, and path of the files that are there."""
+    """Time of modification, in seconds of the epoch, and path of all existing files, the newest first."""
     found = []
     for path in paths:
-        with suppress(OSError):  # a link that leads nowhere, or a file that a run has just removed
+        with suppress(OSError):  # a broken link, or a file that a run has just removed
             if path.is_file():
                 found.append((path.stat().st_mtime, path))
     return sorted(found, key=lambda x: (x[0], x[1].name), reverse=True)

@@ -1,4 +1,4 @@
-"""How long a run is, and what each of its iterations takes."""
+"""The length of a run in steps, and the part of it that each iteration takes."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ def total_timesteps(config: Config, n_envs: int, n_steps: int) -> int:
 
 @dataclass(frozen=True)
 class Share:
-    """What one iteration takes of the steps that remain."""
+    """The part of the remaining steps that one iteration takes."""
 
     n_windows: int
     n_steps: int
@@ -34,8 +34,8 @@ class Share:
     def valid(self, n_envs: int, device: torch.device, first_env: int = 0) -> Bool[Tensor, "step env"] | None:
         """Which samples of a process's environments count; None if all do.
 
-        The requested duration is met to the step: an environment beyond it is cut off in mid-sequence, and what it did
-        after that neither counts nor is learnt from.
+        The requested duration is met to the step. An environment that goes beyond it is cut off within a sequence. Its later
+        samples neither count nor enter the update.
         """
         if self.samples >= (first_env + n_envs) * self.n_steps:
             return None
@@ -44,12 +44,12 @@ class Share:
 
 
 def next_share(remaining: int, n_envs: int, n_steps: int, portfolios_per_window: int) -> Share:
-    """The next iteration: whole if enough steps remain, else as few windows as hold what remains."""
+    """The next iteration: a whole one if enough steps remain, else the fewest windows that hold the remaining steps."""
     samples = min(remaining, n_envs * n_steps)
     per_window = portfolios_per_window * n_steps
     return Share(n_windows=-(-samples // per_window), n_steps=n_steps, samples=samples)
 
 
 def n_iterations(total: int, n_envs: int, n_steps: int) -> int:
-    """Iterations that a run of ``total`` steps has."""
+    """Number of iterations in a run of ``total`` steps."""
     return -(-total // (n_envs * n_steps))

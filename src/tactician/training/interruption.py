@@ -1,4 +1,4 @@
-"""Ctrl+C, SIGTERM and SIGHUP: the first asks for a stop after the iteration, the second leaves at once."""
+"""Ctrl+C, SIGTERM and SIGHUP: the first signal asks for a stop after the iteration, the second ends the run at once."""
 
 import os
 import signal
@@ -31,22 +31,22 @@ class Interrupted(Exception):
         self.exit_code = 128 + signal_number
         self.path = path
         self.summary = summary
-        """What came out so far."""
+        """The results so far."""
 
 
 class Interruption:
-    """While it is entered, the first signal is remembered and acknowledged, and the second one ends the process, unsaved.
+    """A context in which the first signal is remembered and acknowledged, and the second ends the process without saving.
 
-    A thread answers, not a handler: Python calls handlers between two operations, and one of a large network on a CPU takes
-    seconds. The system writes each signal's number into a socket at once, and the thread waits at its other end.
+    A thread answers instead of a handler. Python calls handlers only between two operations, and one operation of a large
+    network on a CPU takes seconds. The system writes each signal's number into a socket at once, and the thread reads it.
     """
 
     def __init__(self, seconds_left: Callable[[], float | None] = lambda: None, *, speaks: bool = True) -> None:
         """Prepare.
 
         Args:
-            seconds_left: what the iteration still needs, in seconds; None if not known. Called from the thread.
-            speaks: False for the processes that leave speaking to the first.
+            seconds_left: returns the seconds that the iteration still needs; None if not known. The thread calls it.
+            speaks: whether to print; False for all processes but the first.
         """
         self.signal_number: int | None = None
         self._seconds_left, self._speaks = seconds_left, speaks
@@ -56,12 +56,12 @@ class Interruption:
 
     @property
     def exit_code(self) -> int:
-        """Of a process that a signal has asked to stop; 0 without one."""
+        """Exit code of a process that a signal has asked to stop; 0 without a signal."""
         return 0 if self.signal_number is None else 128 + self.signal_number
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is not threading.main_thread():
-            return self  # only the main thread may handle signals; whoever trains in another one handles them there
+            return self  # only the main thread may handle signals; training in another thread leaves them alone
         self._read, self._write = socket.socketpair()
         self._write.setblocking(False)
         self._thread = threading.Thread(target=self._answer, args=(self._read,), daemon=True)
@@ -110,14 +110,14 @@ class Interruption:
         os._exit(128 + number)
 
     def _say(self, text: str) -> None:
-        # Not through rich, which may be in the middle of a line.
+        # Written directly, because rich may be in the middle of a line.
         if self._speaks:
             with suppress(OSError):
                 os.write(2, text.encode())
 
 
 def _close_terminal() -> None:
-    """Nobody reads any more: a line printed to a terminal that is gone would be an error, and end the run unsaved."""
+    """Redirect output to nowhere. Printing to a closed terminal would raise an error, and end the run without saving."""
     sink = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         if os.isatty(stream) or sys.platform == "win32":

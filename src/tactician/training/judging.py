@@ -1,4 +1,4 @@
-"""When a run judges its policy: validation picks the best model, and the end looks at the test range."""
+"""Judgements of the policy: validation picks the best model, and the end of a run looks at the test range."""
 
 import math
 import time
@@ -19,16 +19,16 @@ from tactician.training.summary import Summary, summarise
 
 
 class Diverged(UserError):
-    """What a run computes is not finite any more; its last good state is saved."""
+    """The numbers of a run are no longer finite. Its last good state is saved."""
 
 
 def validate(setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter) -> tuple[TrainState, bool]:
     """Judge the policy on the validation range.
 
-    Nothing of this is seen by the training: a run that is resumed goes on as if it had not been asked.
+    Validation does not affect training: it changes neither weights, nor environments, nor random numbers.
 
     Returns:
-        The state with the figures among its metrics, and whether they are the best so far (then also in its progress).
+        The state with the figures among its metrics, and whether they are the best so far. The best is also in its progress.
 
     Raises:
         Diverged: a return is not finite; the state is saved.
@@ -54,6 +54,7 @@ def validate(setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter
         reporter.note(
             "  The model score on the validation range is not available: this model is not taken for the best."
         )
+    # Written with "not", so that a figure of NaN is never the best.
     if not figure > state.progress.best_validation:
         return state, False
     reporter.note(f"  💾 Best on validation so far: {100 * growth:+.1f} % log growth per year")
@@ -62,7 +63,7 @@ def validate(setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter
 
 
 def has_best(setup: Setup, state: TrainState, keeper: Keeper) -> bool:
-    """Whether the folder holds the best model of this run. The first process looks: others may not see its disk."""
+    """Whether the folder holds the best model of this run. Only the first process looks: others may not see its disk."""
     return setup.process.from_leader(
         lambda: (keeper.folder / BEST).exists() and state.progress.best_validation > -math.inf
     )
@@ -76,10 +77,10 @@ def judge(
     reporter: Reporter,
     ranges: Sequence[str],
 ) -> Summary:
-    """Judge the best model on some ranges, or on none if there is no best model yet, and write the summary.
+    """Judge the best model on the given ranges, and write the summary. ``ranges`` is empty if there is no best model yet.
 
-    Only the end of a run looks at the test range, and the look is written into the run's checkpoints: every look makes the
-    next one worth less, and one that was interrupted can be resumed.
+    Only the end of a run looks at the test range. Every look makes the next one worth less, so it is recorded. The record
+    goes into all checkpoints of the run, because a run can be prolonged from any of them.
 
     Raises:
         Diverged: a return is not finite; the models are saved, and there is no summary.
@@ -119,7 +120,7 @@ def _no_result(name: str, error: NotFinite, saved: Path) -> Diverged:
 
 
 def _validation_score(result: Evaluation, metrics: dict[str, float]) -> float:
-    """The score with trading figures of the validation range and the learning's figures of the last iteration."""
+    """The model score, with trading figures of the validation range and learning figures of the last iteration."""
     trading = {
         "trade_return": result.trade_return,
         "win_rate": result.win_rate,

@@ -1,4 +1,4 @@
-"""Checkpoints of the old formats: weights, one optimiser or two, metrics."""
+"""Checkpoints of the old formats: weights, one or two optimisers, metrics."""
 
 import copy
 import math
@@ -18,7 +18,7 @@ from tactician.training.state import Progress, TrainState, load_optimiser
 
 
 def from_legacy(setup: Setup, fresh: TrainState, path: Path, content: dict[str, Any], reporter: Reporter) -> TrainState:
-    """What an old format holds: weights and metrics, and the moments of its optimisers where they fit ours."""
+    """Restore an old checkpoint: weights and metrics, and the moments of its optimisers if they fit ours."""
     policy = fresh.learner.policy
     renamed = legacy_weights(policy.state_dict(), content["model_state_dict"])
     if renamed is not None and not all(bool(x.isfinite().all()) for x in renamed.values()):
@@ -51,10 +51,10 @@ def from_legacy(setup: Setup, fresh: TrainState, path: Path, content: dict[str, 
 
 
 def _restore_moments(learner: Learner, content: Mapping[str, Any]) -> bool:
-    """Load both optimisers from two old ones, or from the one of all parameters, in the order of the network's parts.
+    """Load both optimisers from two old ones, or from one of all parameters, in the order of the network's parts.
 
     Returns:
-        Whether every moment was there with its parameter's shape; else both stay fresh.
+        Whether the file has every moment with its parameter's shape. If not, both optimisers stay fresh.
     """
     ours = (learner.actor_optimiser, learner.critic_optimiser)
     counts = [len(optimiser.param_groups[0]["params"]) for optimiser in ours]
@@ -74,7 +74,7 @@ def _restore_moments(learner: Learner, content: Mapping[str, Any]) -> bool:
 
 
 def _moments(saved: Any) -> list[Any]:
-    """Adam's state of every parameter, in order; none of what is no optimiser's."""
+    """Adam's state of every parameter, in order; empty if ``saved`` is no optimiser's state."""
     state = saved.get("state") if isinstance(saved, Mapping) else None
     if not isinstance(state, Mapping) or set(state) != set(range(len(state))):
         return []
@@ -96,7 +96,7 @@ def _fits(optimiser: torch.optim.Optimizer, state: list[Any]) -> bool:
 
 
 def _number(values: Mapping[str, Any], key: str, default: float = 0.0, least: float = 0.0) -> float:
-    """A metric of an old file, where anything may stand."""
+    """A metric of an old file, which may hold any value."""
     try:
         found = float(values[key])
     except (KeyError, TypeError, ValueError, RuntimeError):
@@ -105,10 +105,9 @@ def _number(values: Mapping[str, Any], key: str, default: float = 0.0, least: fl
 
 
 def legacy_weights(ours: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> dict[str, Tensor] | None:
-    """The old format's weights under our names: part by part, in order, where every shape agrees; else None.
+    """The old format's weights under our names, part by part and in order; None if any shape differs.
 
-    The parts are encoder, GRU, policy head and value head. Prefixes that wrappers leave (``module.``, ``_orig_mod.``) are
-    passed over.
+    The parts are encoder, GRU, policy head and value head. Prefixes of wrappers (``module.``, ``_orig_mod.``) are removed.
     """
     clean = {str(name).replace("module.", "").replace("_orig_mod.", ""): x for name, x in theirs.items()}
     result = {name: x for name, x in ours.items() if name == "value_scale"}
@@ -136,5 +135,5 @@ def shape_of(architecture: Mapping[str, Any]) -> str:
 
 
 def warn_mismatch(path: Path, theirs: str, ours: str, reporter: Reporter) -> None:
-    """Say that a checkpoint cannot be gone on from."""
+    """Warn that a checkpoint holds another network, so that training starts anew."""
     reporter.warn(f"{path} holds another network ({theirs}; this run has {ours}): training starts from the beginning.")

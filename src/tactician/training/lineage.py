@@ -1,7 +1,7 @@
-"""Where a policy's weights come from: which run they belong to, and which data they have been shown.
+"""The lineage of a policy's weights: the run that they belong to, and the data that they have seen.
 
-Both travel with a checkpoint and through every run that goes on from it. A range that the weights, or those that they come
-from, were trained or chosen on is not held out, whatever today's configuration calls it.
+Both are saved in every checkpoint, and are passed on to every run that resumes from it. A range is not held out if the
+weights or their ancestors were trained or chosen on it, whatever the present configuration calls it.
 """
 
 import hashlib
@@ -37,13 +37,13 @@ HARMLESS = frozenset(
         "expanded_hindsight",
     }
 )
-"""Keys whose change leaves what is learnt as it is (durations: the run only gets longer or shorter)."""
+"""Keys that do not affect what is learnt. (A duration only makes the run longer or shorter.)"""
 
 
 def run_name(config: Mapping[str, Any], fingerprint: str, parent: str = "") -> str:
-    """What tells a run from others: its data, the settings that shape what it learns, and what it began with.
+    """The identity of a run: a hash of its data, of the settings that affect learning, and of its parent.
 
-    Two runs of one name go the same way to the last bit, so the one that is further on is the newer one.
+    Two runs with the same name compute the same to the last bit. So the checkpoint with more steps is the newer one.
     """
     settings = {key: value for key, value in config.items() if key not in HARMLESS}
     whole = json.dumps([settings, fingerprint, parent], sort_keys=True, default=str)
@@ -51,7 +51,7 @@ def run_name(config: Mapping[str, Any], fingerprint: str, parent: str = "") -> s
 
 
 def run_of(content: Mapping[str, Any]) -> str | None:
-    """The name of the run that a checkpoint belongs to; None for old formats, which do not tell."""
+    """The name of the run that a checkpoint belongs to; None for old formats, which do not name it."""
     if "run" in content:
         return str(content["run"])
     if "config" not in content or "data_fingerprint" not in content:
@@ -70,23 +70,23 @@ class Look:
 
 @dataclass(frozen=True)
 class Seen:
-    """The data that weights were shown, of all runs that they come from; dates as YYYY-MM-DD, '' where not known."""
+    """The data that weights have seen, in this run and in its ancestors. Dates are YYYY-MM-DD, '' if not known."""
 
     first: str = ""
-    """First decision."""
+    """Session of the first decision."""
     trained_until: str = ""
-    """End of the last reward that was learnt from."""
+    """Session in which the last training reward ends."""
     validated_until: str = ""
-    """End of the last return that a best model was picked by."""
+    """Session in which the last return ends that was used to pick a best model."""
     symbols: tuple[str, ...] = ()
     fingerprints: tuple[str, ...] = ()
     """Of the market data."""
     looks: tuple[Look, ...] = ()
     known: bool = True
-    """False if a file of an old format, which does not tell, is among the ancestors."""
+    """False if an ancestor is a file of an old format, which does not say what it has seen."""
 
     def merged(self, other: "Seen") -> "Seen":
-        """What both have seen together; a gap between two ranges counts as seen."""
+        """The data that either has seen. A gap between two ranges counts as seen."""
         return Seen(
             first=min(self.first, other.first),
             trained_until=max(self.trained_until, other.trained_until),
@@ -98,13 +98,13 @@ class Seen:
         )
 
     def looked(self, first: str, last: str) -> "Seen":
-        """The same after one more judgement on a test range."""
+        """A copy with one more judgement on a test range."""
         before = {(look.first, look.last): look.count for look in self.looks}
         before[first, last] = before.get((first, last), 0) + 1
         return replace(self, looks=tuple(Look(*dates, count) for dates, count in before.items()))
 
     def looks_at(self, first: str, last: str) -> int:
-        """How often a range that overlaps this one was judged on."""
+        """Number of judgements on ranges that overlap this one."""
         return sum(look.count for look in self.looks if look.first <= last and first <= look.last)
 
     def as_dict(self) -> dict[str, Any]:
@@ -130,14 +130,14 @@ class Ranges(Protocol):
 
 
 def seen_by_run(judged: Ranges) -> Seen:
-    """What a run that begins from nothing shows its weights."""
+    """The data that the weights of a new run will see."""
     train, validation = (_dates(judged, name) for name in ("train", "validation"))
     market = judged.environment.market
     return Seen(train[0], train[1], validation[1], tuple(market.symbols), (market.fingerprint,))
 
 
 def seen_by_checkpoint(content: Mapping[str, Any]) -> Seen:
-    """What a checkpoint's weights have seen: as it says; else by its configuration; else not known."""
+    """The data that a checkpoint's weights have seen: from its record, else from its configuration, else not known."""
     if "seen" in content:
         told = content["seen"]
         return Seen(
@@ -162,17 +162,17 @@ def seen_by_checkpoint(content: Mapping[str, Any]) -> Seen:
 
 @dataclass(frozen=True)
 class Contamination:
-    """Ranges that are called held out although the weights have seen them, or may have."""
+    """Ranges that the run calls held out, although the weights have seen them or may have."""
 
     ranges: tuple[str, ...]
-    """'validation', 'test'; none if it is only not known."""
+    """'validation', 'test', or both; empty if it is only not known."""
     seen_until: str
     """The last session that the weights have seen; '' if not known."""
     known: bool
 
     @property
     def caveat(self) -> str:
-        """What must be said of every result: a model that was picked on data it was trained on is no evidence anywhere."""
+        """Text that goes with every result. A model picked on data that it was trained on is no evidence on any range."""
         if self.ranges:
             seen = " and ".join(self.ranges)
             return f"CONTAMINATED ({seen}): the model has seen data up to {self.seen_until}, so this is no evidence"
@@ -180,7 +180,7 @@ class Contamination:
 
     @property
     def metric(self) -> float:
-        """1, or NaN for not known."""
+        """1 for a range that was seen, NaN if it is not known."""
         return 1.0 if self.ranges else float("nan")
 
     def as_dict(self) -> dict[str, Any]:
@@ -189,14 +189,16 @@ class Contamination:
 
 
 def contamination(judged: Ranges, seen: Seen) -> Contamination | None:
-    """Which of a run's ranges its weights have seen before; None if no range is, for certain.
+    """The ranges of a run that its weights have seen before; None if it is certain that there are none.
 
-    The validation range may be seen in validation again, but not in training; the test range in neither.
+    The validation range may have been used for validation before, but not for training. The test range may have been used
+    for neither.
     """
     until = {"validation": seen.trained_until, "test": max(seen.trained_until, seen.validated_until)}
     hit = []
     for name, bound in until.items():
         first, last = _dates(judged, name)
+        # Two ranges overlap if each begins before the other ends. An empty ``seen.first`` counts as the earliest date.
         if first < bound and seen.first < last:
             hit.append(name)
     if not hit and seen.known:
@@ -205,10 +207,10 @@ def contamination(judged: Ranges, seen: Seen) -> Contamination | None:
 
 
 def refuse_contaminated(judged: Ranges, seen: Seen, path: Path) -> None:
-    """Refuse to call held out what a checkpoint's weights have seen.
+    """Refuse a run that calls a range held out although the checkpoint's weights have seen it.
 
     Raises:
-        UserError: names the range, what was seen, and the ways out.
+        UserError: names the range, the data seen, and the remedies.
     """
     found = contamination(judged, seen)
     if found is None or not found.ranges:

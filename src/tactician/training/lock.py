@@ -14,12 +14,12 @@ from tactician.errors import UserError
 
 _LOCK = ".lock"
 _PATIENCE = 3.0
-"""Seconds to wait: a run that was just told to stop may still be closing its files."""
+"""Seconds to wait for the lock, because a run that was just stopped may still be closing its files."""
 
 
 @contextmanager
 def only_run_in(folder: Path) -> Iterator[None]:
-    """Hold a run's folder while inside. A folder that was made for it and is still empty at the end is removed again.
+    """Hold the lock of a run's folder while inside. A folder that was made here and is empty at the end is removed.
 
     Raises:
         UserError: see `only_writer`.
@@ -31,7 +31,7 @@ def only_run_in(folder: Path) -> Iterator[None]:
     finally:
         if made and folder.is_dir() and all(path.name == _LOCK for path in folder.iterdir()):
             (folder / _LOCK).unlink(missing_ok=True)
-            with suppress(OSError):  # somebody has put something there
+            with suppress(OSError):  # another program has put a file there
                 for path in made:
                     path.rmdir()
 

@@ -1,4 +1,4 @@
-"""One run: iterations of rollout and update, with validation, checkpoints and the last judgement at their times."""
+"""The training loop: iterations of rollout and update, with validation and checkpoints, and a judgement at the end."""
 
 import math
 import time
@@ -35,23 +35,25 @@ _AUTOSAVE_SECONDS = 120.0
 
 
 def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruption) -> Summary:
-    """Train to the requested number of steps, keep the best and the final model, judge the best on the test range.
+    """Train to the requested number of steps, keep the best and the final model, and judge the best on the test range.
 
     Args:
-        setup: what to train.
-        state: where to begin; its learner is changed in place.
+        setup: of the run.
+        state: the initial state; its learner is changed in place.
         reporter: tells the user.
-        stop: is asked after every iteration whether to stop.
+        stop: after every iteration it says whether to stop.
 
     Returns:
         The summary, also written to ``summary.json``.
 
     Raises:
-        Interrupted: the run was asked to stop; its state is saved, and what came out so far is in ``summary.json``.
-        Diverged: rewards, too many updates in a row, or returns of a judgement were not finite; the last good state is saved.
+        Interrupted: the run was asked to stop. Its state is saved, and the results so far are in ``summary.json``.
+        Diverged: a reward or a judged return was not finite, or too many consecutive updates were dropped. The last good
+            state is saved.
         UserError: the run's folder cannot be written.
     """
     _prepare_folder(setup, state, reporter)
+    # All processes begin with the first one's weights. They stay equal, because all apply the same summed gradients.
     setup.process.collective.share(state.learner.policy)
     keeper = Keeper(setup.config.checkpoint_dir, setup.config.keep_checkpoints)
     contaminated = contamination(setup, state.seen)
@@ -62,10 +64,10 @@ def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
             reporter.iteration(state.progress.iteration + 1, state.progress.timesteps, setup.total_timesteps)
             planned, done_before = setup, state.progress.timesteps
             setup, state = _iterate_within_memory(setup, state, keeper, reporter)
-            if taken is not None:  # later on, what validation and saving took would count as well
+            if taken is not None:  # only once: later peaks include validation and saving
                 _compare_with_plan(planned, state.progress.timesteps - done_before, taken, reporter)
                 taken = None
-            # The last iteration always has a validation: what is delivered must have been compared with the best.
+            # The last iteration always has a validation, so that the final model is compared with the best.
             last = state.progress.timesteps >= setup.total_timesteps
             best = False
             if last or state.progress.iteration % setup.config.validate_every == 0:
@@ -92,9 +94,9 @@ def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
 
 
 def _with_a_best_model(setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter) -> TrainState:
-    """The state after its model was taken for the best, if the folder has no best model of this run.
+    """Save the final model as the best if the folder has no best model of this run.
 
-    That happens when a run is resumed at its end on other data, and when no model's score is available.
+    That happens if a run is resumed at its end on other data, and if no model has an available score.
     """
     if has_best(setup, state, keeper):
         return state
@@ -105,7 +107,7 @@ def _with_a_best_model(setup: Setup, state: TrainState, keeper: Keeper, reporter
 
 
 def _prepare_folder(setup: Setup, state: TrainState, reporter: Reporter) -> None:
-    """Clear a run's folder of what a killed one left, and set an earlier run aside.
+    """Remove the temporary files of a killed run from the folder, and set an earlier run aside.
 
     Raises:
         UserError: there is nothing left to train or to judge.
@@ -127,18 +129,18 @@ def _prepare_folder(setup: Setup, state: TrainState, reporter: Reporter) -> None
 
 
 def _marked(state: TrainState, contaminated: Contamination | None) -> TrainState:
-    """The state whose metrics say whether its held-out ranges are; nothing is said of a clean run."""
+    """The state with a metric for contaminated ranges. A clean run has no such metric."""
     metrics = {name: value for name, value in state.metrics.items() if name != "contaminated"}
     return replace(state, metrics=metrics if contaminated is None else {**metrics, "contaminated": contaminated.metric})
 
 
 def iterate(setup: Setup, state: TrainState, reporter: Reporter) -> TrainState:
-    """One iteration: collect, learn, measure."""
+    """One iteration: collect a rollout, update the policy, compute the metrics."""
     progress, process = state.progress, setup.process
     remaining = setup.total_timesteps - progress.timesteps
     sizes, per_window = setup.sizes, setup.config.portfolios_per_window
     share = next_share(remaining, sizes.n_envs, sizes.n_steps, per_window)
-    if rate := state.metrics.get("steps_per_second"):  # of the session before this one
+    if rate := state.metrics.get("steps_per_second"):  # of the previous iteration, perhaps in an earlier session
         reporter.pace.expect(share.samples / rate)
     begun = time.perf_counter()
     rollout, env_state, hidden = _collect(setup, state, share, reporter)
@@ -168,14 +170,14 @@ def iterate(setup: Setup, state: TrainState, reporter: Reporter) -> TrainState:
     if (reserved := reserved_gb(setup.device)) is not None:
         metrics["gpu_reserved_gb"] = reserved
     tell_statistics(reporter, setup, rollout, statistics, metrics, share.samples)
-    # Windows that had no part in a short last iteration stay as they were, for a run that is prolonged.
+    # A short last iteration steps only some windows. The others stay as they were, in case the run is prolonged.
     env_state = put_back(state.env_state, env_state)
     hidden = torch.cat([hidden, state.hidden[:, hidden.shape[1] :]], 1)
     return replace(state, env_state=env_state, hidden=hidden, progress=new_progress, metrics=metrics)
 
 
 def _collect(setup: Setup, state: TrainState, share: Share, reporter: Reporter) -> tuple[Rollout, EnvState, Tensor]:
-    # Several processes always act together: one without environments could not take part in what they compute.
+    # With several processes all windows act: a process without environments could not take part in collective operations.
     n_windows = min(share.n_windows, len(setup.windows)) if setup.process.collective.size == 1 else len(setup.windows)
     n_envs = n_windows * setup.config.portfolios_per_window
     n_all = n_envs * setup.process.collective.size
@@ -205,7 +207,7 @@ def _learn(
         def on_batch(kind: str, done: int, total: int, epoch: int, epochs: int) -> None:
             label, word = _UPDATE_LABELS[kind]
             if kind not in phases:
-                stack.close()  # the phase before this one is done
+                stack.close()  # ends the previous phase
                 phases[kind] = stack.enter_context(reporter.phase(label, "batch", closing=True))
             phases[kind].advance((epoch - 1) * total + done, epochs * total, f"{word} {epoch}/{epochs}")
 
@@ -228,16 +230,17 @@ def _learn(
 def _iterate_within_memory(
     setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter
 ) -> tuple[Setup, TrainState]:
-    """One iteration; if memory runs out, save (unless nothing was learnt yet), halve the environments and go on.
+    """Run one iteration. If memory runs out, save the state if anything was learnt, halve the environments, and go on.
 
-    Several processes cannot save together once one of them has stopped answering: what was saved before remains.
+    With several processes the run ends instead: they cannot save together once one of them has stopped answering.
     """
+    # Updates change the learner in place, so an iteration that fails in the middle must be undone before saving.
     put_learner_back = snapshot(state.learner)
     while True:
         try:
             return setup, iterate(setup, state, reporter)
         except NotFinite as error:
-            put_learner_back()  # it has learnt from them
+            put_learner_back()  # it has learnt from the rewards that are not finite
             path = keeper.save_interrupted(setup, state)
             raise Diverged(
                 f"{error}; saved {path} as it was before. Lower the costs (--spread, --impact) "
@@ -262,7 +265,7 @@ def _iterate_within_memory(
 
 
 def _compare_with_plan(planned: Setup, samples: int, taken: Taken, reporter: Reporter) -> None:
-    """Tell the memory plan's error, unless the iteration had fewer samples than planned."""
+    """Report the error of the memory plan, unless the iteration had fewer samples than planned."""
     peak = taken.peak()
     if peak and samples == planned.sizes.samples:
         reporter.debug(f"Memory: {planned.memory.compare(planned.sizes, peak)}")
@@ -271,7 +274,7 @@ def _compare_with_plan(planned: Setup, samples: int, taken: Taken, reporter: Rep
 def _stop_if_diverged(setup: Setup, state: TrainState, keeper: Keeper) -> None:
     if state.metrics["dropped_in_a_row"] < setup.config.max_dropped_updates:
         return
-    # Dropped updates leave parameters and optimisers as they were, so this is the last good state of them.
+    # Dropped updates do not change parameters and optimisers, so this is their last good state.
     path = keeper.save_interrupted(setup, state)
     raise Diverged(
         f"{state.metrics['dropped_in_a_row']:.0f} updates in a row had a loss or gradient that was not finite; saved "
@@ -282,5 +285,5 @@ def _stop_if_diverged(setup: Setup, state: TrainState, keeper: Keeper) -> None:
 def _save_due(setup: Setup, progress: Progress, seconds: float) -> bool:
     if setup.config.save_every is not None:
         return progress.iteration % setup.config.save_every == 0
-    # Decided together: the clocks of several processes differ.
+    # The processes decide together, because their clocks differ and all must take part in saving.
     return setup.process.collective.any(seconds >= _AUTOSAVE_SECONDS, setup.device)

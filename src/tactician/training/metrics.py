@@ -1,4 +1,4 @@
-"""The figures of one iteration, computed on the device and read once."""
+"""Metrics of one iteration, computed on the device and read once."""
 
 import torch
 from jaxtyping import Bool
@@ -14,9 +14,9 @@ def rollout_metrics(
     regime_names: tuple[str, ...],
     collective: Collective,
 ) -> dict[str, Tensor]:
-    """Trading figures of a rollout, of all processes, as scalar tensors; docs/learning.md is their glossary.
+    """Trading figures of a rollout, over all processes, as scalar tensors. docs/learning.md has their glossary.
 
-    Without a closed trade win rate and trade return are NaN: not available.
+    Without a closed trade, win rate and trade return are NaN (not available).
     """
     per_year = rollout.market.sessions_per_year
     weight = torch.ones_like(rollout.rewards) if valid is None else valid.to(rollout.rewards.dtype)
@@ -52,7 +52,7 @@ def rollout_metrics(
 
 
 def read_once(figures: dict[str, Tensor]) -> dict[str, float]:
-    """Gather scalar tensors in one vector and bring it to the host: the iteration's only synchronisation."""
+    """Gather scalar tensors in one vector and copy it to the host: the only synchronisation of an iteration."""
     device = next(iter(figures.values())).device
     vector = torch.stack([value.to(device, torch.float64) for value in figures.values()])
     return dict(zip(figures, vector.tolist(), strict=True))

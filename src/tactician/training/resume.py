@@ -1,4 +1,4 @@
-"""Going on from a checkpoint: what is restored, what begins anew, and what the user is told about it."""
+"""Resuming from a checkpoint: what is restored, what begins anew, and what the user is told."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -40,7 +40,7 @@ OF_DATA = frozenset(
         "delisting_return",
     }
 )
-"""Keys that shape the market."""
+"""Keys that determine the market."""
 
 _OF_ENVIRONMENTS = OF_DATA | {
     "n_envs",
@@ -50,7 +50,7 @@ _OF_ENVIRONMENTS = OF_DATA | {
     "first_holdings",
     "seed",
 }
-"""Keys with whose change the simulated portfolios cannot simply live on: they begin new episodes."""
+"""If one of these keys changes, the simulated portfolios cannot continue and begin new episodes."""
 
 _OF_NETWORK = frozenset({"network", "hidden_dim", "n_gru_layers"})
 _SIZES = ("n_envs", "n_steps", "batch_size")
@@ -67,11 +67,11 @@ _OF_VALIDATION = OF_DATA | {
     "impact_linear",
     "portfolio_value",
 }
-"""Keys with whose change figures on the validation range cannot be compared with earlier ones."""
+"""If one of these keys changes, figures on the validation range cannot be compared with earlier ones."""
 
 
 def find_checkpoint(config: Config, checkpoint: Path | None, reporter: Reporter) -> tuple[Path, dict[str, Any]] | None:
-    """The checkpoint to go on from: the one named, or the newest loadable one of the run's folder.
+    """The checkpoint to resume from: the one named, or the newest loadable one of the run's folder.
 
     Returns:
         Path and content; None if the folder has none.
@@ -105,33 +105,34 @@ def settings_to_go_on(
     file_named: bool,
     reporter: Reporter,
 ) -> Config:
-    """The settings with which a run goes on: today's flags, then its own, then the configuration file's.
+    """The settings of a resumed run: present flags, then the run's own, then the configuration file's.
 
-    A flag of the command that began a run belongs to the run: who resumes need not repeat it. What the run took from a file
-    it takes from the file again, as the file is now, if one is named; else from the checkpoint. The network, and sizes that
-    were chosen for the machine, come from the checkpoint in any case.
+    The flags that began a run belong to the run, so the user need not repeat them. If a configuration file is named now,
+    the run's other settings come from it; otherwise they come from the checkpoint. The network always comes from the
+    checkpoint, and so do sizes that were chosen for the machine.
 
     Args:
-        config: today's settings, flags over file.
+        config: present settings, flags over file.
         path: of the checkpoint, for messages.
         content: the checkpoint.
-        given: the keys that today's flags set.
-        file_named: whether a configuration file was named today.
-        reporter: tells what differs from today's file.
+        given: the keys that present flags set.
+        file_named: whether a configuration file is named now.
+        reporter: tells what differs from the present file.
 
     Raises:
-        UserError: a setting of the checkpoint is none of this version.
+        UserError: this version does not know a setting of the checkpoint.
     """
     if is_legacy(content):
         return config
     saved = {key: value for key, value in content["config"].items() if key in Config.model_fields}
+    # ``kept`` are the keys whose value comes from the checkpoint. All others come from the present settings.
     kept = set(content.get("flags", saved)) if file_named else set(saved)
     kept |= _OF_NETWORK | {key for key in _SIZES if getattr(config, key) is None}
-    if DURATIONS & set(given):  # one of them replaces all
+    if DURATIONS & set(given):  # a new duration replaces all old ones
         kept -= DURATIONS
     elif DURATIONS & kept:
         kept |= DURATIONS
-    if "cache_path" in kept:  # the flag names the file, whatever the universe
+    if "cache_path" in kept:  # the flag names the cache file for either universe
         kept.add("expanded_cache_path")
     if "cache_path" in given:
         kept.discard("expanded_cache_path")
@@ -146,9 +147,9 @@ def settings_to_go_on(
 
 
 def saved_normaliser(content: Mapping[str, Any], config: Config, n_actions: int) -> tuple[Tensor, Tensor] | None:
-    """Mean and deviation with which a checkpoint's policy was trained.
+    """Mean and standard deviation of the features with which a checkpoint's policy was trained.
 
-    None if the run begins anew with another network, and in the old formats, which had none.
+    None if the run begins anew with another network, and for the old formats, which had no normaliser.
     """
     if is_legacy(content) or not goes_on_from(content, config, n_actions):
         return None
@@ -156,15 +157,15 @@ def saved_normaliser(content: Mapping[str, Any], config: Config, n_actions: int)
 
 
 def goes_on_from(content: Mapping[str, Any], config: Config, n_actions: int) -> bool:
-    """Whether a run takes over a checkpoint's weights; with another network it begins anew."""
+    """Whether a run takes over a checkpoint's weights. With another network it begins anew."""
     return is_legacy(content) or not _mismatch(content["architecture"], architecture(config, n_actions))
 
 
 def resume(setup: Setup, path: Path, content: dict[str, Any], reporter: Reporter) -> TrainState:
-    """The state that a checkpoint holds, as far as it fits the setup; the reporter tells what does not.
+    """The state of a checkpoint, as far as it fits the setup. The reporter tells what does not fit.
 
-    An architecture that differs starts fresh, with a warning. Other data or environments keep what was learnt and begin
-    new episodes.
+    With another architecture the run starts anew, with a warning. With other data or environments it keeps the weights and
+    begins new episodes.
     """
     fresh = first_train_state(setup)
     if is_legacy(content):
@@ -174,6 +175,7 @@ def resume(setup: Setup, path: Path, content: dict[str, Any], reporter: Reporter
         warn_mismatch(path, shape_of(theirs), shape_of(ours), reporter)
         return fresh
     changed, foreign = _tell_changes(setup, path, content, reporter)
+    # Weights, optimisers and loss scale are always restored; best figures and episodes only if they still mean the same.
     learner = fresh.learner
     learner.policy.load_state_dict(content["model_state_dict"])
     load_optimiser(learner.actor_optimiser, content["actor_optimizer_state_dict"])
@@ -212,7 +214,7 @@ def resume(setup: Setup, path: Path, content: dict[str, Any], reporter: Reporter
 def _tell_changes(
     setup: Setup, path: Path, content: Mapping[str, Any], reporter: Reporter
 ) -> tuple[dict[str, tuple[Any, Any]], bool]:
-    """Settings that are not a checkpoint's, and whether the data are not: the user is told of both."""
+    """Tell the user which settings differ from a checkpoint's, and whether the data do; return both."""
     changed = changed_keys(content["config"], setup.config)
     for key, (before, now) in changed.items():
         word = "does not matter" if key in HARMLESS else "matters: the run is not the one that would have gone on"
@@ -228,7 +230,7 @@ def _tell_changes(
 
 
 def _run_that_goes_on(setup: Setup, content: Mapping[str, Any], anew: bool) -> str:
-    """The checkpoint's run; another one, which begins where the checkpoint is, if what is learnt from now on differs."""
+    """The name of the checkpoint's run, or with ``anew`` of a new run that begins at the checkpoint."""
     parent = run_of(content) or ""
     if not anew:
         return parent
@@ -243,7 +245,7 @@ def _mismatch(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
 
 
 def _owns_best(progress: Mapping[str, Any], best: Path) -> bool:
-    """Whether the folder's best model is the one that a run's progress remembers, and no other run's."""
+    """Whether the folder's best model is the one in a run's progress, and not another run's."""
     try:
         theirs = read_checkpoint(best).get("progress", {})
     except UserError:

@@ -1,7 +1,7 @@
-"""What changes in the course of a run: trading costs that warm up, learning rates and entropy bonus that anneal.
+"""Schedules of a run: the warm-up of trading costs, and the annealing of learning rates and entropy bonus.
 
-Each is a function of the environment steps done and of nothing else, so that a run that is resumed or prolonged goes the
-same way as one that never stopped.
+Each is a function of the environment steps done and of nothing else. So a run that is resumed or prolonged computes the same
+as one that never stopped.
 """
 
 from dataclasses import replace
@@ -11,11 +11,11 @@ from tactician.learning import Hyperparameters
 from tactician.training.setup import Setup
 
 _LEAST = 0.05
-"""Share of the learning rates and the entropy bonus that is left when they are annealed: learning never quite stops."""
+"""Share of the learning rates and the entropy bonus that is left after annealing, so that learning never stops."""
 
 
 def training_environment(setup: Setup, timesteps: int) -> Environment:
-    """The environment in which to train: while costs warm up, with a share of them."""
+    """The environment for training; during the warm-up it has only a share of the costs."""
     if timesteps >= setup.config.cost_warmup:
         return setup.environment
     share = timesteps / setup.config.cost_warmup
@@ -23,7 +23,7 @@ def training_environment(setup: Setup, timesteps: int) -> Environment:
 
 
 def annealed(setup: Setup, timesteps: int) -> Hyperparameters:
-    """The hyperparameters with which to learn: rates and entropy bonus fall in a straight line, to a twentieth."""
+    """The hyperparameters for an update: learning rates and entropy bonus fall linearly, to a twentieth."""
     hyper = setup.hyper
     if not setup.config.anneal_steps:
         return hyper

@@ -1,4 +1,4 @@
-"""One number for a model's quality: trading performance and the health of the learning, in −90 … +90 (docs/score.md)."""
+"""The model score: trading performance and stability of learning in one number, from −90 to +90 (docs/score.md)."""
 
 import math
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from tactician.monitor.wording import score_colour
 
 WEIGHTS = {"profitability": 0.4, "reward": 0.2, "value_accuracy": 0.2, "exploration": 0.1, "instability": -0.1}
-"""The specification's; 'instability' is its penalty."""
+"""The specification's weights; 'instability' is its penalty."""
 
 _PROFIT_SCALE = 0.005
 _REWARD_SCALE = 0.05
@@ -16,7 +16,7 @@ _KL_LIMIT, _CLIP_LIMIT = 0.03, 0.3
 
 @dataclass(frozen=True)
 class Score:
-    """The components, each on a scale that does not depend on the market; NaN, not available, where a figure is not."""
+    """The components, each on a scale that does not depend on the market. NaN means not available."""
 
     profitability: float
     """tanh(mean trade return · win rate / 0.005), in [−1, 1]."""
@@ -31,12 +31,12 @@ class Score:
 
     @property
     def total(self) -> float:
-        """100 · Σ weight · component; NaN, not available, if a component is not."""
+        """100 · Σ weight · component; NaN if a component is not available."""
         return 100 * sum(WEIGHTS[name] * value for name, value in asdict(self).items())
 
     @property
     def style(self) -> str:
-        """Colour of the total, the same wherever it is shown."""
+        """Colour of the total, the same in all outputs."""
         return score_colour(self.total)
 
 
@@ -44,9 +44,15 @@ def model_score(metrics: Mapping[str, float], n_actions: int) -> Score:
     """The score of a model.
 
     Args:
-        metrics: figures of an iteration: ``trade_return`` (mean simple net return of the closed trades), ``win_rate`` (share of
-            them with a gain), ``reward`` (mean, in percent per session), ``explained_variance``, ``entropy`` (mean, in nats),
-            ``kl`` (mean divergence of the update, in nats), ``clip_fraction``. What is not finite is not available.
+        metrics: figures of an iteration. A figure that is not finite counts as not available. The keys are
+
+            * ``trade_return``: mean simple net return of the closed trades;
+            * ``win_rate``: share of the closed trades with a gain;
+            * ``reward``: mean, in percent per session;
+            * ``explained_variance``;
+            * ``entropy``: mean, in nats;
+            * ``kl``: mean divergence of the update, in nats;
+            * ``clip_fraction``.
         n_actions: actions to choose from, at least 2.
     """
     stability = [

@@ -1,4 +1,4 @@
-"""A run from its configuration to its summary, new or gone on with: what the command line and Python have in common."""
+"""A run from its configuration to its summary, new or resumed: the part that command line and Python share."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -19,7 +19,7 @@ from tactician.training.state import first_train_state
 from tactician.training.summary import Summary
 
 Found = tuple[Path, dict[str, Any]]
-"""A checkpoint to go on from: its path and content."""
+"""A checkpoint to resume from: its path and content."""
 
 
 def prepare(
@@ -32,12 +32,12 @@ def prepare(
     allow_contaminated: bool,
     process: Process = SINGLE,
 ) -> Setup:
-    """Everything that a run needs, with its warnings told.
+    """Prepare everything that a run needs, and tell its warnings.
 
     Args:
         config: the run's.
         market: its market.
-        found: the checkpoint to go on from, if there is one.
+        found: the checkpoint to resume from; None for a new run.
         reporter: tells the warnings.
         flags: keys of the configuration that did not come from a file.
         allow_contaminated: go on although the checkpoint has seen a range that is called held out.
@@ -49,8 +49,8 @@ def prepare(
     n_actions = market.regimes.n_actions
     normaliser = saved_normaliser(found[1], config, n_actions) if found else None
     goes_on = found is not None and goes_on_from(found[1], config, n_actions)
-    # A run that goes on keeps its sizes, however slow the machine is today: with others it would be another run. A GPU's
-    # sizes on a CPU are the exception.
+    # A resumed run keeps its sizes even on a slow machine, because with other sizes it would be another run. The exception
+    # is a checkpoint from a GPU on a CPU.
     device = pick_device(config.device, process.local_rank).type
     fixed = found is not None and goes_on and found[1].get("device", device) == device
     setup = prepare_run(config, market, normaliser=normaliser, process=process, fixed_sizes=fixed)
@@ -65,7 +65,7 @@ def run(setup: Setup, found: Found | None, reporter: Reporter, stop: Interruptio
     """Train from the checkpoint, or from the beginning.
 
     Raises:
-        Interrupted: see `train`, as all others.
+        Interrupted: see `train`, also for its other exceptions.
     """
     state = resume(setup, *found, reporter) if found else first_train_state(setup)
     return train(setup, state, reporter, stop)

@@ -1,4 +1,4 @@
-"""From a configuration and a market to everything a run needs, and the plan that says so before it starts."""
+"""The setup of a run: everything that it needs, made from a configuration and a market before it starts."""
 
 import platform
 from dataclasses import asdict, dataclass, fields, replace
@@ -35,20 +35,20 @@ from tactician.training.duration import n_iterations, total_timesteps
 
 @dataclass(frozen=True)
 class Setup:
-    """All that stays the same during a run."""
+    """The constant part of a run. Everything that changes is in `TrainState`."""
 
     config: Config
     """With the sizes filled in."""
     environment: Environment
-    """Market features normalised on the training range; episodes inside it."""
+    """Its market features are normalised on the training range, and its episodes lie inside that range."""
     normaliser: tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]
     splits: dict[str, range]
     sizes: Sizes
     sequence_length: int
-    """Sessions in a training sequence: a divisor of a rollout and of an episode."""
+    """Sessions in a training sequence. It divides the length of a rollout and of an episode."""
     memory: MemoryPlan
     pace: Pace | None
-    """How long an iteration takes; None on a GPU, where it is not measured."""
+    """Duration of an iteration; None on a GPU, where it is not measured."""
     total_timesteps: int
     device: torch.device
     value_scale: float
@@ -56,12 +56,12 @@ class Setup:
     """Windows of days of this process, each with ``portfolios_per_window`` portfolios."""
     autocast_dtype: torch.dtype | None = None
     native_recurrence: bool = True
-    """Whether a GPU's own recurrent kernels may be used: they were compared with the definition."""
+    """Whether a GPU's own recurrent kernels may be used, because they agree with the definition."""
     process: Process = SINGLE
     notes: tuple[str, ...] = ()
-    """What the user should be told before the run begins."""
+    """Notes for the user before the run begins."""
     flags: tuple[str, ...] = ()
-    """Keys of the configuration that did not come from its file; a run that goes on keeps them."""
+    """Keys of the configuration that did not come from its file. A resumed run keeps them."""
 
     @property
     def n_envs(self) -> int:
@@ -70,7 +70,7 @@ class Setup:
 
     @property
     def hyper(self) -> Hyperparameters:
-        """What shapes the update."""
+        """The hyperparameters of the update."""
         return hyperparameters(self.config)
 
     @property
@@ -80,7 +80,7 @@ class Setup:
 
     @property
     def seconds_per_iteration(self) -> float | None:
-        """Predicted; None where it is not known."""
+        """Predicted duration of an iteration; None if not known."""
         if self.pace is None:
             return None
         return self.pace.seconds(min(self.sizes.samples, self.total_timesteps), self.memory.keep_features)
@@ -92,7 +92,7 @@ class Setup:
         return policy
 
     def with_sizes(self, sizes: Sizes) -> "Setup":
-        """The setup of a run of one process with other sizes."""
+        """The same setup with other sizes, for a run of one process."""
         return replace(
             self,
             sizes=sizes,
@@ -102,7 +102,7 @@ class Setup:
 
 
 def make_policy(config: Config, environment: Environment, value_scale: float) -> Network:
-    """A policy for an environment, with initial weights that follow from the seed alone."""
+    """A policy for an environment. Its initial weights depend on the seed alone."""
     policy = make_network(
         architecture(config, environment.market.regimes.n_actions),
         value_scale,
@@ -114,7 +114,7 @@ def make_policy(config: Config, environment: Environment, value_scale: float) ->
 
 
 def architecture(config: Config, n_actions: int) -> Architecture:
-    """What fixes the network of a configuration."""
+    """The architecture of a configuration's network."""
     return Architecture(
         network=config.network,
         obs_dim=OBS_DIM,
@@ -126,7 +126,7 @@ def architecture(config: Config, n_actions: int) -> Architecture:
 
 
 def hyperparameters(config: Config) -> Hyperparameters:
-    """What shapes the update, of a configuration whose sizes are filled in."""
+    """The hyperparameters of the update, from a configuration whose sizes are filled in."""
     return Hyperparameters(**{f.name: getattr(config, f.name) for f in fields(Hyperparameters)})
 
 
@@ -138,17 +138,17 @@ def prepare_run(
     process: Process = SINGLE,
     fixed_sizes: bool = False,
 ) -> Setup:
-    """Choose sizes, probe what they take, fit them to the machine, and share them among the processes.
+    """Choose sizes, probe their memory and pace, fit them to the machine, and share them among the processes.
 
     Args:
         config: the run's.
         market: its market.
         normaliser: of a checkpoint; None to fit one on the training range.
         process: which of the run's processes this is.
-        fixed_sizes: the sizes are a checkpoint's; only memory may change them, however long an iteration takes.
+        fixed_sizes: the sizes are a checkpoint's, so a lack of memory may change them, but not a slow pace.
 
     Raises:
-        UserError: a range is too short, the device is not there, or the regime table is too large.
+        UserError: a range is too short, the device is not available, or the regime table is too large.
     """
     request = _choose(config, market, normaliser, process)
     budgets = _budgets(request, process)
@@ -203,7 +203,7 @@ def prepare_judgement(config: Config, market: MarketTensors, normaliser: tuple[T
 
 @dataclass(frozen=True)
 class _Request:
-    """What is asked for, before it is known what of it fits; the fields are those of `Setup`."""
+    """The requested run, before it is known what fits. The fields are those of `Setup`."""
 
     config: Config
     sizes: Sizes
@@ -225,7 +225,7 @@ class _Request:
 def _choose(
     config: Config, market: MarketTensors, normaliser: tuple[Tensor, Tensor] | None, process: Process
 ) -> _Request:
-    """The device, the ranges, the sizes, and the environment that follows from them.
+    """Choose the device, the ranges and the sizes, and make the environment from them.
 
     Raises:
         UserError: see `prepare_run`.
@@ -275,7 +275,7 @@ def make_environment(config: Config, market: MarketTensors, rows: range) -> Envi
 
 
 def _budgets(request: _Request, process: Process) -> list[float]:
-    """Bytes that each process may take; those on one machine share its main memory."""
+    """Bytes that each process may take. Processes on one machine share its main memory."""
     machine = platform.node()
     n_here = process.gather_each(machine).count(machine)
     return process.gather_each(memory_budget(request.config, request.device, n_here))
@@ -285,7 +285,7 @@ def _probe(request: _Request, budgets: list[float], process: Process) -> tuple[M
     """Try small iterations with a policy of the run's own kind.
 
     Returns:
-        What a run takes of this process's memory, how long it takes, and what the user should be told of the device's kernels.
+        The memory plan of this process, the pace, and a note for the user on the device's kernels, or None.
     """
     config, dtype = request.config, request.autocast_dtype
     with enough_memory():
@@ -310,7 +310,7 @@ def _probe(request: _Request, budgets: list[float], process: Process) -> tuple[M
 
 
 def _measure_pace(trial: Trial, request: _Request, share: float, process: Process) -> Pace:
-    """The pace of the run, which is that of its slowest process: the same in all of them.
+    """The pace of the run, which is that of its slowest process. All processes get the same one.
 
     Raises:
         UserError: memory runs out.
@@ -322,7 +322,7 @@ def _measure_pace(trial: Trial, request: _Request, share: float, process: Proces
 
     pace = measure()
     if is_far_beyond(pace.seconds(min(request.sizes.samples, request.total_timesteps))):
-        pace = fastest([pace, measure()])  # one hiccup of the machine must not change a run
+        pace = fastest([pace, measure()])  # a single disturbance must not change a run's sizes
     return pace
 
 
@@ -331,17 +331,17 @@ def _fit(
 ) -> tuple[Sizes, MemoryPlan, tuple[str | None, str | None]]:
     """The sizes that fit into two minutes (if a pace is given) and into the memory of every process.
 
-    Time comes first: fewer environments may well leave room for all that memory would have to give up.
+    Time comes first, because fewer environments may make the sacrifices for memory unnecessary.
 
     Returns:
-        The sizes, the same in all processes; this process's plan for them; and what had to give way.
+        The sizes, the same in all processes; this process's plan for them; and the warnings on time and memory.
     """
     sizes, too_slow, per_window = request.sizes, None, request.config.portfolios_per_window
     if pace is not None:
         n_processes = process.collective.size
         sizes, too_slow = fit_to_time(sizes, pace, per_window, total=request.total_timesteps, n_processes=n_processes)
     sizes, plan, too_large = fit_to_memory(sizes, plan, per_window)
-    # Each process sees its own memory, and all must take the same sizes: the least. Its warning is the one to tell.
+    # Each process sees its own memory, and all must take the same sizes, so the smallest ones count, with their warning.
     everyone = process.gather_each((sizes.n_envs, sizes.batch_size, too_large or ""))
     too_large = min(everyone, key=lambda outcome: (outcome[0], outcome[1], not outcome[2]))[2]
     n_envs, batch_size, _ = zip(*everyone, strict=True)
@@ -361,9 +361,9 @@ def _share(sizes: Sizes, per_window: int, budgets: list[float], process: Process
 
 
 def _value_scale(market: MarketTensors, rows: range, gamma: float) -> float:
-    """Standard deviation of the discounted rewards of equal weight if its days were independent: 100·σ/√(1 − γ²).
+    """Standard deviation of the discounted rewards of equal weight, for independent days: 100·σ/√(1 − γ²).
 
-    The scale on which the value head works, so that value errors and learning rates mean the same in every market.
+    The value head predicts in this unit, so that value errors and learning rates have the same meaning in every market.
     """
     tradable = market.tradable[rows.start : rows.stop]
     returns = market.returns[rows.start : rows.stop]

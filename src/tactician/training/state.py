@@ -1,4 +1,4 @@
-"""TrainState: all that changes during a run. A checkpoint is this object on disk."""
+"""TrainState: everything that changes during a run. A checkpoint is this object on disk."""
 
 import copy
 import math
@@ -19,29 +19,29 @@ from tactician.training.setup import Setup
 
 @dataclass(frozen=True)
 class Progress:
-    """Counters and bests, plain numbers."""
+    """Counters and best figures, as plain numbers."""
 
     iteration: int = 0
     """Iterations finished."""
     timesteps: int = 0
-    """Environment steps finished and learnt from."""
+    """Environment steps finished and used in updates."""
     total_trades: int = 0
     winning_trades: int = 0
     best_reward: float = float("-inf")
-    """Highest mean reward per step of an iteration, in percent."""
+    """Highest mean reward per step in an iteration, in percent."""
     best_validation: float = float("-inf")
     """Highest figure on the validation range that picks the best model (``best_by``)."""
     best_iteration: int = 0
     dropped_updates: int = 0
     """Minibatches whose loss or gradient was not finite."""
     dropped_in_a_row: int = 0
-    """Joint updates dropped at the end of the last iteration, one after another."""
+    """Consecutive joint updates dropped at the end of the last iteration."""
     seconds: float = 0.0
-    """Spent in rollouts and updates."""
+    """Time spent in rollouts and updates."""
 
     @property
     def win_rate(self) -> float:
-        """Share of all closed trades that ended with a gain; NaN without one."""
+        """Share of all closed trades with a gain; NaN without a closed trade."""
         return self.winning_trades / self.total_trades if self.total_trades else math.nan
 
     def after(self, metrics: Mapping[str, float], samples: int, seconds: float, dropped_in_a_row: int) -> "Progress":
@@ -49,9 +49,9 @@ class Progress:
 
         Args:
             metrics: of the iteration.
-            samples: environment steps that were learnt from.
-            seconds: that it took.
-            dropped_in_a_row: joint updates dropped at its end, one after another.
+            samples: environment steps used in its updates.
+            seconds: its duration.
+            dropped_in_a_row: consecutive joint updates dropped at its end.
         """
         return replace(
             self,
@@ -70,7 +70,7 @@ class Progress:
 class TrainState:
     """Learner (changed in place by the update), environments, recurrent state, lineage, progress.
 
-    Random numbers are functions of seed and counters (`tactician.environment.noise`), so there is no generator to keep.
+    Random numbers are functions of seed and counters (`tactician.environment.noise`), so there is no generator to save.
     """
 
     learner: Learner
@@ -80,13 +80,13 @@ class TrainState:
     run: str
     """Name of the run (`lineage.run_name`)."""
     seen: Seen
-    """The data that the weights were shown, of this run and of those that it comes from."""
+    """The data that the weights have seen, in this run and its ancestors."""
     progress: Progress = field(default_factory=Progress)
     metrics: dict[str, float] = field(default_factory=dict)
     """Of the last iteration."""
 
     def state_dict(self, process: Process) -> dict[str, Any]:
-        """Nested tensors and plain values, loadable with ``weights_only=True``; environments of all processes."""
+        """Nested tensors and plain values, loadable with ``weights_only=True``, with the environments of all processes."""
         return {
             "model_state_dict": self.learner.policy.state_dict(),
             "actor_optimizer_state_dict": self.learner.actor_optimiser.state_dict(),
@@ -102,7 +102,7 @@ class TrainState:
 
 
 def snapshot(learner: Learner) -> Callable[[], None]:
-    """Remember a learner, which updates change in place; what is returned puts it back."""
+    """Copy a learner's state, which updates change in place. The returned function restores it."""
     parts: tuple[Any, ...] = (learner.policy, learner.actor_optimiser, learner.critic_optimiser, learner.precision)
     before = [copy.deepcopy(part.state_dict()) for part in parts]
 
@@ -114,7 +114,7 @@ def snapshot(learner: Learner) -> Callable[[], None]:
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Moments and step counts come from the checkpoint, rates and kernel from the configuration."""
+    """Load moments and step counts from a checkpoint. Learning rates and kernel stay those of the configuration."""
     settings = [{k: v for k, v in group.items() if k != "params"} for group in optimiser.param_groups]
     optimiser.load_state_dict(saved)
     for group, setting in zip(optimiser.param_groups, settings, strict=True):
@@ -142,7 +142,7 @@ def fresh_environments(setup: Setup, hidden: Tensor) -> dict[str, Any]:
 
 
 def restored_environments(setup: Setup, content: dict[str, Any]) -> dict[str, Any]:
-    """This process's part of the environments that a checkpoint holds; zeros for what it does not know of them yet."""
+    """This process's part of a checkpoint's environments; zeros for tensors that an older checkpoint lacks."""
     per_window, windows = setup.config.portfolios_per_window, setup.windows
     envs = slice(windows.start * per_window, windows.stop * per_window)
     saved = content["env_state"]
@@ -158,7 +158,7 @@ def restored_environments(setup: Setup, content: dict[str, Any]) -> dict[str, An
 
 
 def put_back(whole: EnvState, part: EnvState) -> EnvState:
-    """The state with its first windows and their portfolios replaced: undoes `environment.narrow`."""
+    """The state with its first windows and their portfolios replaced; the inverse of `environment.narrow`."""
     merged = {}
     for f in fields(whole):
         old, new = getattr(whole, f.name), getattr(part, f.name)

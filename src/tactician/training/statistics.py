@@ -1,4 +1,4 @@
-"""What --verbose tells of an iteration: rewards and values, where the rollout was, and the advantages."""
+"""Statistics of an iteration for --verbose: rewards, values, the rollout's place in the market, and advantages."""
 
 from collections.abc import Mapping
 
@@ -15,13 +15,13 @@ _MOST_USED = 5
 
 
 def rollout_statistics(setup: Setup, rollout: Rollout, env_state: EnvState, valid: Tensor | None) -> dict[str, Tensor]:
-    """Scalar tensors, over all processes; their names begin with `STATISTIC`.
+    """Statistics as scalar tensors, over all processes. Their names begin with `STATISTIC`.
 
     Args:
         setup: of the run.
-        rollout: that was collected.
+        rollout: of the iteration.
         env_state: of its environments.
-        valid: its samples that count; None for all.
+        valid: which samples count; None for all.
     """
     collective, rows = setup.process.collective, setup.environment.rows
     first_day, last_day = extremes(rollout.day, None, collective)
@@ -47,7 +47,7 @@ def rollout_statistics(setup: Setup, rollout: Rollout, env_state: EnvState, vali
 
 
 def take_statistics(metrics: dict[str, float]) -> dict[str, float]:
-    """Remove the statistics from an iteration's metrics, which are kept; without the prefix of their names."""
+    """Remove the statistics from an iteration's metrics, and return them without the prefix of their names."""
     names = [name for name in metrics if name.startswith(STATISTIC)]
     return {name.removeprefix(STATISTIC): metrics.pop(name) for name in names}
 
@@ -60,7 +60,7 @@ def tell_statistics(
     metrics: Mapping[str, float],
     n_valid: int,
 ) -> None:
-    """The lines for --verbose; nothing if there are no statistics.
+    """Print the lines for --verbose; nothing if there are no statistics.
 
     Args:
         reporter: tells them.
@@ -94,7 +94,7 @@ def _told(statistics: Mapping[str, float], name: str) -> str:
 
 
 def _use(metrics: Mapping[str, float]) -> str:
-    """The regimes that were chosen most, and how much is left to the others."""
+    """The most used regimes with their shares, and the share of the others."""
     use = {name.removeprefix("use_"): share for name, share in metrics.items() if name.startswith("use_")}
     ranked = sorted((item for item in use.items() if item[1] > 0), key=lambda item: -item[1])
     told = [f"{name} {100 * share:.1f} %" for name, share in ranked[:_MOST_USED]]

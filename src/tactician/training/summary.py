@@ -1,4 +1,4 @@
-"""The end of a run: what came out, for the eye and for machines."""
+"""The summary of a run, as text and as JSON."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -27,10 +27,10 @@ class Summary:
     metrics: dict[str, float]
     """Of the last iteration."""
     results: dict[str, Evaluation]
-    """By range: the best model on 'validation' and 'test'; a run that was interrupted has no 'test', and before its first
-    validation nothing."""
+    """Results of the best model by range, 'validation' and 'test'. An interrupted run has no 'test', and no result at all
+    before its first validation."""
     seen: Seen
-    """The data that the model was shown, up to this judgement."""
+    """The data that the model has seen, up to this judgement."""
     contaminated: Contamination | None = None
     """Ranges that are not held out although they should be."""
 
@@ -45,7 +45,7 @@ class Summary:
 
     @property
     def judged(self) -> Evaluation:
-        """On the test range; of a run that was interrupted, on the validation range."""
+        """The result on the test range, or on the validation range if the run was interrupted."""
         return self.results.get("test") or self.results["validation"]
 
     @property
@@ -56,7 +56,7 @@ class Summary:
 
     @property
     def looks(self) -> int:
-        """How often the model's line was judged on this test range, this time included."""
+        """Number of judgements of the model and its ancestors on this test range, this one included."""
         test = self.results.get("test")
         return 0 if test is None else self.seen.looks_at(test.first, test.last)
 
@@ -102,7 +102,7 @@ def summarise(
 
 
 def print_summary(summary: Summary, reporter: Reporter, next_commands: list[str]) -> None:
-    """Say where the model is, how it did on the test range, and what to run next."""
+    """Print where the model is, its result on the test range, and the next commands."""
     folder = summary.setup.config.checkpoint_dir
     reporter.say()
     if summary.results:
@@ -145,7 +145,7 @@ def _tell_result(summary: Summary, reporter: Reporter) -> None:
 
 
 def _tell_caveats(summary: Summary, reporter: Reporter) -> None:
-    """What makes the result worth less than it looks."""
+    """Print the reasons why the result is worth less than it looks."""
     found, validation = summary.contaminated, summary.results["validation"]
     if found is not None and "validation" in found.ranges:
         reporter.say(
