@@ -13,7 +13,6 @@ from tactician.evaluation import BASELINES, STATISTICS, Baseline, Column, Statis
 from tactician.policy import NETWORKS, Architecture, Network
 from tactician.portfolio import regimes
 from tactician.portfolio.regimes import REGIME_TABLES, FactorTilt, GroupSplit, Regime, regime_table
-from tactician.training import setup as training_setup
 from tactician.training.checkpoint import load_policy, read_checkpoint
 from tests.conftest import synthetic_bars
 from tests.markets import random_market
@@ -48,6 +47,15 @@ def test_a_kind_of_regime_table_gives_the_market_its_targets(monkeypatch):
     assert market.regime_weights[7, 2].tolist() == pytest.approx([0.5, 0, 0, 0, 0.5, 0])
     with pytest.raises(Exception, match="choose factor, static, expanded or ends"):
         regime_table("middle", ["A"])
+
+
+def test_a_kind_of_regime_table_is_a_value_of_its_key(tiny, tmp_path, monkeypatch, capsys):
+    cash = [Regime("ALL_THE_SAME", "cash", "90% cash + 10% equal weight", 0.9, FactorTilt())]
+    monkeypatch.setitem(REGIME_TABLES, "careful", lambda symbols, groups: cash)
+    use = train(tiny, tmp_path, "--iterations", "1", "--regimes", "careful")["test"]["regime_use"]
+    assert list(use) == ["HOLD", "FULL_CASH", "ALL_THE_SAME"]
+    assert main(["train", "--config", str(tiny), "--checkpoint-dir", str(tmp_path), "--regimes", "astrology"]) == 2
+    assert "there is no table 'astrology'; choose factor, static, expanded or careful" in capsys.readouterr().err
 
 
 def test_a_baseline_and_a_statistic_are_in_the_summary_and_in_the_printed_table(tiny, tmp_path, monkeypatch, capsys):
@@ -131,17 +139,20 @@ class Linear(Network):
 
 def test_a_network_is_trained_saved_judged_and_gone_on_with(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(NETWORKS, Linear.name, Linear)
-    monkeypatch.setattr(training_setup, "DEFAULT_NETWORK", Linear.name)
-    summary = train(tiny, tmp_path, "--iterations", "2")
+    linear = tmp_path / "linear.yaml"
+    linear.write_text(f"{tiny.read_text()}network: {Linear.name}\n")
+    summary = train(linear, tmp_path, "--iterations", "2")
     assert summary["iterations"] == 2 and summary["test"]["verdict"]
     policy = load_policy(tmp_path / "model_final.pt").policy
     assert isinstance(policy, Linear) and policy.architecture["hidden_dim"] == 16
     content = read_checkpoint(tmp_path / "model_final.pt")
     assert content["hidden"].eq(1).all()  # episodes ended with the rollout, and begin where the network says
     assert policy.act.weight.abs().sum() != 0 and content["model_state_dict"]["act.weight"].shape == (12, 65)
-    train(tiny, tmp_path, "--iterations", "3", "--resume")
+    train(linear, tmp_path, "--iterations", "3", "--resume")
+    train(tiny, tmp_path, "--iterations", "4", "--resume")  # whose file names no network: the run keeps its own
     assert "holds another network" not in capsys.readouterr().out
-    assert read_checkpoint(tmp_path / "model_final.pt")["progress"]["iteration"] == 3
-    monkeypatch.setattr(training_setup, "DEFAULT_NETWORK", "recurrent")
-    train(tiny, tmp_path, "--iterations", "1", "--resume")
-    assert "holds another network" in capsys.readouterr().out
+    assert read_checkpoint(tmp_path / "model_final.pt")["progress"]["iteration"] == 4
+    unknown = tmp_path / "unknown.yaml"
+    unknown.write_text(f"{tiny.read_text()}network: oracle\n")
+    assert main(["train", "--config", str(unknown), "--checkpoint-dir", str(tmp_path / "x"), "-q"]) == 2
+    assert "There is no network 'oracle', only recurrent, linear" in capsys.readouterr().err

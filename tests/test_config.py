@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tactician import configs
+from tactician.bars import picked_with_hindsight
 from tactician.config import Config, load_config, make_config, sections
 from tactician.errors import UserError
 
@@ -41,7 +42,7 @@ def test_a_file_without_settings_is_refused(tmp_path, text):
 def test_an_unknown_key_is_named_with_the_nearest_known_one(tmp_path):
     with pytest.raises(UserError, match=r"unknown key 'hiden_dim'; did you mean 'hidden_dim'\?"):
         load_config(write(tmp_path, GOOD.read_text() + "hiden_dim: 64\n"))
-    with pytest.raises(UserError, match=r"unknown key 'zzzz'; docs/configuration.md"):
+    with pytest.raises(UserError, match=r"unknown key 'zzzz'; `tactician train --help`"):
         load_config(write(tmp_path, GOOD.read_text() + "zzzz: 1\n"))
 
 
@@ -66,7 +67,10 @@ def test_a_missing_key_is_named(tmp_path):
         ({"entropy_coef": float("inf")}, "'entropy_coef' cannot be inf"),
         ({"seed": 10**20}, "'seed' cannot be 100000000000000000000"),
         ({"n_envs": 8 * 10**320}, "'n_envs' cannot be 8"),
-        ({"regimes": "astrology"}, "'regimes' cannot be 'astrology'"),
+        ({"regimes": ""}, "'regimes' cannot be ''"),
+        ({"checkpoint_dir": ""}, "'checkpoint_dir' cannot be '': it must not be empty"),
+        ({"cache_path": " "}, "'cache_path' cannot be ' ': it must not be empty"),
+        ({"bars": ""}, "'bars' cannot be '': it must not be empty"),
         ({"n_steps": 100}, r"n_steps \(100\) and episode_length \(256\) must divide one another"),
         ({"portfolios_per_window": 7}, r"n_envs \(\d+\) must be a multiple of portfolios_per_window \(7\)"),
         ({"train_until": "2019-12-31"}, r"validation_until \(2018-12-31\) must lie after train_until"),
@@ -287,9 +291,23 @@ def test_a_portfolio_is_worth_a_unit_of_currency_at_least(value):
 
 
 def test_the_embedded_stocks_are_known_to_be_picked_with_hindsight():
-    funds = "rl_v2_multi_asset"
-    assert load_config(GOOD, {"hindsight": False}).picked_with_hindsight
-    assert load_config(funds, {"bars": "embedded"}).picked_with_hindsight
+    stocks, funds = load_config(GOOD, {"hindsight": False}), load_config("rl_v2_multi_asset")
+    assert picked_with_hindsight(stocks, "embedded") and picked_with_hindsight(funds, "embedded")
+    assert not picked_with_hindsight(stocks, "bars.csv"), (
+        "where a market came from decides, not what is asked for today"
+    )
+    assert not picked_with_hindsight(load_config("rl_v2_multi_asset", {"bars": "embedded"}), "yfinance")
+
+
+def test_a_configuration_that_is_made_directly_is_checked_in_the_same_sentences():
+    good = load_config(GOOD).model_dump()
+    with pytest.raises(UserError, match="the settings: 'gamma' cannot be 'much': give a number"):
+        Config(**{**good, "gamma": "much"})
+    with pytest.raises(UserError, match="must divide one another"):
+        Config(**{**good, "n_steps": 48, "episode_length": 32})
+    with pytest.raises(UserError, match="unknown key 'hidden_dimm'; did you mean 'hidden_dim'"):
+        Config(**good, hidden_dimm=4)
+    assert Config(**{**good, "bars": Path("x.csv")}).bars == "x.csv"
 
 
 @pytest.mark.parametrize("key", ["start", "end", "train_until", "validation_until"])

@@ -11,7 +11,7 @@ from tactician.cli import main
 from tactician.config import load_config
 from tactician.environment import load_cached_market
 from tactician.hardware import pace as pace_module
-from tactician.hardware.pace import LIMIT, Pace, fastest, fit_to_time, in_words, measure_pace, slowest
+from tactician.hardware.pace import LIMIT, Pace, fastest, fit_to_time, measure_pace, slowest
 from tactician.hardware.probe import Trial
 from tactician.hardware.processes import Process
 from tactician.hardware.sizes import Sizes
@@ -89,7 +89,7 @@ def test_an_iteration_of_eleven_hours_gets_fewer_environments_and_that_is_said()
     assert sizes == replace(ASKED, n_envs=32 * 8)
     assert said == (
         "131,072 environments × 256 steps would take about 11 h per iteration on this CPU; 256 are taken instead, about "
-        "77 s; a GPU is made for more. --n-envs 256 takes as many in every start."
+        "1 min; a GPU is made for more. --n-envs 256 takes as many in every start."
     )
     assert fit_to_time(sizes, pace_of(11 * 3600), 8, total=FOR_EVER) == (sizes, None)
 
@@ -118,14 +118,6 @@ def test_the_slowest_process_and_the_fastest_measurement_count():
     paces = [Pace(1.0, 5.0), Pace(2.0, 4.0)]
     assert slowest(paces) == Pace(2.0, 5.0) and fastest(paces) == Pace(1.0, 4.0)
     assert Pace(2.0, 4.0).times(0.25) == Pace(0.5, 1.0)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(0.04, "0.0 s"), (2.34, "2.3 s"), (77.4, "77 s"), (130, "2.2 min"), (3600, "60 min"), (39_600, "11 h")],
-)
-def test_durations_are_told_in_two_digits(seconds, said):
-    assert in_words(seconds) == said
 
 
 def test_a_run_takes_what_fits_into_two_minutes(prepare, monkeypatch):
