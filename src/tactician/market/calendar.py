@@ -100,7 +100,7 @@ class Agreement:
 def attendance(frame: pd.DataFrame) -> Attendance:
     """Which asset has a bar on which day; ``frame`` has one row per symbol and date, in any order."""
     f = frame.sort_values(["symbol", "date"], kind="stable")
-    moved = np.abs(f.groupby("symbol", observed=True)["close"].diff().to_numpy()) > 0  # NaN at a first bar, which shows no move
+    moved = np.abs(f.groupby("symbol", observed=True)["close"].diff().to_numpy()) > 0  # a first bar shows no move
     trade = moved | (f["volume"].to_numpy() > 0) if "volume" in f else moved
     asset, symbols = pd.factorize(f["symbol"].to_numpy())
     dates = pd.DatetimeIndex(np.unique(f["date"].to_numpy()))

@@ -103,7 +103,7 @@ def unpriced(f: pd.DataFrame) -> Iterator[Fault]:
 def spacing(f: pd.DataFrame) -> Iterator[Fault]:
     """Bars that are not daily: several per day with different prices on most days, or one per week, month or quarter."""
     by_day = f.groupby(["symbol", "date"], observed=True, sort=False)["close"].agg(["size", "nunique", "min", "max"])
-    differ = (by_day["nunique"] > 2) | (by_day["max"] > by_day["min"] * (1 + SAME_PRICE))  # two prices may be one, rounded
+    differ = (by_day["nunique"] > 2) | (by_day["max"] > by_day["min"] * (1 + SAME_PRICE))  # two may be one, rounded
     several = differ.groupby(level="symbol", observed=True).mean() > 0.5
     remedy, assets = "download daily bars", "such assets"
     first = _first_bars(f)

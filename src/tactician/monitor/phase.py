@@ -1,4 +1,4 @@
-"""One piece of work as a line that moves: how far it is, and how long it still takes."""
+"""The progress of one piece of work as a moving line, with the time that is left."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ LIFE_SIGN = 30.0
 
 _BAR, _SHORTEST_BAR = 20, 4
 _SHORT = 5.0
-"""Work that takes no longer than this, in seconds, needs no forecast."""
+"""Work that takes at most these seconds needs no forecast."""
 
 
 @dataclass
