@@ -148,8 +148,7 @@ def update(
         * with ``statistics``: stat_advantage_mean, …_std, …_min and …_max, of the advantages before they are normalised.
     """
     _set_rates(learner, hyper)
-    # Advantages are computed once per iteration, from the values of the rollout. With new values the targets would move
-    # during the epochs.
+    # Computed once, from the values of the rollout: with new values the targets would move during the epochs.
     advantages = generalised_advantages(
         rollout.rewards, rollout.values, rollout.next_values, rollout.continues, hyper.gamma, hyper.gae_lambda
     )

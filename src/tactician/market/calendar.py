@@ -127,6 +127,7 @@ def agree(days: Attendance, calendar: str, source: str) -> Agreement:
     if calendar == FROM_BARS:
         known, outside = dates[:0], np.ones(len(dates), dtype=bool)
     else:
+        # A month beyond the last bar, so that the next session after it is known.
         known = sessions_between(calendar, dates[0], dates[-1] + pd.Timedelta(days=31))
         low, high = known_range(calendar)
         outside = np.asarray((dates < low) | (dates > high))

@@ -203,6 +203,7 @@ def _away(level: np.ndarray, symbol: np.ndarray) -> np.ndarray:
     """Bars between a price and its return to that level, if the price jumps by `SPIKE` among them."""
     far, away = np.log(SPIKE) - 1e-9, np.zeros(len(level), dtype=bool)
     jump = np.concatenate([[False], (np.abs(np.diff(level)) >= far) & (symbol[1:] == symbol[:-1])])
+    # A spike may leave in small steps and jump back, so it may begin up to SPIKE_BARS bars before its large jump.
     starts = np.unique(np.flatnonzero(jump)[:, None] - np.arange(1, SPIKE_BARS + 2))
     for start in starts[starts >= 0]:
         if away[start]:
