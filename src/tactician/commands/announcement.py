@@ -1,4 +1,4 @@
-"""What a run says before it begins, and the plan that a dry run prints instead."""
+"""The announcement of a run before it begins, and the plan that a dry run prints instead."""
 
 from dataclasses import asdict
 from typing import Any
@@ -15,13 +15,13 @@ from tactician.storage import json_text
 from tactician.training.setup import Setup
 
 _VALUE_WIDTH = 30
-"""Of the plan's values, however narrow the console: a number and its name stay on one line."""
+"""Least width of the plan's values on a narrow console, so that a number and its name stay on one line."""
 
 _FINGERPRINT = 12
 
 
 def announce(setup: Setup, reporter: Reporter) -> None:
-    """Say what is trained on what, and what it takes of memory."""
+    """Print the data, the size of the run, and the planned memory."""
     market, rows = setup.environment.market, setup.splits["train"]
     memory = setup.memory.as_dict(setup.sizes)
     reporter.note(
@@ -44,7 +44,7 @@ def announce(setup: Setup, reporter: Reporter) -> None:
 
 
 def plan(setup: Setup) -> dict[str, Any]:
-    """What the run would do, as plain values for JSON and for the eye."""
+    """The plan of a run, as plain values for JSON and for the table."""
     market = setup.environment.market
     n_actions = market.regimes.n_actions
     policy = setup.make_policy()
@@ -76,7 +76,7 @@ def plan(setup: Setup) -> dict[str, Any]:
 
 
 def print_plan(content: dict[str, Any], as_json: bool, console: Console | None = None) -> None:
-    """Print what would be trained, as a table or as JSON."""
+    """Print the plan, as a table or as JSON."""
     if as_json:
         print(json_text(content, indent=2))
         return

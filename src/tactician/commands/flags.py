@@ -30,12 +30,12 @@ ConfigFile = Annotated[
 Json = Annotated[bool, tyro.conf.arg(name="json", help="Print JSON instead of tables.")]
 
 _NOT_GIVEN = ("\0",)
-"""What a flag holds that was not given: no command line has such a word."""
+"""The value of a flag that was not given. No command line can contain it."""
 
 
 @dataclass(frozen=True)
 class _Flag:
-    """A field of a verb's arguments or of the configuration, and how it is written on the command line."""
+    """A field of a verb's arguments or of the configuration, and its form on the command line."""
 
     name: str
     annotation: Any
@@ -56,7 +56,7 @@ class _Flag:
         return self.name, Annotated[tuple[str, ...], *self.marks, shown], _NOT_GIVEN
 
     def value(self, given: bool | tuple[str, ...]) -> Any:
-        """What was given, as pydantic is to read it.
+        """The given words, in the form that pydantic reads.
 
         Raises:
             UserError: no value, or more than one where one is due.
@@ -103,7 +103,7 @@ def flags_of(kind: type[Any], verb: str, words: list[str]) -> Any:
 
 
 def _read(kind: type[Any], verb: str, words: list[str], keys: Mapping[str, list[_Flag]]) -> tuple[Any, dict[str, Any]]:
-    """The verb's own arguments, and what was given of the configuration's keys."""
+    """The verb's own arguments, and the given keys of the configuration."""
     own = _own_flags(kind)
     groups = [
         (section, make_dataclass(section, [flag.for_tyro() for flag in flags], frozen=True))
@@ -161,7 +161,7 @@ def _spelled(key: str) -> str:
 
 
 def _metavar(annotation: Any) -> str:
-    """What belongs there: a type in capitals, or the choices."""
+    """The placeholder of a value in --help: a type in capitals, or the choices."""
     parts = [part for part in get_args(annotation) if part is not NoneType]
     match get_origin(annotation):
         case None:

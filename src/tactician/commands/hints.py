@@ -1,4 +1,4 @@
-"""Commands that a message names: they use the same market and folder as the one that was given."""
+"""Commands that messages suggest. They use the same market and folder as the user's command."""
 
 import shlex
 from pathlib import Path
@@ -8,7 +8,7 @@ from tactician.config import Config, load_config
 
 
 def command(verb: str, config_file: str | Path, config: Config, *more: str) -> str:
-    """A command that uses the same market cache, with the flags of its keys, and of further ones, that are not the file's."""
+    """A command with the same market cache. It has flags for those keys of the cache, and of ``more``, that the file lacks."""
     from tactician.environment import cache_key
 
     in_file = load_config(config_file)
@@ -29,5 +29,5 @@ def rebuild_command(config_file: str | Path, config: Config) -> str:
 
 
 def quoted(value: object) -> str:
-    """As a shell wants it."""
+    """A value quoted for a shell."""
     return shlex.quote(str(value))

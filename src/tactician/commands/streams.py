@@ -1,4 +1,4 @@
-"""Standard output and error: plain signs where the encoding has no other, and quiet once nobody reads."""
+"""Standard output and error: plain signs if the encoding lacks others, and no output after the reader has closed it."""
 
 import codecs
 import io
@@ -27,11 +27,11 @@ _PLAIN = {
     "≈": "~",
     "✓": "ok",
 }
-"""What the program's own signs become."""
+"""Plain replacements of the program's own signs."""
 
 
 def prepare() -> None:
-    """Let no sign end a program: a redirected Windows console writes cp1252, a bare container perhaps ASCII."""
+    """Replace signs that the encoding lacks: a redirected Windows console has cp1252, and a bare container may have ASCII."""
     codecs.register_error("plain", _plain)
     for stream in _open():
         if isinstance(stream, io.TextIOWrapper):
@@ -39,17 +39,17 @@ def prepare() -> None:
 
 
 def flush() -> None:
-    """Write what is still held back.
+    """Write buffered output.
 
     Raises:
-        BrokenPipeError: nobody reads any more.
+        BrokenPipeError: the reader has closed the output.
     """
     for stream in _open():
         stream.flush()
 
 
 def close() -> None:
-    """Send to nowhere what nobody reads any more, also what the interpreter flushes as it ends."""
+    """Discard further output after the reader has closed it, also what the interpreter flushes at its end."""
     for stream in _open():
         try:
             stream.flush()
@@ -62,13 +62,13 @@ def _open() -> list[TextIO]:
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
-    """A handler of `codecs`: what to write instead, and where to go on."""
+    """An error handler for `codecs`: the replacement, and the position at which encoding continues."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     end = error.end
     text = "".join(map(_sign, error.object[error.start : end]))
     while not text and error.object[end : end + 1] == " ":
-        end += 1  # a picture goes with the space after it
+        end += 1  # a picture is removed with the space after it
     return text, end
 
 
@@ -78,5 +78,5 @@ def _sign(sign: str) -> str:
     if "\u2500" <= sign <= "\u257f":
         return "+"  # corners and crossings of a table
     if unicodedata.category(sign) in ("So", "Sk", "Mn", "Cf"):
-        return ""  # a picture, or what changes the look of one
+        return ""  # a picture, or a modifier of one
     return sign.encode("ascii", "backslashreplace").decode("ascii")

@@ -31,14 +31,14 @@ def generalised_advantages(
     Returns:
         A_t; the value targets are A_t + V(s_t).
     """
-    # No mask on next_values: a portfolio at a time limit is worth its future like any other. A mask, as after a terminal
-    # state, would teach the critic that money is worth nothing there. And the agent cannot see that an end is near.
+    # next_values has no mask: at a time limit a portfolio keeps its future value. A mask, as after a terminal state, would
+    # teach the critic that money is worth nothing there. And the agent cannot see that an end is near.
     delta = rewards + gamma * next_values - values
     # The trace is cut, because row t + 1 belongs to another episode: it begins on a random day with other holdings.
     decay = gamma * gae_lambda * continues.to(delta.dtype)
     advantages = torch.empty_like(delta)
     trace = torch.zeros_like(delta[0])
-    # Backwards, since A_t contains A_{t+1}. It starts from 0: of what follows the rollout only V(s_T) is known.
+    # The loop runs backwards, since A_t contains A_{t+1}. It starts from 0: after the rollout only V(s_T) is known.
     for t in range(len(delta) - 1, -1, -1):
         trace = delta[t] + decay[t] * trace
         advantages[t] = trace
@@ -57,6 +57,7 @@ def leave_one_out(advantages: Float[Tensor, "step env"], portfolios_per_window: 
         portfolios_per_window: P, at least 2.
     """
     grouped = advantages.unflatten(1, (-1, portfolios_per_window))
-    # Without the portfolio itself: its own advantage depends on its action, and would shrink the gradient by 1 − 1/P.
+    # The mean leaves the portfolio itself out. Its own advantage depends on its action, and would shrink the gradient by
+    # 1 − 1/P.
     others = (grouped.sum(-1, keepdim=True) - grouped) / (portfolios_per_window - 1)
     return (grouped - others).flatten(1)

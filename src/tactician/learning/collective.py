@@ -1,4 +1,4 @@
-"""What the processes of a run do together: sums and yes-or-no decisions. A single process pays nothing for them."""
+"""Collective operations of a run's processes: sums and yes-or-no decisions. They cost a single process nothing."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

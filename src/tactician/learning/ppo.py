@@ -37,7 +37,7 @@ _NORMS = ("actor_grad_norm", "critic_grad_norm")
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What shapes the update; `tactician.config.Config` documents each and holds the defaults."""
+    """Hyperparameters of the update; `tactician.config.Config` documents each and holds the defaults."""
 
     batch_size: int
     ppo_epochs: int
@@ -57,7 +57,7 @@ class Hyperparameters:
 
 @dataclass(frozen=True)
 class Learner:
-    """A policy and its two optimisers, which the update changes in place, and how and with whom it computes."""
+    """A policy and its two optimisers, which the update changes in place, with precision and processes."""
 
     policy: Network
     actor_optimiser: torch.optim.Optimizer
@@ -75,7 +75,7 @@ class Guard:
         self.longest = torch.zeros((), device=device)
 
     def judge(self, *figures: Tensor) -> Float[Tensor, ""]:
-        """1 if any of the scalars is not finite, else 0; remembered."""
+        """1 if any of the scalars is not finite, else 0. The result is counted."""
         # Arithmetic instead of an if: a branch would have to wait for the GPU after every minibatch.
         bad = (~torch.stack(figures).isfinite().all()).to(torch.float32)
         self.dropped += bad
@@ -122,17 +122,17 @@ def update(
 
     Args:
         learner: changed in place.
-        rollout: what the policy did; the policy has not changed since.
+        rollout: collected with this policy, which has not changed since.
         hyper: see `Hyperparameters`; its learning rates replace the optimisers' own.
         seed: of the minibatches' order.
-        iteration: number of the rollout; names that order.
+        iteration: number of the rollout; that order depends on it.
         valid: samples that count; None for all.
         first_env: number of the rollout's first environment, if several processes share them.
         all_envs: environments of all processes; None if the rollout has them all.
         keep_features: hold the trunk's features for all critic epochs. Otherwise they are computed for every minibatch,
             which takes longer and no memory.
-        dropped_before: joint updates in a row that were dropped at the end of the iteration before.
-        statistics: describe the advantages too; changes no other figure.
+        dropped_before: consecutive joint updates that were dropped at the end of the previous iteration.
+        statistics: also describe the advantages; other figures stay the same.
         on_batch: told about progress.
 
     Returns:
@@ -148,7 +148,7 @@ def update(
         * with ``statistics``: stat_advantage_mean, …_std, …_min and …_max, of the advantages before they are normalised.
     """
     _set_rates(learner, hyper)
-    # Once per iteration, from the values with which the policy acted. Fresh ones would move the targets under the epochs.
+    # Computed once, from the values of the rollout: with new values the targets would move during the epochs.
     advantages = generalised_advantages(
         rollout.rewards, rollout.values, rollout.next_values, rollout.continues, hyper.gamma, hyper.gae_lambda
     )
@@ -164,11 +164,11 @@ def update(
         iteration=iteration,
         collective=learner.collective,
     )
-    # The comparison serves the policy's gradient alone. The critic predicts what a portfolio earns, the luck of the days
-    # included, so its targets are made of the advantages before it.
+    # The window baseline is only for the policy's gradient. The critic predicts returns with the luck of the days, so its
+    # targets come from the advantages before the baseline.
     compared = leave_one_out(advantages, hyper.portfolios_per_window) if hyper.baseline == "window" else advantages
     data = prepare(rollout, compared, advantages + rollout.values, valid, learner.collective)
-    # Apart, or the critic's updates would end every row of the actor's.
+    # Counted separately: otherwise the critic's good updates would end every run of dropped joint updates.
     joint, critic = Guard(advantages.device, dropped_before), Guard(advantages.device)
     metrics = _joint_epochs(learner, data, hyper, dealer, joint, on_batch)
     metrics["critic_loss"] = _critic_epochs(learner, data, hyper, dealer, critic, keep_features, on_batch)
@@ -187,7 +187,7 @@ def _dropped(joint: Guard, critic: Guard) -> dict[str, Tensor]:
 
 
 def _set_rates(learner: Learner, hyper: Hyperparameters) -> None:
-    # At each iteration, since rates are annealed and an optimiser restored from a checkpoint brings those of its past.
+    # Set in each iteration, since rates are annealed, and a restored optimiser has the rates of its checkpoint.
     for optimiser, rate in ((learner.actor_optimiser, hyper.actor_lr), (learner.critic_optimiser, hyper.critic_lr)):
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -217,13 +217,13 @@ def _joint_epochs(
             sums += figures
             norms += lengths
             kept += good
-            # On the device; the host reads the sum once per epoch at most, and only if it may have to stop.
+            # The sum stays on the device. The host reads it once per epoch, and only with a target for KL.
             epoch_kl += figures[_SUMS.index("kl")] / n_batches
             on_batch("ppo", done, n_batches, epoch, hyper.ppo_epochs)
         # The sum over processes is the same in all of them, so all stop or none does.
         if hyper.target_kl is not None and bool(learner.collective.add_up(epoch_kl) > hyper.target_kl):
             break
-    # Means over the updates that were made; without one 0/0, which is not available.
+    # Means over the updates that were made. Without any update it is 0/0, which is NaN: not available.
     means = learner.collective.add_up(sums) / kept
     metrics = dict(zip(_SUMS, means.unbind(), strict=True))
     metrics |= zip(_NORMS, (norms / kept).unbind(), strict=True)
@@ -247,13 +247,13 @@ def _joint_step(
         scaler.scale(loss).backward()
     parameters = (learner.policy.actor_parameters(), learner.policy.critic_parameters())
     learner.collective.add_up_gradients(p for part in parameters for p in part)
-    # The bound on the norm is meant for true gradients, so the scale is taken out first.
+    # The bound on the norm is for unscaled gradients, so the loss scale is removed first.
     if scaler.is_enabled():
         scaler.unscale_(actor)
         scaler.unscale_(critic)
-    # Clipped apart: one norm for both would let a large gradient of the value head shrink the policy's step.
+    # Clipped separately: with one norm a large gradient of the value head would shrink the policy's step.
     norms = torch.stack([clip_grad_norm_(part, hyper.max_grad_norm) for part in parameters])
-    # One verdict for both: an update is the move of actor and critic together. A NaN anywhere makes a norm NaN.
+    # Both optimisers step or neither does: an update moves actor and critic together. Any NaN makes a norm NaN.
     bad = guard.judge(norms.sum())
     guarded_step(actor, bad)
     guarded_step(critic, bad)
@@ -344,7 +344,7 @@ def _critic_step(
 
 @torch.no_grad()
 def _features(learner: Learner, batch: Sequences) -> Float[Tensor, "step seq hidden"]:
-    # With the dropout masks of the rollout: the head is to value what the policy acted on.
+    # Computed with the dropout masks of the rollout, so that the head sees the features on which the policy acted.
     with learner.precision.autocast():
         return learner.policy.trunk(batch.obs, batch.first_hidden, batch.masks)[0]
 
@@ -357,7 +357,7 @@ def _all_features(learner: Learner, data: Sequences, dealer: Dealer) -> Float[Te
         if features is None:  # filled part by part, since joining the parts at the end would hold them twice
             features = found.new_empty(len(found), len(data), found.shape[-1])
         features[:, index] = found
-    assert features is not None  # even of no sequences there is a part
+    assert features is not None  # split yields at least one part, even without sequences
     return features
 
 

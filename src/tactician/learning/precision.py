@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Precision:
-    """What the forward passes compute in, and the scalers that float16 needs."""
+    """The data type of the forward passes, and the loss scalers that float16 needs."""
 
     dtype: torch.dtype | None = None
     """torch.bfloat16, torch.float16, or None for float32."""
@@ -33,7 +33,7 @@ class Precision:
         return {"actor": self.actor_scaler.state_dict(), "critic": self.critic_scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, dict[str, object]]) -> None:
-        """Restore the scalers; states of another precision are passed over."""
+        """Restore the scalers; states of another precision are ignored."""
         for name, scaler in (("actor", self.actor_scaler), ("critic", self.critic_scaler)):
             if scaler.is_enabled() and state.get(name):
                 scaler.load_state_dict(state[name])

@@ -89,8 +89,8 @@ def collect_rollout(
         n_steps: T; divides or is a multiple of the episode's length.
         sequence_length: divides both; None for the shorter of them.
         seed: of the action and dropout noise.
-        iteration: number of this rollout in the run; names its noise.
-        precision: what the forward passes compute in.
+        iteration: number of this rollout in the run; its noise depends on it.
+        precision: of the forward passes.
         on_step: called with the steps done.
 
     Returns:
@@ -105,8 +105,8 @@ def collect_rollout(
 
     see = partial(_see, env, policy, masks, precision)
     for begin in range(0, n_steps, length):
-        # The update starts each sequence in the state in which it was lived ("stored state", Kapturowski et al. 2019, R2D2).
-        # From zeros it would replay another policy than the one that acted.
+        # The update starts each sequence from the recurrent state of the rollout ("stored state", Kapturowski et al. 2019,
+        # R2D2). From zeros it would replay another policy than the one that acted.
         first_hidden.append(hidden)
         for t in range(begin, begin + length):
             day, portfolio, logits, value, hidden = see(state, hidden)
@@ -117,13 +117,13 @@ def collect_rollout(
             store.put(t, day=day.int(), portfolio=portfolio, actions=action.int(), log_probs=log_prob, values=value)
             store.put_outcome(t, outcome)
             on_step(t + 1)
-        # V(s_T) of the state reached, for the bootstrap at a time limit (Pardo et al. 2018). Before the restart: afterwards the
-        # observation is of a new episode, whose value says nothing about the old one. The recurrent state that comes back
-        # is dropped, because the next sequence sees this observation again.
+        # V(s_T) of the state reached, for the bootstrap at a time limit (Pardo et al. 2018). It is read before the restart,
+        # because afterwards the observation belongs to a new episode. The returned recurrent state is dropped, because the
+        # next sequence sees this observation again.
         bootstrap = see(state, hidden)[3]
         state, restarted = restart_finished(env, state)
         store.end_sequence(begin, length, bootstrap, restarted)
-        # A new episode has no past to remember. Elsewhere the memory goes on, also from one rollout to the next.
+        # A new episode begins with an empty memory. Otherwise the memory continues, also from one rollout to the next.
         hidden = torch.where(restarted[:, None], begun, hidden)
     rollout = Rollout(env.market, **store.tensors, first_hidden=torch.stack(first_hidden), masks=masks)
     return rollout, state, hidden
@@ -140,10 +140,10 @@ def _see(
     """Day, portfolio's part of the observation, logits, value, and the recurrent state after it."""
     day = observed_day(env, state)
     portfolio = observe_portfolio(env, state, day)
-    # The same autocast as in the update: logits of another precision would make another policy of it.
+    # The same autocast as in the update, because logits of another precision would be another policy.
     with precision.autocast():
         logits, value, after = policy(assemble(env.market, day, portfolio)[None], hidden, masks)
-    # float32 for all that is stored: the ratio is a difference of log-probabilities, where 16 bits would be noise.
+    # Everything is stored as float32: the ratio is a difference of log-probabilities, where 16 bits would be noise.
     return day, portfolio, logits[0].float(), value[0].float(), after.float()
 
 
@@ -154,15 +154,15 @@ def sample_action(
     # Not torch.multinomial: its generator differs between devices, and its state depends on what was drawn before.
     log_probs = torch.log_softmax(logits.float(), -1)
     edges = log_probs.exp().cumsum(-1)
-    # The last edge may round to below 1, and a number above it would be an action too many.
+    # The last edge may round to below 1. A number above it would give an action that does not exist.
     action = (noise[:, None] >= edges).sum(-1).clamp(max=logits.shape[-1] - 1)
     return action, log_probs.gather(-1, action[:, None])[:, 0]
 
 
 class _Store:
-    """Preallocated [T, N, …] tensors, made at the first step from what it brings."""
+    """Preallocated [T, N, …] tensors, with shapes and types from the first step."""
 
-    # Lists that are stacked at the end would hold every tensor twice, at the rollout's peak of memory.
+    # Stacking lists at the end would hold every tensor twice, at the rollout's peak of memory.
 
     def __init__(self, n_steps: int, n_envs: int, device: torch.device) -> None:
         shape = (n_steps, n_envs)

@@ -27,7 +27,7 @@ class Sequences:
     weight: Float[Tensor, "step seq"] | None
     """1 for samples that count and 0 for the others; None if all count."""
     first_hidden: Float[Tensor, "layer seq hidden"]
-    """Recurrent state in which each sequence was lived."""
+    """Recurrent state at the beginning of each sequence, as in the rollout."""
     masks: Float[Tensor, "mask seq hidden"] | None
 
     def __len__(self) -> int:
@@ -36,7 +36,7 @@ class Sequences:
     @property
     def obs(self) -> Float[Tensor, "step seq obs"]:
         """The observations, put together from their parts."""
-        # Not stored: all portfolios of a day share its market features, and a look-up costs less than the memory.
+        # They are not stored, because all portfolios of a day share its market features. A look-up costs less than memory.
         return assemble(self.market, self.day, self.portfolio)
 
     def take(self, index: Tensor) -> "Sequences":
@@ -69,13 +69,13 @@ def prepare(
         valid: samples that count; None for all.
         collective: the processes of the run.
     """
-    # Unit variance makes clip range, entropy bonus and learning rate mean the same in calm and in wild markets. Over the whole
-    # rollout, not per minibatch: one has few sequences, and its own mean would be the luck of their days. The baseline
-    # has been subtracted by now, so portfolios are compared within their window first and scaled with all others after.
+    # With unit variance, clip range, entropy bonus and learning rate mean the same in calm and in wild markets. Mean and
+    # variance are of the whole rollout. A minibatch has few sequences, so its own mean would be the luck of their days. The
+    # baseline is subtracted before: portfolios are first compared within their window, and then scaled with all others.
     mean, variance = moments(advantages, valid, collective)
-    # 1e-8 for a rollout of equal advantages, such as a market on which nothing matters: 0/0 otherwise.
+    # The 1e-8 avoids 0/0 in a rollout with equal advantages, as in a market where no action matters.
     normal = (advantages - mean) / (variance.sqrt() + 1e-8)
-    # Whole sequences, since the GRU needs every step in order: a step alone would lack the memory it was chosen with.
+    # Sequences stay whole, since the GRU needs every step in order. A single step would lack the memory of the rollout.
     # Step t of environment n lies in sequence (t // length)·N + n, chunk by chunk.
     chunks, layers, envs, width = rollout.first_hidden.shape
     length = rollout.sequence_length
@@ -120,7 +120,7 @@ def explained_variance(
 
     1 is perfect, 0 no better than a constant; NaN (not available) if the targets are constant or not finite.
     """
-    # A is what the target exceeds the value by: the error of V, seen from the rollout.
+    # A is the difference between target and value, so it is the error of V.
     _, spread = moments(advantages + values, valid, collective)
     _, unexplained = moments(advantages, valid, collective)
     return torch.where(spread > 0, 1 - unexplained / spread.clamp(min=1e-30), torch.nan)
@@ -149,7 +149,7 @@ class Dealer:
         n_sequences = self.n_chunks * self.all_envs
         order = permutation(n_sequences, self.seed, Stream.MINIBATCH, self.iteration, epoch, device=data.day.device)
         parts = [self._own(part) for part in minibatches(n_sequences, self.length, self.batch_size, order)]
-        # Sums of a tensor that is on the device already: numbers from the host would have to be waited for.
+        # Sums of a tensor that is already on the device. A copy from the host would wait for the device.
         per_sequence = data.day.new_full((len(data),), self.length) if data.weight is None else data.weight.sum(0)
         counts = torch.stack([per_sequence[part].sum() for part in parts]).float()
         counts = self.collective.add_up(counts).clamp(min=1)

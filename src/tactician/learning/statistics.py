@@ -1,4 +1,4 @@
-"""What samples look like, for the eye: computed on the device, over all processes, and learnt from by nobody."""
+"""Summary statistics of samples for the screen, computed on the device over all processes. Learning does not use them."""
 
 import torch
 from jaxtyping import Bool, Shaped
@@ -8,7 +8,7 @@ from tactician.learning.collective import ALONE, Collective
 from tactician.learning.sequences import moments
 
 STATISTIC = "stat_"
-"""The names of these figures begin with it: they are told and kept nowhere."""
+"""Prefix of the names of these figures, which are printed and not kept."""
 
 
 def describe(

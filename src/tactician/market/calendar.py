@@ -100,9 +100,7 @@ class Agreement:
 def attendance(frame: pd.DataFrame) -> Attendance:
     """Which asset has a bar on which day; ``frame`` has one row per symbol and date, in any order."""
     f = frame.sort_values(["symbol", "date"], kind="stable")
-    moved = (
-        np.abs(f.groupby("symbol", observed=True)["close"].diff().to_numpy()) > 0
-    )  # NaN at a first bar, which shows no move
+    moved = np.abs(f.groupby("symbol", observed=True)["close"].diff().to_numpy()) > 0  # a first bar shows no move
     trade = moved | (f["volume"].to_numpy() > 0) if "volume" in f else moved
     asset, symbols = pd.factorize(f["symbol"].to_numpy())
     dates = pd.DatetimeIndex(np.unique(f["date"].to_numpy()))
@@ -129,6 +127,7 @@ def agree(days: Attendance, calendar: str, source: str) -> Agreement:
     if calendar == FROM_BARS:
         known, outside = dates[:0], np.ones(len(dates), dtype=bool)
     else:
+        # A month beyond the last bar, so that the next session after it is known.
         known = sessions_between(calendar, dates[0], dates[-1] + pd.Timedelta(days=31))
         low, high = known_range(calendar)
         outside = np.asarray((dates < low) | (dates > high))

@@ -103,9 +103,7 @@ def unpriced(f: pd.DataFrame) -> Iterator[Fault]:
 def spacing(f: pd.DataFrame) -> Iterator[Fault]:
     """Bars that are not daily: several per day with different prices on most days, or one per week, month or quarter."""
     by_day = f.groupby(["symbol", "date"], observed=True, sort=False)["close"].agg(["size", "nunique", "min", "max"])
-    differ = (by_day["nunique"] > 2) | (
-        by_day["max"] > by_day["min"] * (1 + SAME_PRICE)
-    )  # two prices may be one, rounded
+    differ = (by_day["nunique"] > 2) | (by_day["max"] > by_day["min"] * (1 + SAME_PRICE))  # two may be one, rounded
     several = differ.groupby(level="symbol", observed=True).mean() > 0.5
     remedy, assets = "download daily bars", "such assets"
     first = _first_bars(f)
@@ -205,6 +203,7 @@ def _away(level: np.ndarray, symbol: np.ndarray) -> np.ndarray:
     """Bars between a price and its return to that level, if the price jumps by `SPIKE` among them."""
     far, away = np.log(SPIKE) - 1e-9, np.zeros(len(level), dtype=bool)
     jump = np.concatenate([[False], (np.abs(np.diff(level)) >= far) & (symbol[1:] == symbol[:-1])])
+    # A spike may leave in small steps and jump back, so it may begin up to SPIKE_BARS bars before its large jump.
     starts = np.unique(np.flatnonzero(jump)[:, None] - np.arange(1, SPIKE_BARS + 2))
     for start in starts[starts >= 0]:
         if away[start]:

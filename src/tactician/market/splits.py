@@ -77,6 +77,7 @@ def _like_split(
     known = np.isfinite(np.fmax(before, after))
     value = _relative_value(f, rows, lives)
     seen = np.isfinite(value)
+    # Without volumes a crash cannot be told by its traded value, so the jump must stand out more.
     quiet = seen & (value <= _QUIET_VALUE) & (jump >= _JUMP_SEEN * sigma)
     needed = np.where(RATIOS[nearest] < 2, _JUMP_SMALL, _JUMP_UNSEEN)
     unseen = ~seen & (jump >= needed * sigma) & (RATIOS[nearest] >= _SMALLEST_UNSEEN)

@@ -258,6 +258,7 @@ def _losses(repair: _Repair, sessions: Sessions, calendar: str) -> list[Finding]
             if left >= _ENOUGH * ((sessions.dates >= first) & (sessions.dates <= last)).sum():
                 strays = 0  # it has nearly all sessions, and also trades on other days, as a coin does
         all_of_it = sum(lost.values()) - lost.get("not_a_session", 0) + strays
+        # A few bars may always be dropped, since their share means little in a short history.
         if all_of_it > max(_FEW, MAX_DROPPED * (all_of_it + left)):
             worst = max(lost, key=lost.__getitem__)
             reasons.add(worst)

@@ -1,1 +1,1 @@
-"""What a person or TensorBoard sees of long work: progress, trackers, tables."""
+"""Output about long work: progress on the screen, trackers of metrics, tables."""

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 _GAP = re.compile(r"(?<=[^\s±]) +(?![%×±]| )")
-"""Where prose may break: not between a number and its unit or its error."""
+"""Positions where prose may break: not between a number and its unit or its error."""
 
 _COMMAND = re.compile(r"(?:python src/apps/|tactician [a-z-]+ --).*?(?=  |$)")
 """A command as `commands.hints` writes it; a remark behind it is set off by two blanks."""
@@ -17,7 +17,7 @@ _SEPARATOR = " | "
 
 
 def width_of(console: Console) -> int | None:
-    """Cells of a line; None where the output is no terminal, and lines are as long as they are."""
+    """Width of a line in cells; None if the output is no terminal, where lines are not broken."""
     return console.width if console.is_terminal else None
 
 
@@ -76,7 +76,7 @@ def _wrapped(text: Text, width: int | None, whole: Sequence[str]) -> list[Text]:
     if width is None or cell_len(plain) <= width:
         return [text]
     indent = min(_hanging_indent(plain), max(0, width // 4))
-    lines: list[tuple[int, int]] = []  # from where to where
+    lines: list[tuple[int, int]] = []  # start and end of each line
     begin = end = 0
     for first, last in _words(plain, whole):
         room = width - (indent if lines else 0)
@@ -92,7 +92,7 @@ def _wrapped(text: Text, width: int | None, whole: Sequence[str]) -> list[Text]:
 
 
 def _words(plain: str, whole: Sequence[str]) -> list[tuple[int, int]]:
-    """From where to where each piece goes that is not to be divided; the first begins with the line's indent."""
+    """Start and end of each piece that must not be divided. The first piece includes the line's indent."""
     patterns = [_COMMAND, *(re.compile(re.escape(part)) for part in whole if part)]
     guarded = [found.span() for pattern in patterns for found in pattern.finditer(plain)]
     gaps = [
@@ -106,7 +106,7 @@ def _words(plain: str, whole: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def _hanging_indent(plain: str) -> int:
-    """Under the text behind a sign, else two more than the line itself."""
+    """The hanging indent: that of the text after a leading sign, else two more than the line's own."""
     bare = plain.lstrip(" ")
     blanks = len(plain) - len(bare)
     sign = re.match(r"[^\w\s]+ +", bare)

@@ -1,4 +1,4 @@
-"""One piece of work as a line that moves: how far it is, and how long it still takes."""
+"""The progress of one piece of work as a moving line, with the time that is left."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,25 +12,25 @@ from tactician.monitor.pace import Work
 from tactician.monitor.wording import plural, time_left
 
 LIFE_SIGN = 30.0
-"""Seconds between two plain lines of work that goes on, where lines cannot move."""
+"""Seconds between two plain lines about the same work, where lines cannot move."""
 
 _BAR, _SHORTEST_BAR = 20, 4
 _SHORT = 5.0
-"""Work that takes no longer than this, in seconds, needs no forecast."""
+"""Work that takes at most these seconds needs no forecast."""
 
 
 @dataclass
 class Phase(Work):
-    """How far a piece of work is; renders itself within any width."""
+    """The progress of a piece of work, which renders itself within any width."""
 
     label: str = ""
     unit: str = ""
-    """Of ``done`` and ``total``, in the singular."""
+    """Unit of ``done`` and ``total``, in the singular."""
     detail: str = ""
     tell: Callable[[str], None] | None = None
-    """Where lines cannot move: takes a plain line now and then."""
+    """Where lines cannot move, it prints a plain line now and then."""
     due: float = LIFE_SIGN
-    """Seconds after which the next one is told."""
+    """Seconds after which the next plain line is due."""
 
     def advance(self, done: int, total: int, detail: str = "") -> None:
         """Set the state; drawn at the next refresh, so calling it often costs nothing."""
@@ -40,7 +40,7 @@ class Phase(Work):
             self.tell(self.line())
 
     def line(self, width: int | None = None) -> str:
-        """Where it stands, in at most ``width`` cells; without a width in full, but without a bar.
+        """The progress as text of at most ``width`` cells. Without a width it is complete, but has no bar.
 
         What is short of room loses the bar first, then the detail, then the time left, then the numbers. The percentage
         stays, whatever the width.

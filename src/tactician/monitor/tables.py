@@ -28,7 +28,7 @@ def print_table(console: Console, table: Table) -> None:
 
 
 def as_text(draw: Callable[[Console], None]) -> str:
-    """What is printed to a console of 80 columns, as plain text."""
+    """The output on a console of 80 columns, as plain text."""
     console = Console(file=io.StringIO(), width=80, color_system=None, force_jupyter=False, soft_wrap=True)
     with console.capture() as printed:
         draw(console)

@@ -1,4 +1,4 @@
-"""How figures are put for the eye: values, counts, durations, and the colour of a score."""
+"""Figures as text: values, counts, durations, and the colour of a score."""
 
 import math
 
@@ -9,7 +9,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 def tell(value: float, pattern: str, unit: str = "") -> str:
-    """A figure for the eye; "–" if it is not available. What rounds to zero has no minus sign."""
+    """A figure as text; "–" if it is not available. A value that rounds to zero has no minus sign."""
     sign = "+" if pattern.startswith("+") else ""
     return f"{value:{sign}z{pattern.removeprefix('+')}}{unit}" if math.isfinite(value) else "–"
 
@@ -41,7 +41,7 @@ def about(seconds: float) -> str:
 
 
 def time_left(seconds: float | None) -> str:
-    """What is left, as in "about 40 s left"; empty if it is not known."""
+    """The time that is left, as in "about 40 s left"; empty if it is not known."""
     return "" if seconds is None else f"{about(seconds)} left"
 
 

@@ -1,4 +1,4 @@
-"""The networks: what all of them are, each in a file of its own, and the table that names them."""
+"""The networks: their common interface, one file per network, and the table of their names."""
 
 from tactician.policy.actor_critic import ActorCritic
 from tactician.policy.gru import GruLayer

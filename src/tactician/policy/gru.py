@@ -20,8 +20,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# Weights in 16 bits, and those of a copied layer, do not lie side by side. cuDNN then copies them together at each call. That
-# costs microseconds, and a user can do nothing about it.
+# Weights in 16 bits, and those of a copied layer, are not contiguous in memory. cuDNN then copies them together at each call,
+# and warns. That costs microseconds, and a user can do nothing about it.
 warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk of memory")
 
 # Rows (steps × environments) whose gate gradients are held before they are turned into weight gradients. Enough of them for

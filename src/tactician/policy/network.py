@@ -1,4 +1,4 @@
-"""What a network is to everyone else: four methods, and what optimisers and checkpoints need of it."""
+"""The interface of a network: four methods, and what optimisers and checkpoints need."""
 
 from abc import ABC, abstractmethod
 from typing import TypedDict
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Architecture(TypedDict):
-    """What it takes to build a network again: its name in `NETWORKS`, and the arguments that every network is made of."""
+    """Everything needed to rebuild a network: its name in `NETWORKS`, and the arguments that all networks take."""
 
     network: str
     obs_dim: int
@@ -39,7 +39,7 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def initial_state(self, n_envs: int) -> Float[Tensor, "layer env hidden"]:
-        """The recurrent state in which an episode begins, the same for every environment, where the parameters are."""
+        """The recurrent state at the start of an episode, the same for every environment, on the parameters' device."""
 
     @abstractmethod
     def trunk(
@@ -48,7 +48,7 @@ class Network(nn.Module, ABC):
         hidden: Float[Tensor, "layer env hidden"],
         masks: Float[Tensor, "mask env hidden"] | None = None,
     ) -> tuple[Float[Tensor, "step env feature"], Float[Tensor, "layer env hidden"]]:
-        """What both heads read, for every step of a sequence, and the recurrent state after the last one."""
+        """The features that both heads read, for every step of a sequence, and the recurrent state after the last step."""
 
     @abstractmethod
     def heads(
@@ -67,7 +67,7 @@ class Network(nn.Module, ABC):
     @property
     @abstractmethod
     def architecture(self) -> Architecture:
-        """What it was made of."""
+        """The architecture from which the network was made."""
 
     @abstractmethod
     def critic_parameters(self) -> list[nn.Parameter]:

@@ -1,4 +1,4 @@
-"""The networks there are, by name."""
+"""The table of networks by name."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +10,10 @@ from tactician.policy.actor_critic import ActorCritic
 from tactician.policy.network import Network
 
 NETWORKS: dict[str, type[Network]] = {ActorCritic.name: ActorCritic}
-"""By name, as an architecture names them."""
+"""Networks by the name that an architecture has."""
 
 DEFAULT_NETWORK = ActorCritic.name
-"""What a run trains, and what an architecture without a name means: files were older than the table."""
+"""The network that a run trains. It is also that of an architecture without a name, in files older than the table."""
 
 
 def make_network(

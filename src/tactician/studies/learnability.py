@@ -23,7 +23,7 @@ _NOWHERE = Path("unused")
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What the best and the naive policy do on the judged rows of a market."""
+    """Figures of the optimum and of the naive policy on the judged rows of a market."""
 
     optimum: Played
     naive: Played
@@ -37,7 +37,7 @@ class Yardstick:
 
 @dataclass(frozen=True)
 class Point:
-    """A policy in the course of its training."""
+    """The result of a policy at one point of its training."""
 
     timesteps: int
     seconds: float
@@ -88,7 +88,7 @@ def train_on(
     judge_every: int = 10,
     on_point: Callable[[Point], None] = lambda _: None,
 ) -> list[Point]:
-    """Train for the setup's duration; judge the deterministic policy on the way and at the end."""
+    """Train for the setup's duration, and judge the deterministic policy in between and at the end."""
     state, points = first_train_state(setup), []
     quiet = Reporter("quiet", silent=True)
     while state.progress.timesteps < setup.total_timesteps:

@@ -1,4 +1,4 @@
-"""What the learnability study trains: markets × variants × seeds, each with its settings."""
+"""The trainings of the learnability study: markets × variants × seeds, each with its settings."""
 
 import hashlib
 import json
@@ -39,7 +39,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 key's value."""
 
 _LAWS = 1
-"""Raised when a market's law changes. Trainings on the former one then count no more."""
+"""Must be raised when a market's law changes. Then trainings on the former law no longer count."""
 
 _DEFAULTS = {name: field.default for name, field in Config.model_fields.items()}
 _ELSEWHERE = HARMLESS | OF_DATA

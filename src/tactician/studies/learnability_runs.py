@@ -1,4 +1,4 @@
-"""The study's trainings, side by side in processes, kept in one file that an interrupted study goes on from."""
+"""The study's trainings, side by side in processes. One file keeps them, so an interrupted study can continue."""
 
 import json
 import multiprocessing
@@ -46,7 +46,7 @@ def run_job(job: Job) -> dict[str, Any]:
 
 
 def run_study(jobs: Sequence[Job], path: Path, n_processes: int) -> Iterator[tuple[dict[str, Any], int]]:
-    """Do the trainings that the file does not have yet. It is written anew after each.
+    """Do the trainings that the file does not have yet. The file is rewritten after each.
 
     Yields:
         Every finished training, and how many are still to do. Those found in the file come first.

@@ -10,7 +10,7 @@ from typing import Any
 from tactician.studies.learnability_plan import MARKETS, VARIANTS
 
 LEVELS = ("0.90", "0.95")
-"""Shares of the optimum whose reaching is told."""
+"""Shares of the optimum for which the table shows when they were reached."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Row:
     turnover: float
     turnover_of_optimum: float
     steps_to: dict[str, float | None]
-    """By level: environment steps from which on the share was kept, in the median seed; None if it was not."""
+    """By level: environment steps after which the share was kept, in the median seed; None if it was not kept."""
     seconds_to: dict[str, float | None]
     """By level: seconds of rollouts and updates until then."""
     seconds: float
@@ -84,7 +84,7 @@ def _row(market: str, variant: str, runs: Sequence[Mapping[str, Any]]) -> Row:
 
 
 def _kept(points: Sequence[Mapping[str, Any]], level: float) -> Mapping[str, Any] | None:
-    """The first point from which on the share is never lower again."""
+    """The first point after which the share is never lower again."""
     found = None
     for point in reversed(points):
         if point["share"] is None or not point["share"] >= level:

@@ -1,4 +1,4 @@
-"""What a person sees of the learnability study: one line per training, a table, a picture."""
+"""Output of the learnability study: one line per training, a table, a picture."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -86,6 +86,7 @@ def judge(
         Diverged: a return is not finite; the models are saved, and there is no summary.
     """
     results = _judge_best(setup, keeper.folder, contaminated, reporter, ranges) if ranges else {}
+    # The look is recorded before the summary is written, so that an interruption cannot hide it.
     if "test" in results and setup.process.leads:
         record_look(keeper.folder, state.run, results["test"].first, results["test"].last)
     return summarise(setup, state, results, contaminated)

@@ -77,6 +77,7 @@ def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
             reporter.figures(state.metrics)
             if best:
                 keeper.save_best(setup, state)
+            # Only now, so that the log holds the figures of the iteration that diverged.
             _stop_if_diverged(setup, state, keeper)
             if not last and setup.process.collective.any(stop.signal_number is not None, setup.device):
                 path = keeper.save_interrupted(setup, state)
@@ -151,8 +152,10 @@ def iterate(setup: Setup, state: TrainState, reporter: Reporter) -> TrainState:
     figures |= _learn(setup, state, rollout, valid, reporter)
     if reporter.verbosity == "verbose":
         figures |= rollout_statistics(setup, rollout, env_state, valid)
+    # All figures are read together, because every read waits for the device.
     metrics = read_once(figures)
     statistics = take_statistics(metrics)
+    # Checked before the progress changes, so that the caller can save the state before this iteration.
     if not math.isfinite(metrics["reward"]):
         raise NotFinite(f"Rewards of iteration {progress.iteration + 1} are not finite numbers")
     learnt = time.perf_counter()
