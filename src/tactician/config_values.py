@@ -76,6 +76,7 @@ _EXPECTED = {
     "bool_type": "give true or false",
     "string_type": "give text, in quotes",
     "string_too_short": "it must not be empty",
+    "too_short": "it must not be empty",
     "path_type": "give a path, in quotes",
     "literal_error": "give {expected}",
     "greater_than": "it must be above {gt}",
