@@ -83,6 +83,14 @@ def test_the_next_seed_gets_a_folder_of_its_own(tiny, tmp_path, capsys):
     assert f"--seed 2 --checkpoint-dir {tmp_path / 'run_seed2'}" in said
 
 
+def test_a_run_may_live_where_the_program_was_started(tiny, tmp_path, monkeypatch, capsys):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["train", "--config", str(tiny), "--checkpoint-dir", ".", "--iterations", "1"]) == 0
+    said = "".join(capsys.readouterr().out.split("\n"))
+    assert f"--checkpoint-dir {tmp_path / 'here_seed1'}" in said and (tmp_path / "here" / "summary.json").exists()
+
+
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
 def test_files_are_as_readable_as_the_users_umask_makes_them(tmp_path, umask, mode):
     import os

@@ -163,6 +163,8 @@ def _resume_command(arguments: TrainArguments, config: Config) -> str:
 
 def _next_commands(config_file: Path, config: Config) -> list[str]:
     folder, seed = config.checkpoint_dir, config.seed + 1
+    if not folder.name:  # the folder where the program was started
+        folder = folder.resolve()
     elsewhere = folder.with_name(f"{folder.name.removesuffix(f'_seed{config.seed}')}_seed{seed}")
     return [
         f"tensorboard --logdir {quoted(folder / 'tensorboard')}",
