@@ -55,7 +55,7 @@ def alternating(mean: float, deviation: float, n: int) -> Path:
     ("daily", "error"), [(1.0, math.sqrt(1.5 / 2)), (2.0, math.sqrt(3 / 2)), (-1.0, math.sqrt(1.5 / 2))]
 )
 def test_a_large_sharpe_ratio_is_less_certain_as_lo_says(daily, error):
-    # Lo (2002): the daily ratio q of T days has the error √((1 + q²/2)/T). Here T = 504, so a year's has √252·√((1 + q²/2)/504).
+    # Lo (2002): the daily ratio q of T days has the error √((1 + q²/2)/T); a year's is √252 times that. Here T is 504.
     figures = performance(alternating(daily * 0.01, 0.01, 504), 0)
     assert figures.sharpe == pytest.approx(daily * math.sqrt(252), rel=1e-9)
     assert figures.sharpe_standard_error == pytest.approx(error, rel=1e-9)
