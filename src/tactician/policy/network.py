@@ -82,7 +82,7 @@ class Network(nn.Module, ABC):
             UserError: always, unless a network defines its own.
         """
         raise UserError(
-            f"the network '{self.name}' cannot begin with a preference for an action; set the key 'hold_prior' to 0."
+            f"The network '{self.name}' cannot begin with a preference for an action; set the key 'hold_prior' to 0."
         )
 
     def actor_parameters(self) -> list[nn.Parameter]:
