@@ -79,7 +79,9 @@ def memoryless(monkeypatch):
 
 def test_a_network_that_cannot_lean_says_which_setting_to_take_back(memoryless):
     network = make_network({"network": Memoryless.name, **OLD})
-    with pytest.raises(UserError, match=r"The network 'memoryless' cannot begin with .*; set the key 'hold_prior' to 0"):
+    with pytest.raises(
+        UserError, match=r"The network 'memoryless' cannot begin with .*; set the key 'hold_prior' to 0"
+    ):
         network.lean_towards(0, 0.9)
 
 
