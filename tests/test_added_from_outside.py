@@ -133,9 +133,6 @@ class Linear(Network):
     def critic_parameters(self):
         return list(self.value.parameters())
 
-    def lean_towards(self, action, probability):
-        raise NotImplementedError
-
 
 def test_a_network_is_trained_saved_judged_and_gone_on_with(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(NETWORKS, Linear.name, Linear)

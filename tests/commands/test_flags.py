@@ -8,7 +8,8 @@ import pytest
 import tyro
 
 from tactician.cli import VERBS, main
-from tactician.commands.flags import flags_of, parse
+from tactician.commands.flags import flags_of, parse, spellings
+from tactician.commands.learnability import LearnabilityArguments
 from tactician.commands.train import TrainArguments
 from tactician.config import Config, FileOnly, sections
 
@@ -27,6 +28,11 @@ def help_of(verb: str, capsys: pytest.CaptureFixture[str], *words: str) -> str:
         ("train", "resume", "--resume"),
         ("train", "--verbos", "--verbose"),
         ("train", "--episode=10", "--episodes"),
+        ("train", "–resume", "--resume"),
+        ("train", "—seed=3", "--seed"),
+        ("train", "−−dry-run", "--dry-run"),
+        ("train", "–v", "-v"),
+        ("train", "--no-ampp", "--no-amp"),
         ("train", "--hiden_dim", "--hidden-dim"),
         ("build-cache", "--on-finding", "--on-findings"),
         ("costs", "--jsn", "--json"),
@@ -36,6 +42,85 @@ def help_of(verb: str, capsys: pytest.CaptureFixture[str], *words: str) -> str:
 def test_a_near_flag_is_suggested(refused, verb, word, meant):
     said = refused(verb, word)
     assert said == f"tactician {verb}: {word} is no flag of tactician {verb}; did you mean {meant}?"
+
+
+@pytest.mark.parametrize("before", [["--episodes", "3"], ["--config", "rl_v2_multi_asset"], ["--quiet"]])
+def test_a_dash_of_a_text_editor_is_no_value_of_the_flag_before_it(refused, before):
+    assert refused("train", *before, "—seed", "3").endswith(
+        ": —seed is no flag of tactician train; did you mean --seed?"
+    )
+    said = refused("learnability", "--markets", "null", "–seeds", "3")
+    assert said.endswith(": –seeds is no flag of tactician learnability; did you mean --seeds?")
+
+
+def test_other_values_may_begin_with_such_a_dash(tiny):
+    words = ["--config", str(tiny), "--bars", "–2024–.csv"]
+    assert parse(TrainArguments, "train", words)[1].bars == "–2024–.csv"
+
+
+@pytest.mark.parametrize(
+    ("verb", "word", "meant"),
+    [
+        ("train", "my.yaml", "--config my.yaml"),
+        ("costs", "settings", "--config settings"),
+        ("train", "embedded_sp500", "--config embedded_sp500"),
+        ("build-cache", "configs/embedded_sp500.yaml", "--config configs/embedded_sp500.yaml"),
+        ("build-cache", "my bars.csv", "--bars 'my bars.csv'"),
+        ("train", "model.pt", "--checkpoint model.pt"),
+    ],
+)
+def test_a_file_without_its_flag_is_told_the_flag(refused, tmp_path, monkeypatch, verb, word, meant):
+    monkeypatch.chdir(tmp_path)
+    for name in ("my.yaml", "settings", "my bars.csv", "model.pt"):
+        (tmp_path / name).touch()
+    assert refused(verb, word) == f"tactician {verb}: {word} is no flag of tactician {verb}; did you mean {meant}?"
+    said = refused(verb, "--episodes", "3", word)
+    assert said == f"tactician {verb}: --episodes takes one value, and '{word}' is left over; did you mean {meant}?"
+
+
+@pytest.mark.parametrize(("verb", "word"), [("train", "absent.yaml"), ("train", "folder"), ("learnability", "my.yaml")])
+def test_a_word_that_names_no_file_or_has_no_flag_there_is_no_configuration(refused, tmp_path, monkeypatch, verb, word):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.yaml").touch()
+    (tmp_path / "folder").mkdir()
+    assert refused(verb, word).endswith(f"{word} is no flag of tactician {verb}; tactician {verb} --help lists them.")
+
+
+@pytest.mark.parametrize("written", ["{}=false", "{}=1", "{} true", "{} 0", "{}="])
+@pytest.mark.parametrize(
+    ("verb", "flag", "remedy"),
+    [
+        ("train", "--amp", "--amp is a switch; write --amp or --no-amp."),
+        ("train", "--no-multi_gpu", "--multi-gpu is a switch; write --multi-gpu or --no-multi-gpu."),
+        ("train", "--dry_run", "--dry-run is a switch; write --dry-run without a value."),
+        ("train", "-v", "--verbose is a switch; write --verbose without a value."),
+        ("learnability", "--sweep", "--sweep is a switch; write --sweep without a value."),
+    ],
+)
+def test_a_switch_with_a_value_is_told_how_to_write_it(refused, written, verb, flag, remedy):
+    assert refused(verb, *written.format(flag).split(" ")) == f"tactician {verb}: {remedy}"
+
+
+@pytest.mark.parametrize(
+    ("verb", "flag", "due"),
+    [
+        ("train", "--checkpoint", "--checkpoint PATH"),
+        ("train", "--config", "--config PATH"),
+        ("costs", "--checkpoint-dir", "--checkpoint-dir PATH"),
+        ("build-cache", "--bars", "--bars TEXT"),
+        ("train", "--cash-rate", "--cash-rate FLOAT|PATH"),
+        ("learnability", "--out", "--out PATH"),
+        ("learnability", "--markets", "--markets TEXT [TEXT ...]"),
+    ],
+)
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_a_shell_variable_that_is_not_set_is_no_value(refused, verb, flag, due, empty):
+    said = f"tactician {verb}: {flag} cannot be empty; write {due} (a shell variable that is not set is empty, too)."
+    assert refused(verb, flag, empty) == refused(verb, f"{flag}={empty}") == said
+
+
+def test_an_empty_word_is_shown_as_one(refused):
+    assert refused("train", "").startswith("tactician train: '' is no flag of tactician train; ")
 
 
 def test_a_flag_like_none_is_refused_with_where_they_are_listed(refused):
@@ -185,3 +270,29 @@ class Named:
 def test_a_verb_may_take_a_word_without_a_flag():
     assert flags_of(Named, "show", []).name == "none"
     assert flags_of(Named, "show", ["this"]).name == "this"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("embedded_sp500 extra", "NAME takes one value, and 'extra' is left over; remove it, or put the whole value"),
+        ("embedded_sp500 --name", "--name is no flag of tactician config; tactician config --help lists them."),
+    ],
+)
+def test_a_word_without_a_flag_is_called_as_in_the_help(refused, words, said):
+    assert refused("config", *words.split()).startswith(f"tactician config: {said}")
+
+
+def test_an_empty_name_is_no_name(refused):
+    assert refused("config", "").startswith("tactician config: NAME cannot be empty; write NAME (a shell variable")
+
+
+def test_the_spellings_of_a_verb_are_those_that_it_takes(tiny):
+    assert spellings(Named) == {"-h", "--help"}
+    of_study = {"markets", "variants", "seeds", "sweep", "timesteps", "out", "processes", "json", "help"}
+    assert spellings(LearnabilityArguments) == {"-h", *(f"--{name}" for name in of_study)}
+    of_train = spellings(TrainArguments)
+    assert {"--config", "--json", "-v", "--hidden-dim", "--amp", "--no-amp"} <= of_train
+    assert not {"--no-verbose", "--hold-prior", "--config-file", "--as-json"} & of_train
+    switches = [flag for flag in sorted(of_train) if flag.startswith("--no-") or flag == "-v"]
+    assert len(switches) > 4 and parse(TrainArguments, "train", ["--config", str(tiny), *switches])

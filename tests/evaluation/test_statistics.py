@@ -45,6 +45,29 @@ def test_figures_equal_numpys():
     assert figures.max_drawdown == pytest.approx(np.max(1 - wealth / np.maximum.accumulate(wealth)))
 
 
+def alternating(mean: float, deviation: float, n: int) -> Path:
+    """A path of simple returns with exactly this mean and sample standard deviation."""
+    step = deviation * math.sqrt((n - 1) / n)
+    return path_of(*(math.log1p(mean + (step if day % 2 else -step)) for day in range(n)))
+
+
+@pytest.mark.parametrize(
+    ("daily", "error"), [(1.0, math.sqrt(1.5 / 2)), (2.0, math.sqrt(3 / 2)), (-1.0, math.sqrt(1.5 / 2))]
+)
+def test_a_large_sharpe_ratio_is_less_certain_as_lo_says(daily, error):
+    # Lo (2002): the daily ratio q of T days has the error √((1 + q²/2)/T); a year's is √252 times that. Here T is 504.
+    figures = performance(alternating(daily * 0.01, 0.01, 504), 0)
+    assert figures.sharpe == pytest.approx(daily * math.sqrt(252), rel=1e-9)
+    assert figures.sharpe_standard_error == pytest.approx(error, rel=1e-9)
+
+
+def test_a_bond_fund_has_a_sharpe_ratio():
+    # A deviation of 0.01 % per day is 0.16 % per year: little, and no rounding. 0.00002/0.0001·√252 = 3.17.
+    figures = performance(alternating(2e-5, 1e-4, 504), 0)
+    assert figures.sharpe == pytest.approx(0.2 * math.sqrt(252), rel=1e-6)
+    assert STATISTICS["sharpe"].column.cell("sharpe", figures) == "3.17 ± 0.71"
+
+
 def test_strategies_go_by_name_as_by_number():
     rng = np.random.default_rng(7)
     two = replace(pair(rng.normal(0.001, 0.01, 90), rng.normal(0, 0.01, 90)), strategies=("mine", "theirs"))

@@ -2,10 +2,19 @@
 
 import pytest
 import torch
+from torch import nn
 
 from tactician.environment import Stream, uniform
 from tactician.errors import UserError
-from tactician.policy import DEFAULT_NETWORK, NETWORKS, ActorCritic, make_network, network_of
+from tactician.policy import (
+    DEFAULT_NETWORK,
+    NETWORKS,
+    ActorCritic,
+    Architecture,
+    Network,
+    make_network,
+    network_of,
+)
 
 OLD = {"obs_dim": 9, "n_actions": 4, "hidden_dim": 8, "n_gru_layers": 1, "dropout": 0.25}
 """As files hold it that are older than the table."""
@@ -32,13 +41,59 @@ def test_a_network_that_is_not_in_the_table_is_named():
         make_network({"network": "attention", **OLD})
 
 
-@pytest.mark.parametrize("name", list(NETWORKS))
+class Memoryless(Network):
+    """No more than a network needs: the four methods, what it was made of and what the critic owns."""
+
+    name = "memoryless"
+
+    def __init__(self, obs_dim, n_actions, hidden_dim, n_gru_layers, dropout, value_scale=1.0, generator=None):
+        super().__init__()
+        self.made_of = (obs_dim, n_actions, hidden_dim, n_gru_layers, dropout)
+        self.obs_dim, self.act, self.value = obs_dim, nn.Linear(obs_dim, n_actions), nn.Linear(obs_dim, 1)
+        self.register_buffer("value_scale", torch.tensor(float(value_scale)))
+
+    @property
+    def architecture(self):
+        return Architecture(**dict(zip(Architecture.__annotations__, (self.name, *self.made_of), strict=True)))
+
+    def initial_state(self, n_envs):
+        return torch.zeros(0, n_envs, 1)
+
+    def trunk(self, obs, hidden, masks=None):
+        return obs, hidden
+
+    def heads(self, features):
+        return self.act(features), self.value_scale * self.value(features)[..., 0]
+
+    def masks(self, index, seed, iteration):
+        return None
+
+    def critic_parameters(self):
+        return list(self.value.parameters())
+
+
+@pytest.fixture
+def memoryless(monkeypatch):
+    monkeypatch.setitem(NETWORKS, Memoryless.name, Memoryless)
+
+
+def test_a_network_that_cannot_lean_says_which_setting_to_take_back(memoryless):
+    network = make_network({"network": Memoryless.name, **OLD})
+    with pytest.raises(
+        UserError, match=r"The network 'memoryless' cannot begin with .*; set the key 'hold_prior' to 0"
+    ):
+        network.lean_towards(0, 0.9)
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, Memoryless.name])
+@pytest.mark.usefixtures("memoryless")
 def test_every_network_keeps_the_contract_of_states_and_parameters(name):
     network = make_network({"network": name, **OLD})
     index, obs = torch.arange(5), torch.randn(3, 5, 9)
     masks = network.masks(index, 0, 0)
     features, after = network.trunk(obs, network.initial_state(5), masks)
-    assert after.shape == network.initial_state(5).shape and after.dim() == masks.dim() == 3
+    assert after.shape == network.initial_state(5).shape and after.dim() == 3
+    assert masks is None or masks.dim() == 3
     logits, values = network.heads(features)
     assert logits.shape == (3, 5, 4) and torch.equal(values, network.values(features)) and values.shape == (3, 5)
     for mine, theirs in zip(network(obs, network.initial_state(5), masks), (logits, values, after), strict=True):

@@ -100,7 +100,7 @@ def test_the_second_ctrl_c_leaves_at_once_without_saving(tiny, tmp_path):
     wait_for(log, "Once more to leave at once", process)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    assert process.wait(5) == 130
+    assert process.wait(30) == 130
     assert not list(folder.glob("model_*"))
     last = log.read_text().splitlines()[-1]
     assert last == "Left at once; what this iteration has learnt is not saved."

@@ -2,9 +2,11 @@
 
 tyro splits the command line and writes the help. To it a flag is a switch or takes words; what the words mean is for
 pydantic to say. So a wrong value is told in one sentence, and in the same one whether it stands in a file or in a flag.
+Of a flag that is given twice the last value counts, as everywhere on command lines.
 """
 
 import difflib
+import os
 import types
 import typing
 from collections.abc import Collection, Mapping
@@ -17,6 +19,8 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import tyro
 from pydantic import TypeAdapter, ValidationError
 
+from tactician import configs
+from tactician.commands.hints import quoted
 from tactician.config import Config, FileOnly, load_config, make_config, override, sections
 from tactician.config_values import COMMAND_LINE, explain
 from tactician.errors import UserError
@@ -31,6 +35,11 @@ Json = Annotated[bool, tyro.conf.arg(name="json", help="Print JSON instead of ta
 
 _NOT_GIVEN = ("\0",)
 """The value of a flag that was not given. No command line can contain it."""
+_DASHES = "‐‑‒–—―−"
+"""What text editors and web pages make of hyphens."""
+_FLAG_OF_FILES = {".csv": "--bars", ".parquet": "--bars", ".pt": "--checkpoint"}
+"""The flag that a file belongs to, by its ending; the others are configurations."""
+_YES_OR_NO = {"true", "false", "yes", "no", "on", "off", "1", "0"}
 
 
 @dataclass(frozen=True)
@@ -44,8 +53,19 @@ class _Flag:
 
     @property
     def spelling(self) -> str:
-        """The flag."""
+        """The flag; of a word without one, what the help calls it."""
+        if tyro.conf.Positional in self.marks:
+            return next(mark.metavar for mark in self.marks if getattr(mark, "metavar", None))
         return _spelled(next((mark.name for mark in self.marks if getattr(mark, "name", None)), self.name))
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """Every way to write the flag."""
+        if tyro.conf.Positional in self.marks:
+            return ()
+        short = tuple(alias for mark in self.marks for alias in getattr(mark, "aliases", None) or ())
+        paired = self.annotation is bool and tyro.conf.FlagCreatePairsOff not in self.marks
+        return (self.spelling, *short, *((f"--no-{self.spelling.removeprefix('--')}",) if paired else ()))
 
     def for_tyro(self) -> tuple[str, Any, Any]:
         """A field of a dataclass: a switch, or words."""
@@ -55,20 +75,27 @@ class _Flag:
         shown = tyro.conf.arg(metavar=_metavar(self.annotation), help_behavior_hint=hint)
         return self.name, Annotated[tuple[str, ...], *self.marks, shown], _NOT_GIVEN
 
-    def value(self, given: bool | tuple[str, ...]) -> Any:
+    def value(self, given: bool | tuple[str, ...], known: Collection[str]) -> Any:
         """The given words, in the form that pydantic reads.
 
         Raises:
-            UserError: no value, or more than one where one is due.
+            UserError: no value, an empty one, or more than one where one is due.
         """
-        if isinstance(given, bool) or (given and get_origin(self.annotation) is tuple):
+        if isinstance(given, bool):
             return given
+        due = self.spelling if tyro.conf.Positional in self.marks else f"{self.spelling} {_metavar(self.annotation)}"
         if not given:
-            raise UserError(f"{self.spelling} needs a value; write {self.spelling} {_metavar(self.annotation)}.")
-        if len(given) > 1:
+            raise UserError(f"{self.spelling} needs a value; write {due}.")
+        if not all(map(str.strip, given)):
             raise UserError(
-                f"{self.spelling} takes one value, and '{given[1]}' is left over; remove it, or put the whole value in quotes."
+                f"{self.spelling} cannot be empty; write {due} (a shell variable that is not set is empty, too)."
             )
+        if get_origin(self.annotation) is tuple:
+            return given
+        if len(given) > 1:
+            file = _as_file(given[1], known)
+            remedy = f"did you mean {file}?" if file else "remove it, or put the whole value in quotes."
+            raise UserError(f"{self.spelling} takes one value, and '{given[1]}' is left over; {remedy}")
         return None if given[0] == "None" and NoneType in get_args(self.annotation) else given[0]
 
 
@@ -80,15 +107,7 @@ def parse(kind: type[Any], verb: str, words: list[str]) -> tuple[Any, Config]:
         SystemExit: with code 0 after --help.
     """
     in_file = _in_file(words)
-    keys = {
-        section: [
-            _Flag(name, key.annotation, in_file[name], (tyro.conf.arg(help=" ".join((key.description or "").split())),))
-            for name, key in of_section.items()
-            if FileOnly not in key.metadata
-        ]
-        for section, of_section in sections().items()
-    }
-    arguments, given = _read(kind, verb, words, keys)
+    arguments, given = _read(kind, verb, words, _key_flags(in_file))
     return arguments, make_config(override(in_file, given), COMMAND_LINE)
 
 
@@ -102,6 +121,14 @@ def flags_of(kind: type[Any], verb: str, words: list[str]) -> Any:
     return _read(kind, verb, words, {})[0]
 
 
+def spellings(kind: type[Any]) -> set[str]:
+    """Every flag of a verb, by the kind of its arguments; with the configuration's keys if it takes a configuration."""
+    flags = _own_flags(kind)
+    if any(flag.spelling == "--config" for flag in flags):
+        flags += [flag for of_section in _key_flags(dict.fromkeys(Config.model_fields)).values() for flag in of_section]
+    return {"-h", "--help", *(spelling for flag in flags for spelling in flag.spellings)}
+
+
 def _read(kind: type[Any], verb: str, words: list[str], keys: Mapping[str, list[_Flag]]) -> tuple[Any, dict[str, Any]]:
     """The verb's own arguments, and the given keys of the configuration."""
     own = _own_flags(kind)
@@ -109,6 +136,9 @@ def _read(kind: type[Any], verb: str, words: list[str], keys: Mapping[str, list[
         (section, make_dataclass(section, [flag.for_tyro() for flag in flags], frozen=True))
         for section, flags in keys.items()
     ]
+    flags = [*own, *(flag for of_section in keys.values() for flag in of_section)]
+    known = [spelling for flag in flags for spelling in flag.spellings]
+    _refuse_what_would_be_misread(words, verb, flags, known)
     line = make_dataclass(
         kind.__name__,
         [flag.for_tyro() for flag in own] + [(name, group, field(default_factory=group)) for name, group in groups],
@@ -125,17 +155,49 @@ def _read(kind: type[Any], verb: str, words: list[str], keys: Mapping[str, list[
         return_unknown_args=True,
     )
     if unknown:
-        known = [flag.spelling for flags in (own, *keys.values()) for flag in flags]
         in_file = Config.model_fields if keys else ()
-        raise UserError(f"{unknown[0]} is no flag of tactician {verb}; {_remedy(unknown[0], verb, known, in_file)}")
+        remedy = _remedy(unknown[0], verb, known, in_file)
+        raise UserError(f"{unknown[0] or quoted('')} is no flag of tactician {verb}; {remedy}")
     try:
-        arguments = TypeAdapter(kind).validate_python(_given(own, read))
+        arguments = TypeAdapter(kind).validate_python(_given(own, read, known))
     except ValidationError as error:
         raise UserError(explain(error, COMMAND_LINE)) from None
     settings: dict[str, Any] = {}
-    for section, flags in keys.items():
-        settings |= _given(flags, getattr(read, section))
+    for section, of_section in keys.items():
+        settings |= _given(of_section, getattr(read, section), known)
     return arguments, settings
+
+
+def _refuse_what_would_be_misread(
+    words: list[str], verb: str, flags: Collection[_Flag], known: Collection[str]
+) -> None:
+    """Words that tyro would take for values of the flag before them, or for words that belong to none.
+
+    Raises:
+        UserError: a flag has a dash of a text editor, or a switch a value.
+    """
+    switches = {spelling: flag for flag in flags if flag.annotation is bool for spelling in flag.spellings}
+    for before, word in zip(["", *words], words, strict=False):
+        if word.startswith(tuple(_DASHES)) and (near := _near(word, known)):
+            raise UserError(f"{word} is no flag of tactician {verb}; did you mean {near}?")
+        name, equals, _ = (before if word.lower() in _YES_OR_NO else word).replace("_", "-").partition("=")
+        if name in switches and (equals or word.lower() in _YES_OR_NO):
+            flag = switches[name]
+            paired = flag.spellings[-1].startswith("--no-")
+            way = f"{flag.spelling} or {flag.spellings[-1]}" if paired else f"{flag.spelling} without a value"
+            raise UserError(f"{flag.spelling} is a switch; write {way}.")
+
+
+def _key_flags(values: Mapping[str, Any]) -> dict[str, list[_Flag]]:
+    """The flags of the configuration's keys by section; the values are what the help shows."""
+    return {
+        section: [
+            _Flag(name, key.annotation, values[name], (tyro.conf.arg(help=" ".join((key.description or "").split())),))
+            for name, key in of_section.items()
+            if FileOnly not in key.metadata
+        ]
+        for section, of_section in sections().items()
+    }
 
 
 def _own_flags(kind: type[Any]) -> list[_Flag]:
@@ -151,9 +213,9 @@ def _own_flags(kind: type[Any]) -> list[_Flag]:
     return flags
 
 
-def _given(flags: list[_Flag], read: Any) -> dict[str, Any]:
+def _given(flags: list[_Flag], read: Any, known: Collection[str]) -> dict[str, Any]:
     words = [(flag, getattr(read, flag.name)) for flag in flags]
-    return {flag.name: flag.value(given) for flag, given in words if given != _NOT_GIVEN}
+    return {flag.name: flag.value(given, known) for flag, given in words if given != _NOT_GIVEN}
 
 
 def _spelled(key: str) -> str:
@@ -183,12 +245,30 @@ def _hint(default: Any) -> str:
 
 
 def _remedy(word: str, verb: str, known: Collection[str], in_file: Collection[str]) -> str:
-    meant = _spelled(word.lstrip("-").partition("=")[0])
+    meant = _flag_in(word)
     for key in in_file:
         if _spelled(key) == meant and meant not in known:
             return f"set the key '{key}' in the YAML file."
-    near = difflib.get_close_matches(meant, known, n=1, cutoff=0.7)
-    return f"did you mean {near[0]}?" if near else f"tactician {verb} --help lists them."
+    near = _as_file(word, known) or _near(word, known)
+    return f"did you mean {near}?" if near else f"tactician {verb} --help lists them."
+
+
+def _flag_in(word: str) -> str:
+    """A word as a flag is written, without its value."""
+    name = word.lstrip("-" + _DASHES).partition("=")[0]
+    return f"-{name}" if len(name) == 1 else _spelled(name)
+
+
+def _near(word: str, known: Collection[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(_flag_in(word), known, n=1, cutoff=0.7)), None)
+
+
+def _as_file(word: str, known: Collection[str]) -> str | None:
+    """A word with the flag that it belongs to, if it names a file or a packaged configuration."""
+    if not os.path.isfile(word) and configs.packaged(word) is None:
+        return None
+    flag = _FLAG_OF_FILES.get(Path(word).suffix.lower(), "--config")
+    return f"{flag} {quoted(word)}" if flag in known else None
 
 
 def _in_file(words: list[str]) -> dict[str, Any]:
@@ -204,9 +284,9 @@ def _in_file(words: list[str]) -> dict[str, Any]:
 def _config_path(words: list[str]) -> Path:
     path = DEFAULT_CONFIG
     for word, after in zip(words, [*words[1:], "-"], strict=True):
-        if word == "--config" and not after.startswith("-"):
+        if word == "--config" and after.strip() and not after.startswith("-"):
             path = Path(after)
-        elif word.startswith("--config="):
+        elif word.startswith("--config=") and word.removeprefix("--config=").strip():
             path = Path(word.removeprefix("--config="))
     return path  # where it has no value, its flag is refused next
 

@@ -6,6 +6,8 @@ from typing import TypedDict
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from tactician.errors import UserError
+
 
 class Architecture(TypedDict):
     """Everything needed to rebuild a network: its name in `NETWORKS`, and the arguments that all networks take."""
@@ -73,9 +75,15 @@ class Network(nn.Module, ABC):
     def critic_parameters(self) -> list[nn.Parameter]:
         """Parameters that only the values depend on: those that the critic's optimiser owns."""
 
-    @abstractmethod
     def lean_towards(self, action: int, probability: float) -> None:
-        """Make an untrained policy choose an action with about this probability, and the others alike."""
+        """Make an untrained policy choose an action with about this probability, and the others alike.
+
+        Raises:
+            UserError: always, unless a network defines its own.
+        """
+        raise UserError(
+            f"The network '{self.name}' cannot begin with a preference for an action; set the key 'hold_prior' to 0."
+        )
 
     def actor_parameters(self) -> list[nn.Parameter]:
         """All other parameters: those that the actor's optimiser owns."""
