@@ -37,7 +37,9 @@ def test_every_network_is_built_again_from_its_architecture_and_seed(name):
 
 
 def test_a_network_that_is_not_in_the_table_is_named():
-    with pytest.raises(UserError, match="There is no network 'attention', only recurrent; use the version"):
+    with pytest.raises(
+        UserError, match="There is no network 'attention', only recurrent; change the key 'network', or use"
+    ):
         make_network({"network": "attention", **OLD})
 
 

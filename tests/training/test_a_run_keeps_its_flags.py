@@ -140,6 +140,26 @@ def test_the_command_that_is_printed_goes_on(tiny, tmp_path, capsys):
     assert summary["finished"] is True
 
 
+def test_the_command_names_no_file_that_was_not_named(tiny, started, tmp_path, monkeypatch, capsys):
+    folder = str(tmp_path / "new")
+    words = ["--checkpoint", str(started / "model_final.pt"), "--checkpoint-dir", folder, "--iterations", "4"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tactician.training.interruption.Interruption.__enter__", _ask_at_once)
+        assert main(["train", *words]) == 130
+    said = capsys.readouterr().out
+    assert f"Go on with: tactician train --resume --checkpoint-dir {folder}" in "".join(said.split("\n"))
+    assert main(["train", "--resume", "--checkpoint-dir", folder]) == 0
+    assert read_checkpoint(tmp_path / "new" / "model_final.pt")["progress"]["iteration"] == 4
+
+
+def test_the_hint_of_another_seed_is_the_same_experiment(tiny, tmp_path, capsys):
+    words = ("--hidden-dim", "24", "--validate-every", "1", "--iterations", "1", "--regimes", "static")
+    assert run(tiny, tmp_path / "run", *words) == 0
+    said = "".join(capsys.readouterr().out.split("\n"))
+    hint = " --hidden-dim 24 --iterations 1 --regimes static --validate-every 1 --seed 1 --checkpoint-dir "
+    assert f"{hint}{tmp_path / 'run_seed1'}" in said
+
+
 def _ask_at_once(self):
     self.signal_number = 2
     return self

@@ -1,13 +1,17 @@
 """Ctrl+C, SIGTERM and kill -9 on real training processes."""
 
+import io
 import json
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -99,6 +103,7 @@ def test_the_second_ctrl_c_leaves_at_once_without_saving(tiny, tmp_path):
     process.send_signal(signal.SIGINT)
     wait_for(log, "Once more to leave at once", process)
     assert process.poll() is None
+    time.sleep(0.5)  # two signals in a moment are one request
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 130
     assert not list(folder.glob("model_*"))
@@ -206,3 +211,110 @@ def test_killed_runs_that_resume_end_bit_equal_to_an_undisturbed_one(tiny, tmp_p
     finish(tiny, folder, *words, log=log)
     assert differences(state(tmp_path / "calm" / "model_final.pt"), state(folder / "model_final.pt")) == []
     assert not list(folder.glob(".*.tmp"))
+
+
+class Terminal:
+    """A pseudo-terminal in which a command runs, as its session's leader, with this end in our hands."""
+
+    def __init__(self, command: list[str], log: Path) -> None:
+        self.log, self.text = log, ""
+        self.pid, self.end = pty.fork()
+        if self.pid == 0:
+            os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "COLUMNS": "80"}
+            os.execv(command[0], command)
+
+    def wait_for(self, text: str, seconds: float = 90) -> None:
+        until = time.monotonic() + seconds
+        while text not in self.text:
+            assert time.monotonic() < until, self.text
+            if select.select([self.end], [], [], 0.05)[0]:
+                self.text += os.read(self.end, 65536).decode(errors="replace")
+
+    def close(self) -> None:
+        os.close(self.end)
+
+    def exit_code(self, seconds: float = 60) -> int:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.05)
+        os.kill(self.pid, signal.SIGKILL)
+        raise AssertionError("it did not end")
+
+
+def training(tiny: Path, folder: Path) -> list[str]:
+    words = ["train", "--config", str(tiny), "--checkpoint-dir", str(folder), "--iterations", "100000"]
+    return [sys.executable, "-m", "tactician", *words]
+
+
+def test_closing_the_terminal_saves_the_run(tiny, tmp_path):
+    terminal = Terminal(training(tiny, tmp_path / "run"), tmp_path / "log")
+    terminal.wait_for("Iteration 3 |")
+    terminal.close()
+    assert terminal.exit_code() == 129
+    assert len(list((tmp_path / "run").glob("model_interrupted_*"))) == 1
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["finished"] is False
+
+
+def test_closing_a_shell_that_writes_to_a_pipe_saves_the_run(tiny, tmp_path):
+    """The kernel and the shell each send SIGHUP, and what reads the output dies of it, too."""
+    command = " ".join(training(tiny, tmp_path / "run")) + f" 2>&1 | tee {tmp_path / 'log'}"
+    terminal = Terminal(["/bin/bash", "--norc", "-ic", command], tmp_path / "log")
+    terminal.wait_for("Iteration 3 |")
+    terminal.close()
+    until = time.monotonic() + 60
+    while not list((tmp_path / "run").glob("model_interrupted_*.pt")):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    with suppress(AssertionError):
+        terminal.exit_code(20)
+
+
+def test_ctrl_c_saves_a_run_whose_reader_dies_of_it(tiny, tmp_path):
+    command = " ".join(training(tiny, tmp_path / "run")) + f" 2>&1 | tee {tmp_path / 'log'}; exit ${{PIPESTATUS[0]}}"
+    terminal = Terminal(["/bin/bash", "--norc", "-c", command], tmp_path / "log")
+    terminal.wait_for("Iteration 3 |")
+    os.write(terminal.end, b"\x03")
+    assert terminal.exit_code() in (130, -2)
+    assert len(list((tmp_path / "run").glob("model_interrupted_*"))) == 1
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["finished"] is False
+
+
+def test_two_signals_in_a_moment_are_one_request(tiny, tmp_path):
+    """`timeout` sends its signal to the child and then to the group."""
+    log, folder = tmp_path / "log", tmp_path / "run"
+    process = start(tiny, folder, "--iterations", "100000", log=log)
+    wait_for(log, "Iteration 2 |", process)
+    for number in (signal.SIGINT, signal.SIGINT, signal.SIGHUP):
+        process.send_signal(number)
+    assert process.wait(60) == 130
+    assert len(list(folder.glob("model_interrupted_*"))) == 1
+
+
+def test_what_is_said_in_the_last_judgement_is_true(capfd):
+    with Interruption(lambda: 5.0) as stop:
+        stop.saved = Path("x/model_final.pt")
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)
+    said = capfd.readouterr().err.strip()
+    assert said == "Ctrl+C: x/model_final.pt is saved; finishing its judgement. Once more to leave at once."
+
+
+def test_before_a_stop_a_closed_output_is_an_error_as_ever(monkeypatch):
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+        def fileno(self):
+            return os.open(os.devnull, os.O_WRONLY)
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    with Interruption() as stop:
+        with pytest.raises(BrokenPipeError):
+            print("x")
+        stop.signal_number = 2
+        print("x")  # nobody reads it, and nothing happens
+    with pytest.raises(BrokenPipeError):
+        print("x")

@@ -1,5 +1,6 @@
 """Resuming from what does not quite fit: other settings, other data, other networks, the old format, damaged files."""
 
+import json
 import math
 import os
 from pathlib import Path
@@ -255,6 +256,37 @@ def test_a_run_that_begins_in_the_folder_of_another_one_sets_it_aside(tiny, trai
     assert run(tiny, trained, "--resume", "--iterations", "2") == 0
     assert "iteration 1, 256 of 512 steps done" in flat(capsys.readouterr().out)
     assert run(tiny, trained, "--iterations", "1", "-q") == 0 and (trained / "earlier_2" / "summary.json").exists()
+
+
+def test_a_run_from_elsewhere_sets_aside_what_it_would_overwrite(tiny, trained, tmp_path, capsys):
+    folder = tmp_path / "used"
+    assert run(tiny, folder, "--iterations", "3", "--seed", "9", "-q") == 0
+    names = ("model_best.pt", "model_final.pt", "metrics.jsonl", "summary.json")
+    before = {name: (folder / name).read_bytes() for name in names}
+    events = sorted(path.name for path in (folder / "tensorboard").iterdir())
+    assert run(tiny, folder, "--checkpoint", str(trained / "model_final.pt"), "--iterations", "4") == 0
+    assert f"{folder} held another run, which is now in {folder / 'earlier_1'}" in flat(capsys.readouterr().out)
+    assert {name: (folder / "earlier_1" / name).read_bytes() for name in names} == before
+    assert sorted(path.name for path in (folder / "earlier_1" / "tensorboard").iterdir()) == events
+    lines = [json.loads(line)["iteration"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert lines == [3, 4]
+
+
+def test_files_of_an_old_format_are_never_overwritten(tiny, trained, tmp_path, capsys):
+    (tmp_path / "old").mkdir()
+    legacy_file(trained, tmp_path / "old" / "model_best.pt")
+    before = (tmp_path / "old" / "model_best.pt").read_bytes()
+    assert run(tiny, tmp_path / "old", "--resume", "--timesteps", "600") == 0
+    said = flat(capsys.readouterr().out)
+    assert "held files of an old format, which are now in" in said and "at – steps/s" in said
+    assert (tmp_path / "old" / "earlier_1" / "model_best.pt").read_bytes() == before
+
+
+def test_a_run_that_cannot_be_gone_on_with_is_told_so_whatever_was_asked(tiny, trained, capsys):
+    assert run(tiny, trained, "--resume", "--hidden-dim", "24", "--iterations", "1") == 0
+    said = flat(capsys.readouterr().out)
+    assert f"which is now in {trained / 'earlier_1'}: this one begins anew" in said
+    assert "--resume would have gone on" not in said
 
 
 def test_after_a_restart_only_what_the_run_has_saved_itself_counts(trained):

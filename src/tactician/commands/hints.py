@@ -1,10 +1,11 @@
 """Commands that messages suggest. They use the same market and folder as the user's command."""
 
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 
 from tactician import configs
-from tactician.config import Config, load_config
+from tactician.config import Config, FileOnly, load_config
 
 
 def command(verb: str, config_file: str | Path, config: Config, *more: str) -> str:
@@ -31,3 +32,17 @@ def rebuild_command(config_file: str | Path, config: Config) -> str:
 def quoted(value: object) -> str:
     """A value quoted for a shell."""
     return shlex.quote(str(value))
+
+
+def flag_words(config: Config, keys: Collection[str]) -> str:
+    """The flags that set some keys to a configuration's values; keys without a flag are left out."""
+    words = ""
+    for key in sorted(keys):
+        value, flag = getattr(config, key), f"--{key.replace('_', '-')}"
+        if value is None or FileOnly in Config.model_fields[key].metadata:
+            continue
+        if isinstance(value, bool):
+            words += f" {flag if value else flag.replace('--', '--no-', 1)}"
+        else:
+            words += f" {flag} {quoted(value)}"
+    return words

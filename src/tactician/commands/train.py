@@ -1,6 +1,7 @@
 """``tactician train``: train an agent on a market cache and keep the best model."""
 
 import os
+from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import tyro
 
 from tactician import configs
 from tactician.commands.flags import DEFAULT_CONFIG, ConfigFile, Json, given_keys, parse
-from tactician.commands.hints import command, quoted, rebuild_command
+from tactician.commands.hints import command, flag_words, quoted, rebuild_command
 from tactician.config import Config, load_config
 from tactician.errors import UserError
 from tactician.version import __version__
@@ -89,9 +90,10 @@ def _train(
     from tactician.training.summary import print_summary
 
     found = _checkpoint_to_go_on_from(arguments, config, reporter, process)
-    flags = given_keys(words)
+    given = given_keys(words)
+    flags = given
     if found is not None:
-        config, flags = _with_settings_of(found, config, flags, reporter)
+        config, flags = _with_settings_of(found, config, given, reporter)
     market = load_cached_market(config, rebuild_command(arguments.config_file, config))
     setup = prepare(
         config,
@@ -116,9 +118,9 @@ def _train(
             if end.summary is not None:
                 print_summary(end.summary, reporter, [])
             reporter.say(f"  Stopped and saved {end.path}.", whole=[end.path])
-            reporter.say(f"  Go on with: {_resume_command(arguments, config)}")
+            reporter.say(f"  Go on with: {_resume_command(arguments, config, 'config' in given)}")
             return end.exit_code
-        print_summary(summary, reporter, _next_commands(arguments.config_file, config))
+        print_summary(summary, reporter, _next_commands(arguments.config_file, config, setup.flags))
         return stop.exit_code  # the run is complete, but who has pressed Ctrl+C wants what follows it stopped
 
 
@@ -144,6 +146,8 @@ def _with_settings_of(
 
     path, content = found
     config = settings_to_go_on(config, path, content, given, file_named="config" in given, reporter=reporter)
+    if "config" not in given:  # nothing of it came from a file that was named today
+        return config, given | frozenset(Config.model_fields)
     return config, given | frozenset(content.get("flags", ()))
 
 
@@ -153,22 +157,27 @@ def _gpus(device: str) -> int:
     return torch.cuda.device_count() if device != "cpu" else 0
 
 
-def _resume_command(arguments: TrainArguments, config: Config) -> str:
+def _resume_command(arguments: TrainArguments, config: Config, file_named: bool) -> str:
     """The run's own flags are in its checkpoint and need not be repeated."""
-    words = f"tactician train --config {quoted(configs.shortest(arguments.config_file))} --resume"
+    words = "tactician train" + (f" --config {quoted(configs.shortest(arguments.config_file))}" if file_named else "")
+    words += " --resume"
     if config.checkpoint_dir != load_config(arguments.config_file).checkpoint_dir:
         words += f" --checkpoint-dir {quoted(config.checkpoint_dir)}"
     return words + (" --allow-contaminated" if arguments.allow_contaminated else "")
 
 
-def _next_commands(config_file: Path, config: Config) -> list[str]:
+def _next_commands(config_file: Path, config: Config, flags: Collection[str]) -> list[str]:
     folder, seed = config.checkpoint_dir, config.seed + 1
     if not folder.name:  # the folder where the program was started
         folder = folder.resolve()
+    board = f"tensorboard --logdir {quoted(folder / 'tensorboard')}"
+    if set(flags) >= Config.model_fields.keys():  # of no file, so no short command would do the same
+        return [board]
     elsewhere = folder.with_name(f"{folder.name.removesuffix(f'_seed{config.seed}')}_seed{seed}")
+    same = flag_words(config, set(flags) - {"seed", "checkpoint_dir"})
     return [
-        f"tensorboard --logdir {quoted(folder / 'tensorboard')}",
+        board,
         command("costs", config_file, config),
-        f"{command('train', config_file, config)} --seed {seed} --checkpoint-dir {quoted(elsewhere)}   (does it hold for "
-        "another seed?)",
+        f"tactician train --config {quoted(configs.shortest(config_file))}{same} --seed {seed} --checkpoint-dir "
+        f"{quoted(elsewhere)}   (does it hold for another seed?)",
     ]

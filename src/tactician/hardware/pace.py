@@ -138,8 +138,12 @@ def fit_to_time(
     n_envs = max(2 ** (fitting.bit_length() - 1), n_processes) * per_window
     if n_envs >= sizes.n_envs:
         return sizes, None
+    asked = f"{sizes.n_envs:,} environments × {sizes.n_steps:,} steps"
+    each = " per iteration"
+    if sizes.samples > total:
+        each = ""
+        asked += f" put all {total:,} steps of the run into one iteration, which"
     return replace(sizes, n_envs=n_envs), (
-        f"{sizes.n_envs:,} environments × {sizes.n_steps:,} steps would take {about(seconds(sizes.n_envs))} per "
-        f"iteration on this CPU; {n_envs:,} are taken instead, {about(seconds(n_envs))}; a GPU is made for more. "
-        f"--n-envs {n_envs} takes as many in every start."
+        f"{asked} would take {about(seconds(sizes.n_envs))}{each} on this CPU; {n_envs:,} are taken instead, "
+        f"{about(seconds(n_envs))}; a GPU is made for more. --n-envs {n_envs} takes as many in every start."
     )

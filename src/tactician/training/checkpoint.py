@@ -110,7 +110,7 @@ def set_aside(folder: Path) -> Path | None:
     aside = folder / f"earlier_{number}"
     try:
         aside.mkdir()
-        for path in (*models, folder / "summary.json", folder / "metrics.jsonl"):
+        for path in (*models, *(folder / name for name in ("summary.json", "metrics.jsonl", "tensorboard"))):
             if path.exists():
                 path.rename(aside / path.name)
     except OSError as error:

@@ -1,14 +1,16 @@
 """Ctrl+C, SIGTERM and SIGHUP: the first signal asks for a stop after the iteration, the second ends the run at once."""
 
+import math
 import os
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from tactician.training.summary import Summary
@@ -19,15 +21,16 @@ _NAMES = {
     if hasattr(signal, name)  # Windows has no SIGHUP
 }
 _SHOW_CURSOR = "\x1b[?25h"
-_AGAIN = "Once more to leave at once, without saving."
+_ONE_AND_THE_SAME = 0.3
+"""Seconds within which two signals are one request."""
 _OVER = b"\0"
 
 
-class Interrupted(Exception):
+class Interrupted(SystemExit):
     """A run was stopped by a signal, and its state is saved."""
 
     def __init__(self, signal_number: int, path: object, summary: "Summary | None" = None) -> None:
-        super().__init__(f"stopped by {_NAMES[signal.Signals(signal_number)]}; saved {path}")
+        super().__init__(128 + signal_number)
         self.exit_code = 128 + signal_number
         self.path = path
         self.summary = summary
@@ -49,6 +52,8 @@ class Interruption:
             speaks: whether to print; False for all processes but the first.
         """
         self.signal_number: int | None = None
+        self.saved: object = None
+        """The file that holds all that was learnt, once nothing more is to be saved."""
         self._seconds_left, self._speaks = seconds_left, speaks
         self._before: dict[int, object] = {}
         self._read: socket.socket | None = None
@@ -71,7 +76,12 @@ class Interruption:
             # nohup wants SIGHUP ignored. A shell's background job ignores SIGINT too, but whoever sends one means it.
             if not (_NAMES[number] == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):
                 self._before[number] = signal.signal(number, lambda *_: None)
+        self._streams = sys.stdout, sys.stderr
+        sys.stdout, sys.stderr = (_Forgiving(stream, self._stopping) for stream in self._streams)
         return self
+
+    def _stopping(self) -> bool:
+        return self.signal_number is not None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -81,24 +91,33 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         signal.set_wakeup_fd(self._wakeup_before)
+        sys.stdout, sys.stderr = self._streams
         self._write.send(_OVER)
         self._thread.join()
         self._read.close()
         self._write.close()
 
     def _answer(self, wakeups: socket.socket) -> None:
+        asked = -math.inf
         while (received := wakeups.recv(1)) not in (_OVER, b""):
-            number = received[0]
+            number, now = received[0], time.monotonic()
             if number not in self._before:
                 continue
-            if self.signal_number is not None:
+            if self.signal_number is None:
+                self.signal_number, asked = number, now
+                self._acknowledge(_NAMES[signal.Signals(number)])
+            # A shell that closes sends SIGHUP beside the kernel's, and `timeout` sends its signal to the group as well.
+            elif _NAMES[signal.Signals(number)] != "SIGHUP" and now - asked > _ONE_AND_THE_SAME:
                 self._leave(number)
-            self.signal_number = number
-            if _NAMES[signal.Signals(number)] == "SIGHUP":
-                _close_terminal()
-            name, left = _NAMES[signal.Signals(number)], self._seconds_left()
-            about = "" if left is None else f" (about {max(left, 1):.0f} s)"
-            self._say(f"\n{name}: finishing this iteration, then saving{about}. {_AGAIN}\n")
+
+    def _acknowledge(self, name: str) -> None:
+        left = self._seconds_left()
+        about = "" if left is None else f" (about {max(left, 1):.0f} s)"
+        work = f"finishing this iteration, then saving{about}"
+        again = "Once more to leave at once, without saving."
+        if self.saved is not None:
+            work, again = f"{self.saved} is saved; finishing its judgement", "Once more to leave at once."
+        self._say(f"\n{name}: {work}. {again}\n")
 
     def _leave(self, number: int) -> None:
         for stream in (1, 2):
@@ -106,7 +125,8 @@ class Interruption:
                 if os.isatty(stream):  # a progress bar has hidden the cursor
                     os.write(stream, _SHOW_CURSOR.encode())
                     break
-        self._say("\nLeft at once; what this iteration has learnt is not saved.\n")
+        lost = "what this iteration has learnt is not saved" if self.saved is None else f"{self.saved} is saved"
+        self._say(f"\nLeft at once; {lost}.\n")
         os._exit(128 + number)
 
     def _say(self, text: str) -> None:
@@ -116,10 +136,35 @@ class Interruption:
                 os.write(2, text.encode())
 
 
-def _close_terminal() -> None:
-    """Redirect output to nowhere. Printing to a closed terminal would raise an error, and end the run without saving."""
-    sink = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):
-        if os.isatty(stream) or sys.platform == "win32":
-            os.dup2(sink, stream)
-    os.close(sink)
+class _Forgiving:
+    """A stream whose reader may go away once a stop was asked for.
+
+    The signal that stops a run also ends what reads its output: a terminal that was closed, or ``tee`` after Ctrl+C. An error
+    of a line that nobody reads must not keep the run from saving.
+    """
+
+    def __init__(self, stream: TextIO, stopping: Callable[[], bool]) -> None:
+        self._stream, self._stopping = stream, stopping
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            self._give_up()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._give_up()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _give_up(self) -> None:
+        if not self._stopping():
+            raise  # the error that is being handled
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, self._stream.fileno())  # what is still buffered goes there, too
+        os.close(sink)

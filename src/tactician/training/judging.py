@@ -92,6 +92,22 @@ def judge(
     return summarise(setup, state, results, contaminated)
 
 
+def judge_so_far(
+    setup: Setup, state: TrainState, keeper: Keeper, contaminated: Contamination | None, reporter: Reporter
+) -> Summary:
+    """Write the summary of an interrupted run, then add the best model's figures on the validation range, if it has one.
+
+    The first summary is there whatever happens to the judgement: who has interrupted a run may do so again.
+
+    Raises:
+        Diverged: see `judge`.
+    """
+    so_far = judge(setup, state, keeper, contaminated, reporter, ())
+    if not has_best(setup, state, keeper):
+        return so_far
+    return judge(setup, state, keeper, contaminated, reporter, ("validation",))
+
+
 def _judge_best(
     setup: Setup, folder: Path, contaminated: Contamination | None, reporter: Reporter, ranges: Sequence[str]
 ) -> dict[str, Evaluation]:

@@ -17,17 +17,23 @@ from tactician.training.setup import Setup
 from tactician.training.state import Progress, TrainState, load_optimiser
 
 
-def from_legacy(setup: Setup, fresh: TrainState, path: Path, content: dict[str, Any], reporter: Reporter) -> TrainState:
-    """Restore an old checkpoint: weights and metrics, and the moments of its optimisers if they fit ours."""
+def from_legacy(
+    setup: Setup, fresh: TrainState, path: Path, content: dict[str, Any], reporter: Reporter
+) -> TrainState | None:
+    """Restore an old checkpoint: weights and metrics, and the moments of its optimisers if they fit ours.
+
+    Returns:
+        The state; None, with a warning, if the weights are of another network or not finite.
+    """
     policy = fresh.learner.policy
     renamed = legacy_weights(policy.state_dict(), content["model_state_dict"])
     if renamed is not None and not all(bool(x.isfinite().all()) for x in renamed.values()):
         reporter.warn(f"{path} holds weights that are not finite: training starts from the beginning.")
-        return fresh
+        return None
     if renamed is None:
         theirs = sum(x.numel() for x in content["model_state_dict"].values() if isinstance(x, Tensor))
         warn_mismatch(path, f"{theirs:,} parameters", shape_of(policy.architecture), reporter)
-        return fresh
+        return None
     policy.load_state_dict(renamed)
     nested = content.get("metrics")
     flat = {**content, **(nested if isinstance(nested, Mapping) else {})}
@@ -39,6 +45,7 @@ def from_legacy(setup: Setup, fresh: TrainState, path: Path, content: dict[str, 
         total_trades=trades,
         winning_trades=round(trades * min(win_rate / 100 if win_rate > 1 else win_rate, 1.0)),  # some wrote percent
         best_reward=_number(flat, "best_reward", -math.inf, least=-math.inf),
+        seconds=math.nan,  # not known, so no speed of the whole run is
     )
     moments = _restore_moments(fresh.learner, content)
     restored = "weights, metrics and the optimisers' moments are restored"

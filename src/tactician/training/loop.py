@@ -17,10 +17,10 @@ from tactician.learning import Rollout, collect_rollout, update
 from tactician.monitor.progress import Phase, Reporter
 from tactician.monitor.trackers import Trackers
 from tactician.monitor.wording import count
-from tactician.training.checkpoint import Keeper, remove_leftovers, set_aside
+from tactician.training.checkpoint import FINAL, Keeper
 from tactician.training.duration import Share, next_share
 from tactician.training.interruption import Interrupted, Interruption
-from tactician.training.judging import Diverged, has_best, judge, validate
+from tactician.training.judging import Diverged, has_best, judge, judge_so_far, validate
 from tactician.training.lineage import Contamination, contamination
 from tactician.training.metrics import read_once, rollout_metrics
 from tactician.training.schedules import annealed, training_environment
@@ -52,7 +52,6 @@ def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
             state is saved.
         UserError: the run's folder cannot be written.
     """
-    _prepare_folder(setup, state, reporter)
     # All processes begin with the first one's weights. They stay equal, because all apply the same summed gradients.
     setup.process.collective.share(state.learner.policy)
     keeper = Keeper(setup.config.checkpoint_dir, setup.config.keep_checkpoints)
@@ -80,17 +79,16 @@ def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
             # Only now, so that the log holds the figures of the iteration that diverged.
             _stop_if_diverged(setup, state, keeper)
             if not last and setup.process.collective.any(stop.signal_number is not None, setup.device):
-                path = keeper.save_interrupted(setup, state)
-                ranges = ("validation",) if has_best(setup, state, keeper) else ()
-                raise Interrupted(
-                    stop.signal_number or 15, path, judge(setup, state, keeper, contaminated, reporter, ranges)
-                )
+                stop.saved = keeper.save_interrupted(setup, state)
+                so_far = judge_so_far(setup, state, keeper, contaminated, reporter)
+                raise Interrupted(stop.signal_number or 15, stop.saved, so_far)
             if _save_due(setup, state.progress, time.perf_counter() - saved):
                 with reporter.quiet_phase("💾 Saving"):
                     keeper.save_periodic(setup, state)
                 saved = time.perf_counter()
         state = _marked(_with_a_best_model(setup, state, keeper, reporter), contaminated)
         keeper.save_final(setup, state)
+        stop.saved = keeper.folder / FINAL
     return judge(setup, state, keeper, contaminated, reporter, ("validation", "test"))
 
 
@@ -105,28 +103,6 @@ def _with_a_best_model(setup: Setup, state: TrainState, keeper: Keeper, reporter
         state, _ = validate(setup, state, keeper, reporter)
     keeper.save_best(setup, state)
     return state
-
-
-def _prepare_folder(setup: Setup, state: TrainState, reporter: Reporter) -> None:
-    """Remove the temporary files of a killed run from the folder, and set an earlier run aside.
-
-    Raises:
-        UserError: there is nothing left to train or to judge.
-    """
-    if state.progress.timesteps >= setup.total_timesteps and not state.metrics:
-        raise UserError(
-            f"All of the {setup.total_timesteps:,} steps asked for are done in this checkpoint; ask for more with --timesteps."
-        )
-    if not setup.process.leads:
-        return
-    folder = setup.config.checkpoint_dir
-    remove_leftovers(folder)
-    aside = set_aside(folder) if state.progress.iteration == 0 else None
-    if aside is not None:
-        reporter.warn(
-            f"{folder} held an earlier run, which is now in {aside}; --resume would have gone on with it, and "
-            "--checkpoint-dir takes another folder."
-        )
 
 
 def _marked(state: TrainState, contaminated: Contamination | None) -> TrainState:

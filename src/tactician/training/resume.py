@@ -161,11 +161,13 @@ def goes_on_from(content: Mapping[str, Any], config: Config, n_actions: int) -> 
     return is_legacy(content) or not _mismatch(content["architecture"], architecture(config, n_actions))
 
 
-def resume(setup: Setup, path: Path, content: dict[str, Any], reporter: Reporter) -> TrainState:
+def resume(setup: Setup, path: Path, content: dict[str, Any], reporter: Reporter) -> TrainState | None:
     """The state of a checkpoint, as far as it fits the setup. The reporter tells what does not fit.
 
-    With another architecture the run starts anew, with a warning. With other data or environments it keeps the weights and
-    begins new episodes.
+    With other data or environments it keeps the weights and begins new episodes.
+
+    Returns:
+        The state; None, with a warning, if the checkpoint holds another network.
     """
     fresh = first_train_state(setup)
     if is_legacy(content):
@@ -173,7 +175,7 @@ def resume(setup: Setup, path: Path, content: dict[str, Any], reporter: Reporter
     ours, theirs = fresh.learner.policy.architecture, content["architecture"]
     if _mismatch(theirs, ours):
         warn_mismatch(path, shape_of(theirs), shape_of(ours), reporter)
-        return fresh
+        return None
     changed, foreign = _tell_changes(setup, path, content, reporter)
     # Weights, optimisers and loss scale are always restored; best figures and episodes only if they still mean the same.
     learner = fresh.learner

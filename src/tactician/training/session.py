@@ -7,9 +7,11 @@ from typing import Any
 
 from tactician.config import Config
 from tactician.environment import MarketTensors
+from tactician.errors import UserError
 from tactician.hardware.device import pick_device
 from tactician.hardware.processes import SINGLE, Process
 from tactician.monitor.progress import Reporter
+from tactician.training.checkpoint import is_legacy, remove_leftovers, set_aside
 from tactician.training.interruption import Interruption
 from tactician.training.lineage import refuse_contaminated, seen_by_checkpoint
 from tactician.training.loop import train
@@ -67,5 +69,33 @@ def run(setup: Setup, found: Found | None, reporter: Reporter, stop: Interruptio
     Raises:
         Interrupted: see `train`, also for its other exceptions.
     """
-    state = resume(setup, *found, reporter) if found else first_train_state(setup)
+    resumed = resume(setup, *found, reporter) if found else None
+    state = first_train_state(setup) if resumed is None else resumed
+    if state.progress.timesteps >= setup.total_timesteps and not state.metrics:
+        raise UserError(
+            f"All of the {setup.total_timesteps:,} steps asked for are done in this checkpoint; ask for more with --timesteps."
+        )
+    if setup.process.leads:
+        _prepare_folder(setup.config.checkpoint_dir, found, resumed is not None, reporter)
     return train(setup, state, reporter, stop)
+
+
+def _prepare_folder(folder: Path, found: Found | None, goes_on: bool, reporter: Reporter) -> None:
+    """Remove the temporary files of a killed run from the folder, and set aside what this run does not go on with."""
+    remove_leftovers(folder)
+    if found is None:
+        why = (
+            "an earlier run, which is now in {}; --resume would have gone on with it, and --checkpoint-dir takes another "
+            "folder"
+        )
+    elif not goes_on:
+        why = "an earlier run, which is now in {}: this one begins anew"
+    elif found[0].resolve().parent != folder.resolve():
+        why = "another run, which is now in {}; --checkpoint-dir takes another folder"
+    elif is_legacy(found[1]):
+        why = "files of an old format, which are now in {}"
+    else:
+        return
+    aside = set_aside(folder)
+    if aside is not None:
+        reporter.warn(f"{folder} held {why.format(aside)}.")

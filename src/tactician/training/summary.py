@@ -115,7 +115,7 @@ def print_summary(summary: Summary, reporter: Reporter, next_commands: list[str]
     picked = f"best on validation after iteration {progress.best_iteration}"
     reporter.note(
         f"  Trained {count(progress.timesteps, 'step')} in {count(progress.iteration, 'iteration')} at "
-        f"{progress.timesteps / max(progress.seconds, 1e-9):,.0f} steps/s; explained variance "
+        f"{tell(progress.timesteps / max(progress.seconds, 1e-9), ',.0f')} steps/s; explained variance "
         f"{tell(summary.metrics['explained_variance'], '.2f')}; {picked if progress.best_iteration else 'no best model'}."
     )
     if reporter.verbosity != "quiet":
