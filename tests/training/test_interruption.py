@@ -226,9 +226,10 @@ class Terminal:
     def wait_for(self, text: str, seconds: float = 90) -> None:
         until = time.monotonic() + seconds
         while text not in self.text:
-            assert time.monotonic() < until, self.text
+            assert time.monotonic() < until, self.text[-500:]
             if select.select([self.end], [], [], 0.05)[0]:
-                self.text += os.read(self.end, 65536).decode(errors="replace")
+                read = os.read(self.end, 65536).decode(errors="replace")
+                self.text = (self.text + re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", read))[-5000:]
 
     def close(self) -> None:
         os.close(self.end)

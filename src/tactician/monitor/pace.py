@@ -4,13 +4,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import fmean
 
 Clock = Callable[[], float]
 """Returns seconds since an arbitrary moment."""
 
-_REMEMBERED = 5
-"""Number of last iterations whose median is the run's speed. The first, and those with a validation, are slower."""
+_REMEMBERED = 10
+"""Number of last iterations whose mean is the run's speed: a few validations, which take time as well, are among them."""
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Pace:
         self._begun: float | None = None
         self._last: float | None = None
         self._expected: float | None = None
-        self._rates: deque[float] = deque(maxlen=_REMEMBERED)
+        self._seconds_per_step: deque[float] = deque(maxlen=_REMEMBERED)
 
     def begin_iteration(self, steps: int, total: int) -> None:
         """Note that an iteration begins, and that the previous one has ended.
@@ -70,7 +70,7 @@ class Pace:
         if self._begun is not None:
             self._last = now - self._begun
             if steps > self._steps and self._last > 0:
-                self._rates.append((steps - self._steps) / self._last)
+                self._seconds_per_step.append(self._last / (steps - self._steps))
         self._begun, self._steps, self._total = now, steps, total
 
     def expect(self, seconds: float | None) -> None:
@@ -92,8 +92,8 @@ class Pace:
         return max(whole - (self._clock() - self._begun), 0.0, work or 0.0)
 
     def seconds_left_of_run(self) -> float | None:
-        """Seconds left, from the median speed of the last iterations; None before the first of this session has ended."""
-        if self._begun is None or not self._rates:
+        """Seconds left, from the mean speed of the last iterations; None before the first of this session has ended."""
+        if self._begun is None or not self._seconds_per_step:
             return None
         elapsed = self._clock() - self._begun
-        return max(0.0, (self._total - self._steps) / median(self._rates) - elapsed)
+        return max(0.0, (self._total - self._steps) * fmean(self._seconds_per_step) - elapsed)
