@@ -21,6 +21,13 @@ from tactician.training.checkpoint import newest_checkpoint, read_checkpoint
 from tactician.training.interruption import Interruption
 from tests.training.test_resume_is_bit_exact import differences, state
 
+
+def as_from_a_terminal() -> None:
+    """A suite that runs under nohup, or in a shell's background, must not hand on what it ignores."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 STARTED: list[subprocess.Popen] = []
 
 
@@ -45,7 +52,11 @@ def start(tiny: Path, folder: Path, *words: str, log: Path) -> subprocess.Popen:
         *words,
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    STARTED.append(subprocess.Popen(command, stdout=log.open("w"), stderr=subprocess.STDOUT, env=environment))
+    STARTED.append(
+        subprocess.Popen(
+            command, stdout=log.open("w"), stderr=subprocess.STDOUT, env=environment, preexec_fn=as_from_a_terminal
+        )
+    )
     return STARTED[-1]
 
 
@@ -220,6 +231,7 @@ class Terminal:
         self.log, self.text = log, ""
         self.pid, self.end = pty.fork()
         if self.pid == 0:
+            as_from_a_terminal()
             os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "COLUMNS": "80"}
             os.execv(command[0], command)
 
