@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         streams.close()
         return 141
+    except KeyboardInterrupt:  # between the verb's end and the program's
+        return 130
     return code
 
 

@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from tactician.cli import main
-from tactician.config import load_config
+from tactician.config import Config, load_config, sections
+from tactician.environment import cache_key
 from tactician.errors import UserError
 from tactician.storage import checksum, save_tensors
 from tactician.training.checkpoint import newest_checkpoint, read_checkpoint, record_look
-from tactician.training.lineage import Look, Seen, run_name, run_of, seen_by_checkpoint
+from tactician.training.lineage import HARMLESS, Look, Seen, run_name, run_of, seen_by_checkpoint
+from tactician.training.resume import OF_DATA
 
 LATE = ("--train-until", "2013-08-30", "--validation-until", "2013-10-31")
 OWN = ("--train-until", "2012-12-31", "--validation-until", "2013-06-28")
@@ -315,3 +317,12 @@ def test_a_runs_name_follows_from_data_settings_and_parent_alone(tiny):
         run_name(config, "x"),
     ]
     assert len({name, *others, run_name(config, "data", "parent")}) == 5
+
+
+def test_every_key_of_the_market_has_a_role_when_a_run_goes_on(tiny):
+    """A new key that shapes the data must not be forgotten: a run would go on as if nothing had changed."""
+    by_section = sections()
+    assert set(by_section["market"]) <= OF_DATA | HARMLESS | {"validation_until"}
+    assert set(cache_key(load_config(tiny))) <= OF_DATA
+    assert not OF_DATA & HARMLESS
+    assert Config.model_fields.keys() >= OF_DATA | HARMLESS
