@@ -77,7 +77,9 @@ def test_no_number_of_assets_gives_the_specification_its_table():
     needed = [1e-4 * c**3 / (claim - 0.00045 * c) ** 2 for c, claim in ((1, 0.0098), (0.75, 0.0056), (0.5, 0.0006))]
     said = " ".join(ACCOUNTING.split())
     assert [f"{n:.1f}" for n in needed[:2]] + [f"{needed[2]:.0f}"] == ["1.1", "1.5", "89"]
-    assert "would need 1.1 assets, a LIGHT_CASH of 0.56 % would need 1.5, and a DEFENSIVE of 0.06 % would need 89" in said
+    assert (
+        "would need 1.1 assets, a LIGHT_CASH of 0.56 % would need 1.5, and a DEFENSIVE of 0.06 % would need 89" in said
+    )
     assert math.isclose(0.5**1.5, 0.35, abs_tol=0.005)  # DEFENSIVE by EQUAL_WEIGHT if all were impact; 0.5 if none
     assert "between 0.35 and 0.50 of EQUAL_WEIGHT" in said
 

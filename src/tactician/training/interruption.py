@@ -54,6 +54,7 @@ class Interruption:
         self.signal_number: int | None = None
         self.saved: object = None
         """The file that holds all that was learnt, once nothing more is to be saved."""
+        self._asked = threading.Event()
         self._seconds_left, self._speaks = seconds_left, speaks
         self._before: dict[int, object] = {}
         self._read: socket.socket | None = None
@@ -77,11 +78,8 @@ class Interruption:
             if not (_NAMES[number] == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN):
                 self._before[number] = signal.signal(number, lambda *_: None)
         self._streams = sys.stdout, sys.stderr
-        sys.stdout, sys.stderr = (_Forgiving(stream, self._stopping) for stream in self._streams)
+        sys.stdout, sys.stderr = (_Forgiving(stream, self._asked) for stream in self._streams)
         return self
-
-    def _stopping(self) -> bool:
-        return self.signal_number is not None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -105,6 +103,7 @@ class Interruption:
                 continue
             if self.signal_number is None:
                 self.signal_number, asked = number, now
+                self._asked.set()
                 self._acknowledge(_NAMES[signal.Signals(number)])
             # A shell that closes sends SIGHUP beside the kernel's, and `timeout` sends its signal to the group as well.
             elif _NAMES[signal.Signals(number)] != "SIGHUP" and now - asked > _ONE_AND_THE_SAME:
@@ -143,8 +142,8 @@ class _Forgiving:
     of a line that nobody reads must not keep the run from saving.
     """
 
-    def __init__(self, stream: TextIO, stopping: Callable[[], bool]) -> None:
-        self._stream, self._stopping = stream, stopping
+    def __init__(self, stream: TextIO, asked: threading.Event) -> None:
+        self._stream, self._asked = stream, asked
 
     def write(self, text: str) -> int:
         try:
@@ -163,7 +162,8 @@ class _Forgiving:
         return getattr(self._stream, name)
 
     def _give_up(self) -> None:
-        if not self._stopping():
+        # One Ctrl+C reaches the reader and this process. The reader may die of it before the thread here has heard of it.
+        if not self._asked.wait(_ONE_AND_THE_SAME):
             raise  # the error that is being handled
         sink = os.open(os.devnull, os.O_WRONLY)
         os.dup2(sink, self._stream.fileno())  # what is still buffered goes there, too
