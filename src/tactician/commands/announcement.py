@@ -103,4 +103,4 @@ def _told(key: str, value: Any) -> str:
 def _plain(part: Any) -> str:
     if isinstance(part, dict):
         return f"{part['first']} to {part['last']}, {count(part['sessions'], 'session')}"
-    return f"{part:,}"
+    return str(part).lower() if isinstance(part, bool) else f"{part:,}"
