@@ -163,3 +163,9 @@ def test_the_hint_of_another_seed_is_the_same_experiment(tiny, tmp_path, capsys)
 def _ask_at_once(self):
     self.signal_number = 2
     return self
+
+
+def test_a_rank_of_another_program_does_not_silence_a_run(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "3")  # as a batch system may leave it
+    assert run(tiny, tmp_path / "run", "--iterations", "1") == 0
+    assert "Iteration 1" in capsys.readouterr().out

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -19,6 +19,7 @@ from tactician.version import __version__
 if TYPE_CHECKING:
     from tactician.hardware.processes import Process
     from tactician.monitor.progress import Reporter
+    from tactician.training.session import Found
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ def run(words: list[str]) -> int:
     from tactician.monitor.wording import count
 
     verbosity: Verbosity = "quiet" if arguments.quiet else "verbose" if arguments.verbose else "normal"
-    reporter = Reporter(verbosity, silent=arguments.as_json or os.environ.get("RANK", "0") != "0")
+    # Of several processes only the first speaks. A rank without an address to meet at is some other program's.
+    follows = "MASTER_ADDR" in os.environ and os.environ.get("RANK", "0") != "0"
+    reporter = Reporter(verbosity, silent=arguments.as_json or follows)
     # A sign of life before torch, which takes seconds to import.
     reporter.note(f"  Tactician {__version__}, {configs.shortest(arguments.config_file)} → {config.checkpoint_dir}")
     from tactician.hardware.processes import SINGLE, join, launch, under_launcher
@@ -119,14 +122,14 @@ def _train(
                 print_summary(end.summary, reporter, [])
             reporter.say(f"  Stopped and saved {end.path}.", whole=[end.path])
             reporter.say(f"  Go on with: {_resume_command(arguments, config, 'config' in given)}")
-            return end.exit_code
+            return int(end.code or 0)
         print_summary(summary, reporter, _next_commands(arguments.config_file, config, setup.flags))
         return stop.exit_code  # the run is complete, but who has pressed Ctrl+C wants what follows it stopped
 
 
 def _checkpoint_to_go_on_from(
     arguments: TrainArguments, config: Config, reporter: "Reporter", process: "Process"
-) -> "tuple[Path, dict[str, Any]] | None":
+) -> "Found | None":
     from tactician.training.resume import find_checkpoint, saved_since
 
     if process.restarts:  # what the run itself has saved counts, whatever it began with
@@ -139,7 +142,7 @@ def _checkpoint_to_go_on_from(
 
 
 def _with_settings_of(
-    found: "tuple[Path, dict[str, Any]]", config: Config, given: frozenset[str], reporter: "Reporter"
+    found: "Found", config: Config, given: frozenset[str], reporter: "Reporter"
 ) -> tuple[Config, frozenset[str]]:
     """The settings with which a checkpoint's run goes on, and the keys that are its own, not its file's."""
     from tactician.training.resume import settings_to_go_on

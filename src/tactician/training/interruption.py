@@ -30,8 +30,7 @@ class Interrupted(SystemExit):
     """A run was stopped by a signal, and its state is saved."""
 
     def __init__(self, signal_number: int, path: object, summary: "Summary | None" = None) -> None:
-        super().__init__(128 + signal_number)
-        self.exit_code = 128 + signal_number
+        super().__init__(128 + signal_number)  # its ``code``: who does not catch it exits with it
         self.path = path
         self.summary = summary
         """The results so far."""
