@@ -20,7 +20,7 @@ $(VENV)/.run: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.run
 	@echo "Adding what the tests need"
-	$(PIP_INSTALL) -e '.[dev,oracle]'
+	$(PIP_INSTALL) -e '.[dev,oracle,cluster]'
 	@touch $@
 
 setup: $(VENV)/.run ## make the virtual environment
@@ -54,7 +54,7 @@ docs: $(VENV)/.dev ## check what README and docs claim, and rewrite docs/configu
 	$(BIN)/python -m pytest tests/test_docs_claims.py
 
 bench: $(VENV)/.dev ## measure throughput on this machine, beside sb3-contrib
-	$(PIP_INSTALL) -e '.[dev,oracle,peer]'
+	$(PIP_INSTALL) -e '.[dev,oracle,cluster,peer]'
 	$(BIN)/python benchmarks/bench_training.py
 
 clean: ## remove the virtual environment and tool caches, not data or checkpoints

@@ -1,0 +1,1 @@
+"""Records what was tried and looked at."""

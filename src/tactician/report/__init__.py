@@ -1,0 +1,1 @@
+"""Renders a result to one offline page."""
