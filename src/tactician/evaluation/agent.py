@@ -1,16 +1,17 @@
 """Evaluation of the agent over one range: one deterministic pass, beside the baselines, through the same ledger."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from tactician.environment import FULL_CASH, HOLD, Environment, MarketTensors, first_state, observe, step
+from tactician.environment import FULL_CASH, HOLD, Environment, MarketTensors
 from tactician.errors import UserError
 from tactician.evaluation.backtest import Path, action_targets, backtest
 from tactician.evaluation.baselines import AGENT, EQUAL_WEIGHT, baseline_targets
+from tactician.evaluation.decisions import decide
 from tactician.evaluation.statistics import Performance, difference, performance, return_difference
 from tactician.evaluation.table import performance_table
 from tactician.monitor.tables import as_text, print_table
@@ -124,29 +125,6 @@ def _verdict(gap: float | None, error: float | None) -> str:
     return f"{side} equal weight by more than two standard errors ({measured}); one path proves little"
 
 
-@torch.no_grad()
-def _choose(env: Environment, policy: Network, rows: range) -> tuple[Int64[Tensor, " step"], bool]:
-    """Regimes that the deterministic policy (most probable action, no dropout) chooses in one pass, starting from cash.
-
-    The recurrent state is carried through the whole range.
-
-    Returns:
-        The regimes, and whether all outputs of the policy were finite.
-    """
-    single = replace(
-        env, rows=rows, episode_length=len(rows), portfolios_per_window=1, first_holdings="cash", random_slippage=False
-    )
-    state = first_state(single, torch.zeros(1, dtype=torch.int64, device=env.market.device))
-    hidden = policy.initial_state(1)
-    actions, finite = [], []
-    for _ in rows:
-        logits, _, hidden = policy(observe(single, state)[None], hidden)
-        actions.append(logits[0].argmax(-1))
-        finite.append(logits.isfinite().all())
-        state, _ = step(single, state, actions[-1])
-    return torch.cat(actions), bool(torch.stack(finite).all())
-
-
 def evaluate(env: Environment, policy: Network, rows: range) -> Evaluation:
     """Judge a policy over a range of rows.
 
@@ -159,14 +137,17 @@ def evaluate(env: Environment, policy: Network, rows: range) -> Evaluation:
         NotFinite: a growth of the agent or a baseline, or an output of the policy, is not a finite number.
     """
     market = env.market
-    actions, finite = _choose(env, policy, rows)
+    decisions = decide(env, (policy,), rows)
+    actions = decisions.actions[:, 0]
     agent, hold = action_targets(market, rows, actions)
     names, targets, baseline_hold = baseline_targets(market, rows)
     targets, hold = torch.cat([agent.double(), targets], 1), torch.cat([hold, baseline_hold], 1)
     path = backtest(market, rows, targets, hold, env.frictions, env.portfolio_value, (AGENT, *names))
     if not path.is_finite:
         raise NotFinite(_what_is_not_finite(market, rows, path))
-    if not finite:  # checked second, because a market that is not finite makes the policy's outputs not finite too
+    if (
+        not decisions.finite
+    ):  # checked second, because a market that is not finite makes the policy's outputs not finite too
         raise PolicyNotFinite
     growth, growth_error = difference(path, AGENT, EQUAL_WEIGHT)
     gap, error = return_difference(path, AGENT, EQUAL_WEIGHT)
