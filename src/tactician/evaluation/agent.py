@@ -2,6 +2,8 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -12,6 +14,8 @@ from tactician.errors import UserError
 from tactician.evaluation.backtest import Path, action_targets, backtest
 from tactician.evaluation.baselines import AGENT, EQUAL_WEIGHT, baseline_targets
 from tactician.evaluation.decisions import decide
+from tactician.evaluation.inference import Interval, minimum_detectable_return_difference
+from tactician.evaluation.inference import return_difference as return_difference_interval
 from tactician.evaluation.statistics import Performance, difference, performance, return_difference
 from tactician.evaluation.table import performance_table
 from tactician.monitor.tables import as_text, print_table
@@ -20,6 +24,9 @@ from tactician.storage import plain
 
 MATTERS = 0.001
 """A smaller difference in annual return does not matter to an investor: 0.1 % per year."""
+
+
+Side = Literal["above", "below", "not distinguishable", "not available"]
 
 
 class NotFinite(UserError):
@@ -68,10 +75,30 @@ class Evaluation:
         lines = (f"Verdict: the agent is {self.verdict}.", *self.notes)
         return as_text(lambda console: print_table(console, table)) + "".join(f"\n  {line}" for line in lines)
 
+    @cached_property
+    def interval(self) -> Interval:
+        """Annual return beyond equal weight with its 95 % confidence interval, from paired days (`return_difference`)."""
+        if self.return_beyond_equal_weight is None or not math.isfinite(self.return_beyond_equal_weight):
+            return Interval(math.nan, math.nan, math.nan)
+        return beyond(self.path, AGENT, EQUAL_WEIGHT)
+
+    @cached_property
+    def detectable(self) -> float:
+        """The smallest difference of annual returns that these sessions could have shown, with a power of 80 %."""
+        if not math.isfinite(self.interval.value):
+            return math.nan
+        mine, theirs = (self.path.growth[:, self.path.column(k)].cpu().numpy() for k in (AGENT, EQUAL_WEIGHT))
+        return minimum_detectable_return_difference(mine, theirs, self.path.sessions_per_year)
+
+    @property
+    def side(self) -> Side:
+        """The verdict in two words, from the interval alone."""
+        return side_of(self.interval)
+
     @property
     def verdict(self) -> str:
         """The agent compared with equal weight, with the uncertainty. The text continues 'the agent is'."""
-        said = _verdict(self.return_beyond_equal_weight, self.return_standard_error)
+        said = told_verdict(self.interval, self.detectable)
         return f"{said}; {self.caveat}" if self.caveat else said
 
     def as_dict(self) -> dict[str, object]:
@@ -84,6 +111,9 @@ class Evaluation:
             "growth_beyond_equal_weight_standard_error": self.standard_error,
             "return_beyond_equal_weight": self.return_beyond_equal_weight,
             "return_beyond_equal_weight_standard_error": self.return_standard_error,
+            "return_beyond_equal_weight_low": self.interval.low,
+            "return_beyond_equal_weight_high": self.interval.high,
+            "detectable_return_difference": self.detectable,
             "verdict": self.verdict,
             "caveat": self.caveat,
             "regime_use": self.regime_use,
@@ -110,19 +140,38 @@ def reservations(looks: int, hindsight: bool) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _verdict(gap: float | None, error: float | None) -> str:
-    """The verdict in words. It says above or below only for a difference that matters and exceeds two standard errors."""
-    if gap is None or error is None or not (math.isfinite(gap) and math.isfinite(error)):
+def beyond(path: Path, strategy: str, other: str) -> Interval:
+    """Annual return of one strategy beyond another's, with its 95 % confidence interval."""
+    mine, theirs = (path.growth[:, path.column(name)].cpu().numpy() for name in (strategy, other))
+    return return_difference_interval(mine, theirs, path.sessions_per_year)
+
+
+def side_of(gap: Interval) -> Side:
+    """'above' or 'below' for a difference that matters and whose interval excludes zero; otherwise nothing is claimed."""
+    if not all(map(math.isfinite, (gap.value, gap.low, gap.high))):
+        return "not available"
+    if gap.low <= 0 <= gap.high or abs(gap.value) < MATTERS:
+        return "not distinguishable"
+    return "above" if gap.value > 0 else "below"
+
+
+def told_verdict(gap: Interval, detectable: float) -> str:
+    """The verdict in words.
+
+    Args:
+        gap: annual return beyond equal weight.
+        detectable: smallest difference that the sessions could have shown, see `Evaluation.detectable`.
+    """
+    side = side_of(gap)
+    if side == "not available":
         return "not judged beside equal weight, because the figures are not available"
-    certain = abs(gap) > 2 * error
-    if abs(gap) < MATTERS and (certain or abs(gap) + 2 * error < MATTERS):
-        measured = f"{100 * gap:+.2f} % ± {100 * error:.2f} % per year"
-        return f"no different from equal weight in any way that matters ({measured}, one standard error)"
-    measured = f"{100 * gap:+.1f} % ± {100 * error:.1f} % per year beside equal weight"
-    if not certain:
-        return f"not distinguishable from equal weight ({measured}, one standard error)"
-    side = "above" if gap > 0 else "below"
-    return f"{side} equal weight by more than two standard errors ({measured}); one path proves little"
+    measured = (
+        f"{100 * gap.value:+.1f} % per year beside it, 95 % confidence interval {100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
+    )
+    if side != "not distinguishable":
+        return f"{side} equal weight ({measured}); one path proves little"
+    seen = f"; these sessions could have shown ±{100 * detectable:.1f} %" if math.isfinite(detectable) else ""
+    return f"not distinguishable from equal weight ({measured}{seen})"
 
 
 def evaluate(env: Environment, policy: Network, rows: range) -> Evaluation:
