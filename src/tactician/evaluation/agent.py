@@ -11,6 +11,7 @@ from tactician.environment import FULL_CASH, HOLD, Environment, MarketTensors, f
 from tactician.errors import UserError
 from tactician.evaluation.backtest import Path, action_targets, backtest
 from tactician.evaluation.baselines import AGENT, EQUAL_WEIGHT, baseline_targets
+from tactician.evaluation.question import Question
 from tactician.evaluation.statistics import Performance, difference, performance, return_difference
 from tactician.evaluation.table import performance_table
 from tactician.monitor.tables import as_text, print_table
@@ -39,7 +40,7 @@ class Evaluation:
     first: str
     last: str
     performances: dict[str, Performance]
-    """Figures by strategy: the agent, then `BASELINES` in their order."""
+    """Figures by strategy: the agent, then the baselines in their order."""
     growth_beyond_equal_weight: float
     """Annual log growth of the agent beyond equal weight."""
     standard_error: float
@@ -161,7 +162,7 @@ def evaluate(env: Environment, policy: Network, rows: range) -> Evaluation:
     market = env.market
     actions, finite = _choose(env, policy, rows)
     agent, hold = action_targets(market, rows, actions)
-    names, targets, baseline_hold = baseline_targets(market, rows)
+    names, targets, baseline_hold = baseline_targets(Question(market, rows))
     targets, hold = torch.cat([agent.double(), targets], 1), torch.cat([hold, baseline_hold], 1)
     path = backtest(market, rows, targets, hold, env.frictions, env.portfolio_value, (AGENT, *names))
     if not path.is_finite:
