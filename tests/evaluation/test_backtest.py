@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tactician.environment import Environment, first_state, step
-from tactician.evaluation import AGENT, BASELINES, EQUAL_WEIGHT, action_targets, backtest, baseline_targets, label_of
+from tactician.evaluation import AGENT, EQUAL_WEIGHT, Question, action_targets, backtest, baseline_targets, label_of
 from tactician.portfolio.frictions import Frictions
 from tactician.portfolio.ledger import rebalance
 from tests.markets import random_market
@@ -69,7 +69,7 @@ def _tensor(market, name):
 
 def test_the_end_sells_everything_at_the_costs_of_a_sale():
     market, rows = random_market(listing=False), range(50, 60)
-    names, targets, hold = baseline_targets(market, rows)
+    names, targets, hold = baseline_targets(Question(market, rows))
     k = names.index("buy_and_hold")
     kept = backtest(market, rows, targets, hold, Frictions.specification(), liquidate=False)
     sold = backtest(market, rows, targets, hold, Frictions.specification())
@@ -107,7 +107,7 @@ def test_a_start_of_shares_is_no_trade():
 def test_buy_and_hold_without_costs_is_the_mean_of_the_assets_wealth():
     market = random_market(listing=False)
     rows = range(50, 150)
-    names, targets, hold = baseline_targets(market, rows)
+    names, targets, hold = baseline_targets(Question(market, rows))
     path = backtest(market, rows, targets, hold, Frictions.zero(), liquidate=False)
     wealth = (1 + market.returns[50:150].double()).prod(0).mean()
     k = names.index("buy_and_hold")
@@ -118,7 +118,7 @@ def test_buy_and_hold_without_costs_is_the_mean_of_the_assets_wealth():
 def test_cash_earns_its_rate_and_equal_weight_the_mean_return():
     market = random_market(listing=False)
     rows = range(50, 150)
-    names, targets, hold = baseline_targets(market, rows)
+    names, targets, hold = baseline_targets(Question(market, rows))
     path = backtest(market, rows, targets, hold, Frictions.zero())
     assert torch.allclose(path.growth[:, names.index("cash")], path.cash_growth, atol=1e-15)
     expected = torch.log1p(market.returns[50:150].double().mean(-1))
@@ -126,8 +126,8 @@ def test_cash_earns_its_rate_and_equal_weight_the_mean_return():
 
 
 def test_baselines_are_listed_in_the_order_of_their_table_and_equal_weight_is_that_of_verdicts():
-    names, targets, hold = baseline_targets(random_market(), range(50, 60))
-    assert names == tuple(BASELINES) == ("equal_weight", "cash", "buy_and_hold") and EQUAL_WEIGHT == "equal_weight"
+    names, targets, hold = baseline_targets(Question(random_market(), range(50, 60)))
+    assert names == ("equal_weight", "cash", "buy_and_hold") and EQUAL_WEIGHT == "equal_weight"
     assert targets.shape == (10, 3, 6) and hold.shape == (10, 3)
     assert [label_of(name) for name in (AGENT, *names)] == ["Agent", "Equal weight", "Cash", "Buy and hold"]
 
@@ -135,7 +135,7 @@ def test_baselines_are_listed_in_the_order_of_their_table_and_equal_weight_is_th
 def test_baselines_pay_for_their_first_purchase():
     market = random_market()
     rows = range(200, 210)
-    names, targets, hold = baseline_targets(market, rows)
+    names, targets, hold = baseline_targets(Question(market, rows))
     path = backtest(market, rows, targets, hold, Frictions.specification())
     first = path.costs[0].sum(-1)
     # Five assets at a fifth: 5 · (0.0002 + 0.00025 + 0.01·√0.2)·0.2 of what is traded, a little less after the cost itself.
@@ -147,5 +147,5 @@ def test_baselines_pay_for_their_first_purchase():
 def test_a_path_is_annualised_by_its_markets_year(sessions):
     market = replace(random_market(listing=False), sessions_per_year=sessions)
     rows = range(50, 150)
-    _, targets, hold = baseline_targets(market, rows)
+    _, targets, hold = baseline_targets(Question(market, rows))
     assert backtest(market, rows, targets, hold, Frictions.zero()).sessions_per_year == sessions

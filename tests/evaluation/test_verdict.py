@@ -7,7 +7,16 @@ import pytest
 import torch
 
 from tactician.environment import Environment
-from tactician.evaluation import Evaluation, NotFinite, Path, backtest, baseline_targets, evaluate, return_difference
+from tactician.evaluation import (
+    Evaluation,
+    NotFinite,
+    Path,
+    Question,
+    backtest,
+    baseline_targets,
+    evaluate,
+    return_difference,
+)
 from tactician.policy import ActorCritic
 from tactician.portfolio.frictions import Frictions
 from tests.markets import random_market
@@ -90,7 +99,7 @@ def test_equal_weight_every_day_is_told_as_no_different_from_equal_weight():
 def test_a_rule_that_does_nothing_else_than_slip_is_below():
     # The same weights with one more thousandth of cost per session: 22 % per year, and hardly any noise.
     market = environment(600).market
-    _, targets, hold = baseline_targets(market, range(1, 600))
+    _, targets, hold = baseline_targets(Question(market, range(1, 600)))
     path = backtest(market, range(1, 600), targets, hold, Frictions.zero())
     growth = torch.stack([path.growth[:, 0] - 0.001, path.growth[:, 0]], 1)
     gap, error = return_difference(replace(path, growth=growth), 0, 1)

@@ -1,8 +1,18 @@
 """Evaluation of a policy or of a path of weights, beside baselines."""
 
 from tactician.evaluation.agent import Evaluation, NotFinite, PolicyNotFinite, evaluate, reservations
+from tactician.evaluation.available import NotAvailable
 from tactician.evaluation.backtest import Path, action_targets, backtest
-from tactician.evaluation.baselines import AGENT, BASELINES, EQUAL_WEIGHT, Baseline, baseline_targets, label_of
+from tactician.evaluation.baselines import (
+    AGENT,
+    BASELINES,
+    EQUAL_WEIGHT,
+    answers,
+    baseline_targets,
+    baselines_of,
+    label_of,
+)
+from tactician.evaluation.question import Baseline, Piece, Question, Targets
 from tactician.evaluation.statistics import (
     STATISTICS,
     Column,
@@ -22,14 +32,20 @@ __all__ = [
     "Baseline",
     "Column",
     "Evaluation",
+    "NotAvailable",
     "NotFinite",
     "Path",
     "Performance",
+    "Piece",
     "PolicyNotFinite",
+    "Question",
     "Statistic",
+    "Targets",
     "action_targets",
+    "answers",
     "backtest",
     "baseline_targets",
+    "baselines_of",
     "difference",
     "evaluate",
     "label_of",

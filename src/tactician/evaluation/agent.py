@@ -12,10 +12,11 @@ from torch import Tensor
 from tactician.environment import FULL_CASH, HOLD, Environment, MarketTensors
 from tactician.errors import UserError
 from tactician.evaluation.backtest import Path, action_targets, backtest
-from tactician.evaluation.baselines import AGENT, EQUAL_WEIGHT, baseline_targets
-from tactician.evaluation.decisions import decide
+from tactician.evaluation.baselines import AGENT, EQUAL_WEIGHT, always, baseline_targets
+from tactician.evaluation.decisions import Decisions, decide
 from tactician.evaluation.inference import Interval, minimum_detectable_return_difference
 from tactician.evaluation.inference import return_difference as return_difference_interval
+from tactician.evaluation.question import Question
 from tactician.evaluation.statistics import Performance, difference, performance, return_difference
 from tactician.evaluation.table import performance_table
 from tactician.monitor.tables import as_text, print_table
@@ -47,7 +48,7 @@ class Evaluation:
     first: str
     last: str
     performances: dict[str, Performance]
-    """Figures by strategy: the agent, then `BASELINES` in their order."""
+    """Figures by strategy: the agent, then the baselines in their order."""
     growth_beyond_equal_weight: float
     """Annual log growth of the agent beyond equal weight."""
     standard_error: float
@@ -175,7 +176,7 @@ def told_verdict(gap: Interval, detectable: float) -> str:
 
 
 def evaluate(env: Environment, policy: Network, rows: range) -> Evaluation:
-    """Judge a policy over a range of rows.
+    """Judge a policy over a range of rows, beside the baselines that are always there.
 
     Args:
         env: gives the market (features normalised), frictions and portfolio value.
@@ -187,16 +188,29 @@ def evaluate(env: Environment, policy: Network, rows: range) -> Evaluation:
     """
     market = env.market
     decisions = decide(env, (policy,), rows)
-    actions = decisions.actions[:, 0]
-    agent, hold = action_targets(market, rows, actions)
-    names, targets, baseline_hold = baseline_targets(market, rows)
+    agent, hold = action_targets(market, rows, decisions.actions[:, 0])
+    names, targets, baseline_hold = baseline_targets(Question(market, rows))
     targets, hold = torch.cat([agent.double(), targets], 1), torch.cat([hold, baseline_hold], 1)
     path = backtest(market, rows, targets, hold, env.frictions, env.portfolio_value, (AGENT, *names))
+    return summarised(market, decisions, path)
+
+
+def summarised(market: MarketTensors, decisions: Decisions, path: Path) -> Evaluation:
+    """The agent's figures beside those of the baselines that are always there.
+
+    Args:
+        market: of the decisions.
+        decisions: the agent's.
+        path: the agent and baselines; others are left out.
+
+    Raises:
+        NotFinite: see `evaluate`.
+    """
+    rows, actions = decisions.rows, decisions.actions[:, 0]
+    path = path.only((AGENT, *(name for name in path.strategies if name in always())))
     if not path.is_finite:
         raise NotFinite(_what_is_not_finite(market, rows, path))
-    if (
-        not decisions.finite
-    ):  # checked second, because a market that is not finite makes the policy's outputs not finite too
+    if not decisions.finite:  # checked second: a market that is not finite makes the policy's outputs not finite, too
         raise PolicyNotFinite
     growth, growth_error = difference(path, AGENT, EQUAL_WEIGHT)
     gap, error = return_difference(path, AGENT, EQUAL_WEIGHT)

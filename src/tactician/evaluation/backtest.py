@@ -1,6 +1,7 @@
 """Backtest: any path of target weights, through the same ledger as in training."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -36,6 +37,18 @@ class Path:
             ValueError: no strategy has the name.
         """
         return strategy if isinstance(strategy, int) else self.strategies.index(strategy)
+
+    def only(self, strategies: Sequence[str]) -> "Path":
+        """The path of some strategies alone, in this order."""
+        kept = [self.column(name) for name in strategies]
+        return replace(
+            self,
+            growth=self.growth[:, kept],
+            costs=self.costs[:, kept],
+            turnover=self.turnover[:, kept],
+            strategies=tuple(strategies),
+            weights=None if self.weights is None else self.weights[:, kept],
+        )
 
     @property
     def is_finite(self) -> bool:

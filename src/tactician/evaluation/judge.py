@@ -8,9 +8,9 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from tactician.environment import Environment, EnvState, MarketTensors
-from tactician.evaluation.available import NotAvailable
+from tactician.evaluation.agent import Evaluation, summarised
 from tactician.evaluation.backtest import Path, action_targets, backtest
-from tactician.evaluation.baselines import AGENT, EQUAL_WEIGHT, baselines_of
+from tactician.evaluation.baselines import AGENT, EQUAL_WEIGHT, answers, baselines_of
 from tactician.evaluation.decisions import IN_CASH, Decisions, Start, all_starts, decide, starting_weights
 from tactician.evaluation.inference import block_permutations, permutation_p_value
 from tactician.evaluation.question import Piece, Question
@@ -51,6 +51,8 @@ class Judged:
     """The judge's findings."""
 
     turns: tuple[Turn, ...]
+    result: Evaluation
+    """The agent beside the baselines that are always there."""
     decisions: Decisions
     """The agent's, from cash. With several seeds the agent is their ensemble."""
     path: Path
@@ -107,9 +109,11 @@ def judge(turns: Sequence[Turn], seed: int = 0) -> Judged:
     runs = _Runs(env, decisions.rows)
     strategies, targets, hold = _everyone(question, agents)
     path = runs(targets, hold, [s.name for s in strategies if not s.missing])
+    result = summarised(env.market, decisions, path)  # refuses figures that are not finite
     pair = [path.column(AGENT), path.column(EQUAL_WEIGHT)]
     return Judged(
         turns=turns,
+        result=result,
         decisions=decisions,
         path=path,
         strategies=tuple(strategies),
@@ -189,15 +193,11 @@ def _everyone(
         )
         targets.append(weights[:, 0])
         hold.append(waits[:, 0])
-    for name, baseline in baselines_of(question).items():
-        try:
-            weights, waits = baseline.targets(question)
-        except NotAvailable as reason:
-            strategies.append(Strategy(name, baseline.label, baseline.group, str(reason)))
-            continue
-        strategies.append(Strategy(name, baseline.label, baseline.group))
-        targets.append(weights)
-        hold.append(waits)
+    baselines = baselines_of(question.market)
+    answered, missing = answers(question, baselines)
+    strategies += [Strategy(name, b.label, b.group, missing.get(name, "")) for name, b in baselines.items()]
+    targets += [weights for weights, _ in answered.values()]
+    hold += [waits for _, waits in answered.values()]
     return strategies, torch.stack(targets, 1), torch.stack(hold, 1)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tactician.bars import picked_with_hindsight
 from tactician.config import Config
-from tactician.evaluation import Evaluation, Piece, Turn, document, judge, occlude, reservations, summarise_judged
+from tactician.evaluation import Evaluation, Piece, Turn, document, judge, occlude, reservations
 from tactician.monitor.wording import count
 from tactician.policy import Network
 from tactician.record.registration import Registration, register
@@ -87,7 +87,7 @@ def judge_and_report(
     if registration is not None:
         tell(registration)
     found = judge([_turn(candidate, split)], candidate.config.seed)
-    result, seen = summarise_judged(found), candidate.seen
+    result, seen = found.result, candidate.seen
     book = Counting(candidate.config, candidate.run, found.market.fingerprint, warn)
     if registration is not None:
         seen = seen.looked(result.first, result.last)
