@@ -1,4 +1,4 @@
-"""The judge: a policy's path over a range, beside baselines, other starts, dearer costs and late execution, through one ledger."""
+"""The judge: a policy's path beside baselines, other starts, dearer costs and late execution, through one ledger."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -52,8 +52,14 @@ class Reported:
     """A judged model with its report."""
 
     result: Evaluation
+    seen: Seen
+    """The data that the model has seen, this look included."""
     document: dict[str, Any]
-    folder: Path
+
+
+def report_folder(checkpoint: Path, split: str) -> Path:
+    """Where the report of a model goes by default: ``report_test`` beside it. A run's own report is not overwritten."""
+    return checkpoint.parent / f"report_{split}"
 
 
 def judge_and_report(
@@ -121,7 +127,7 @@ def judge_and_report(
         run=None if run is None else run(result, seen),
     )
     write_report(content, folder)
-    return Reported(result, content, folder)
+    return Reported(result, seen, content)
 
 
 def _turn(candidate: Candidate, split: str) -> Turn:
