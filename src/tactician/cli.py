@@ -19,6 +19,7 @@ VERBS = {
     "build-cache": "Build the market cache that training reads.",
     "config": "Print a packaged configuration, to be copied and edited.",
     "costs": "Print what each regime costs from cash, and each switch from one to another.",
+    "check-leaks": "Change the future of the bars, and name the first value that knew it too early.",
     "learnability": "Train on markets whose best policy is known, and say how much of it was found.",
 }
 """What each does; its file in `tactician.commands` has its name and a function ``run``."""
