@@ -20,7 +20,7 @@ from tests.markets import random_market
 
 def train(tiny, folder, *more) -> dict:
     assert main(["train", "--config", str(tiny), "--checkpoint-dir", str(folder), "--quiet", *more]) == 0
-    return json.loads((folder / "summary.json").read_text())
+    return json.loads((folder / "report.json").read_text())["run"]
 
 
 def test_a_regime_is_priced_and_chosen_from(tiny, tmp_path, monkeypatch, capsys):

@@ -49,7 +49,7 @@ def run(words: list[str]) -> int:
         raise UserError("--verbose and --quiet contradict one another; give one of them.")
     if arguments.as_json and not arguments.dry_run:
         raise UserError(
-            "--json goes with --dry-run; a run writes its figures to summary.json in the checkpoint folder."
+            "--json goes with --dry-run; a run writes its figures to report.json in the checkpoint folder."
         )
     from tactician.monitor.progress import Reporter, Verbosity
     from tactician.monitor.wording import count
