@@ -17,6 +17,7 @@ from tactician.version import __version__
 VERBS = {
     "train": "Train an agent on a market cache and keep the best model.",
     "build-cache": "Build the market cache that training reads.",
+    "evaluate": "Judge a saved model on a range that it has not seen, and write the report.",
     "config": "Print a packaged configuration, to be copied and edited.",
     "costs": "Print what each regime costs from cash, and each switch from one to another.",
     "check-leaks": "Change the future of the bars, and name the first value that knew it too early.",

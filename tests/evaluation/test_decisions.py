@@ -127,10 +127,10 @@ def test_a_start_holds_its_regime_without_having_paid_for_it():
     env = environment(12)
 
     class Holds(ActorCritic):
-        def forward(self, obs, hidden, masks=None):
-            logits = torch.zeros(*obs.shape[:2], 12)
+        def heads(self, features):
+            logits = torch.zeros(*features.shape[:-1], 12)
             logits[..., HOLD] = 1
-            return logits, logits[..., 0], hidden
+            return logits, logits[..., 0]
 
     policy = Holds(64, 12, 16, 1, 0.0, 1.0, torch.Generator())
     equal = env.market.regimes.names.index("EQUAL_WEIGHT")

@@ -43,9 +43,9 @@ def run(words: list[str]) -> int:
     reporter.say(f"  Tactician {__version__}, {arguments.checkpoint}", whole=[arguments.checkpoint])
     from tactician.commands.hints import command
     from tactician.environment import load_cached_market
+    from tactician.evaluation import performance_table
     from tactician.monitor.tables import print_table
     from tactician.report.files import NUMBERS, PAGE, RETURNS
-    from tactician.evaluation import performance_table
     from tactician.storage import json_text
     from tactician.training.checkpoint import load_policy
     from tactician.training.reporting import judge_and_report, report_folder
@@ -55,7 +55,9 @@ def run(words: list[str]) -> int:
     loaded = load_policy(path)
     config = settings_of(loaded.content, path) if arguments.config_file is None else load_config(arguments.config_file)
     remedy = "tactician build-cache with the configuration that the model was trained with"
-    market = load_cached_market(config, remedy if arguments.config_file is None else command("build-cache", arguments.config_file, config))
+    market = load_cached_market(
+        config, remedy if arguments.config_file is None else command("build-cache", arguments.config_file, config)
+    )
     model = candidate(path, loaded, config, market, allow_contaminated=arguments.allow_contaminated)
     folder = arguments.output or report_folder(path, arguments.split)
     with reporter.phase(f"⚖️  Judging on the {arguments.split} range"):
@@ -64,7 +66,9 @@ def run(words: list[str]) -> int:
             arguments.split,
             folder,
             warn=reporter.warn,
-            tell=lambda registration: reporter.note(f"  Registered before the range is read: {registration.sha256[:16]}"),
+            tell=lambda registration: reporter.note(
+                f"  Registered before the range is read: {registration.sha256[:16]}"
+            ),
         )
     if arguments.as_json:
         print(json_text(reported.document, indent=2))

@@ -12,6 +12,8 @@ from tactician.evaluation.baselines import (
     baselines_of,
     label_of,
 )
+from tactician.evaluation.document import document
+from tactician.evaluation.judge import Judged, Turn, judge
 from tactician.evaluation.question import Baseline, Piece, Question, Targets
 from tactician.evaluation.statistics import (
     STATISTICS,
@@ -32,6 +34,7 @@ __all__ = [
     "Baseline",
     "Column",
     "Evaluation",
+    "Judged",
     "NotAvailable",
     "NotFinite",
     "Path",
@@ -41,13 +44,16 @@ __all__ = [
     "Question",
     "Statistic",
     "Targets",
+    "Turn",
     "action_targets",
     "answers",
     "backtest",
     "baseline_targets",
     "baselines_of",
     "difference",
+    "document",
     "evaluate",
+    "judge",
     "label_of",
     "performance",
     "performance_table",

@@ -92,6 +92,16 @@ class Evaluation:
         return minimum_detectable_return_difference(mine, theirs, self.path.sessions_per_year)
 
     @property
+    def power(self) -> str | None:
+        """What these sessions could have shown, in words."""
+        if not math.isfinite(self.detectable):
+            return None
+        return (
+            f"These {self.performances[AGENT].sessions:,} sessions would show a true difference of ±{100 * self.detectable:.1f} % "
+            "per year in four cases of five."
+        )
+
+    @property
     def side(self) -> Side:
         """The verdict in two words, from the interval alone."""
         return side_of(self.interval)
@@ -166,9 +176,7 @@ def told_verdict(gap: Interval, detectable: float) -> str:
     side = side_of(gap)
     if side == "not available":
         return "not judged beside equal weight, because the figures are not available"
-    measured = (
-        f"{100 * gap.value:+.1f} % per year beside it, 95 % confidence interval {100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
-    )
+    measured = f"{100 * gap.value:+.1f} % per year beside it, 95 % confidence interval {100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
     if side != "not distinguishable":
         return f"{side} equal weight ({measured}); one path proves little"
     seen = f"; these sessions could have shown ±{100 * detectable:.1f} %" if math.isfinite(detectable) else ""

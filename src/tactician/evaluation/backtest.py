@@ -50,6 +50,10 @@ class Path:
             weights=None if self.weights is None else self.weights[:, kept],
         )
 
+    def named(self, strategies: Sequence[str]) -> "Path":
+        """The same path with other names."""
+        return replace(self, strategies=tuple(strategies))
+
     @property
     def is_finite(self) -> bool:
         """Whether every growth is finite. If not, no result may be reported."""

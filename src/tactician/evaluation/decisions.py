@@ -77,12 +77,13 @@ class _Memory:
         """Logits for each portfolio's observation. All streams see it."""
         n_starts, due = len(observation), self._due
         seen = observation.repeat_interleave(self._length, 0)
-        logits, _, after = self._policy(seen[None], self._hidden)
+        features, after = self._policy.trunk(seen[None], self._hidden)
         layers, _, width = self._fresh.shape
         self._hidden = after.contiguous()
         self._hidden.view(layers, n_starts, self._length, width)[:, :, due] = self._fresh
         self._step += 1
-        return logits[0].view(n_starts, self._length, -1)[:, due]
+        logits, _ = self._policy.heads(features[0].view(n_starts, self._length, -1)[:, due])
+        return logits
 
 
 @torch.no_grad()

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from tactician.environment import OBSERVATION_NAMES, MarketTensors
-from tactician.evaluation.agent import Evaluation
+from tactician.evaluation.agent import Evaluation, beyond
 from tactician.evaluation.backtest import Path
 from tactician.evaluation.baselines import AGENT, EQUAL_WEIGHT
 from tactician.evaluation.evidence import evidence, intervals
-from tactician.evaluation.importance import Importance
-from tactician.evaluation.inference import Interval, return_difference
+from tactician.evaluation.importance import occlude
 from tactician.evaluation.judge import Judged, Strategy
 from tactician.evaluation.statistics import performance
 from tactician.portfolio.frictions import COMPONENTS
@@ -36,7 +35,6 @@ def document(
     kind: str,
     title: str,
     subtitle: str,
-    why: Importance | None,
     trials: tuple[int | None, Sequence[float]],
     training: Mapping[str, Any] | None,
     provenance: Mapping[str, Any],
@@ -50,7 +48,6 @@ def document(
         kind: 'evaluation' or 'walk_forward'.
         title: of the page.
         subtitle: of the page.
-        why: what moved the decisions.
         trials: how many configurations were tried on this data, None if not known, and their Sharpe ratios per session.
         training: what was trained beside what is judged.
         provenance: where it all comes from.
@@ -75,6 +72,7 @@ def document(
         "band": _band(judged),
         "regimes": {
             "names": list(market.regimes.names),
+            "colours": None,
             "chosen": judged.decisions.actions[:, 0].tolist(),
             "probabilities": _rounded(judged.decisions.probabilities[:, 0], 4),
         },
@@ -84,7 +82,7 @@ def document(
             "cost": _rounded(path.costs[:, 0].sum(-1), 8),
             "components": {name: _rounded(path.costs[:, 0, k], 8) for k, name in enumerate(COMPONENTS)},
         },
-        "why": _why(why, judged),
+        "why": _why(judged),
         "strategies": [_strategy(judged, s) for s in judged.strategies],
         "cost_components": [
             {"name": name, "annual": float(path.costs[:, 0, k].sum()) * path.sessions_per_year / len(rows)}
@@ -160,16 +158,22 @@ def _allocation(market: MarketTensors, path: Path) -> dict[str, Any]:
     return {"assets": [*names, "cash"], "weights": _rounded(torch.cat([*columns, cash], 1), 5)}
 
 
-def _why(why: Importance | None, judged: Judged) -> dict[str, Any] | None:
-    if why is None:
-        return None
+def _why(judged: Judged) -> dict[str, Any]:
+    """What moved each decision, and how much of it each entry of the observation accounts for."""
+    parts, decisions, done = [], judged.decisions, 0
+    for turn in judged.turns:
+        rows = slice(done, done + len(turn.piece.rows))
+        done = rows.stop
+        memories = [memory[rows] for memory in decisions.memories]
+        parts.append(occlude(turn.policies, decisions.observations[rows], memories, decisions.actions[rows, 0]))
+    shares = sum(part.shares * len(part.effects) for part in parts) / done
     return {
-        "method": why.method,
+        "method": parts[0].method,
         "entries": list(OBSERVATION_NAMES),
-        "decisions": why.top(10, judged.decisions.observations),
+        "decisions": [day for part in parts for day in part.top(10)],
         "importance": [
             {"entry": name, "share": round(share, 6)}
-            for name, share in zip(OBSERVATION_NAMES, why.shares.tolist(), strict=True)
+            for name, share in zip(OBSERVATION_NAMES, shares.tolist(), strict=True)
         ],
     }
 
@@ -198,19 +202,13 @@ def _strategy(judged: Judged, s: Strategy) -> dict[str, Any]:
 
 
 def _beside(path: Path, strategy: str, other: str) -> dict[str, float]:
-    gap = difference_of_returns(path, strategy, other)
+    gap = beyond(path, strategy, other)
     return {
         "annual_return": performance(path, strategy).annual_return,
         "beyond_equal_weight": gap.value,
         "low": gap.low,
         "high": gap.high,
     }
-
-
-def difference_of_returns(path: Path, strategy: str, other: str) -> Interval:
-    """Annual return of one strategy beyond another's, with its interval."""
-    a, b = (path.growth[:, path.column(name)].cpu().numpy() for name in (strategy, other))
-    return return_difference(a, b, path.sessions_per_year)
 
 
 def _starts(judged: Judged) -> list[dict[str, Any]]:
@@ -249,7 +247,7 @@ def _seeds(judged: Judged) -> list[dict[str, Any]] | None:
             "seed": k,
             "annual_return": f.annual_return,
             "sharpe": f.sharpe,
-            "beyond_equal_weight": difference_of_returns(judged.path, name, EQUAL_WEIGHT).value,
+            "beyond_equal_weight": beyond(judged.path, name, EQUAL_WEIGHT).value,
         }
         for k, f, name in figures
     ]

@@ -44,7 +44,9 @@ def evidence(judged: Judged, n_trials: int | None, trial_sharpes: Sequence[float
     detectable = inference.minimum_detectable_sharpe_difference(mine, theirs, year)
     fit = inference.alpha_beta(mine, theirs, year)
     return [
-        _entry("sharpe", "Sharpe ratio", sharpe, "Of net daily returns in excess of cash, per year, with its interval."),
+        _entry(
+            "sharpe", "Sharpe ratio", sharpe, "Of net daily returns in excess of cash, per year, with its interval."
+        ),
         _entry(
             "sharpe_beyond_equal_weight",
             "Sharpe ratio beyond equal weight",
@@ -71,7 +73,12 @@ def evidence(judged: Judged, n_trials: int | None, trial_sharpes: Sequence[float
         ),
         _deflated(mine, n_trials, trial_sharpes),
         *_among_many(judged),
-        _entry("alpha", "Alpha", fit.alpha, "Return per year beyond beta times equal weight; interval with Newey-West errors."),
+        _entry(
+            "alpha",
+            "Alpha",
+            fit.alpha,
+            "Return per year beyond beta times equal weight; interval with Newey-West errors.",
+        ),
         _entry("beta", "Beta", fit.beta, "Of the agent's excess returns on those of equal weight."),
         _entry(
             "timing",

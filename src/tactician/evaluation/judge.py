@@ -21,7 +21,9 @@ MULTIPLIERS = (0.0, 1.0, 2.0, 5.0)
 DELAYS = (0, 1, 2, 5)
 """Sessions from a decision to its execution, beyond the one that is always between."""
 
-_PERMUTATIONS, _BLOCK, _AT_ONCE = 200, 20, 25
+_PERMUTATIONS, _BLOCK = 200, 20
+_AT_ONCE = 20_000_000
+"""Weights of permuted paths in memory at a time: 160 MB."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,11 @@ def judge(turns: Sequence[Turn], seed: int = 0) -> Judged:
         path=path,
         strategies=tuple(strategies),
         notes=tuple(question.notes),
-        by_cost={m: runs(targets[:, pair], hold[:, pair], _PAIR, costs=m) for m in MULTIPLIERS},
-        by_delay={k: runs(*_late(targets[:, pair], hold[:, pair], k), _PAIR) for k in DELAYS},
+        by_cost={
+            m: path.only(_PAIR) if m == 1 else runs(targets[:, pair], hold[:, pair], _PAIR, costs=m)
+            for m in MULTIPLIERS
+        },
+        by_delay=_late(runs, targets[:, pair], hold[:, pair]),
         by_start=_from_all_starts(turns, runs, targets[:, pair[1:]], hold[:, pair[1:]]),
         timing=_timing(question, runs, float(path.growth[:, pair[0]].sum())),
     )
@@ -201,14 +206,16 @@ def _everyone(
     return strategies, torch.stack(targets, 1), torch.stack(hold, 1)
 
 
-def _late(targets: Tensor, hold: Tensor, sessions: int) -> tuple[Tensor, Tensor]:
-    """The first strategy's trades some sessions later. Before the first of them it holds cash."""
-    if sessions == 0:
-        return targets, hold
-    targets, hold = targets.clone(), hold.clone()
-    targets[:, 0], hold[:, 0] = targets[:, 0].roll(sessions, 0), hold[:, 0].roll(sessions, 0)
-    hold[:sessions, 0] = True
-    return targets, hold
+def _late(runs: _Runs, targets: Tensor, hold: Tensor) -> dict[int, Path]:
+    """The agent's trades some sessions later, beside equal weight. Before the first of them the agent holds cash."""
+    late, waits = [targets[:, 1]], [hold[:, 1]]
+    for k in DELAYS:
+        late.append(targets[:, 0].roll(k, 0))
+        waits.append(hold[:, 0].roll(k, 0))
+        waits[-1][:k] = True
+    names = (EQUAL_WEIGHT, *(f"{AGENT} {k} late" for k in DELAYS))
+    path = runs(torch.stack(late, 1), torch.stack(waits, 1), names)
+    return {k: path.only((f"{AGENT} {k} late", EQUAL_WEIGHT)).named(_PAIR) for k in DELAYS}
 
 
 def _from_all_starts(turns: Sequence[Turn], runs: _Runs, equal: Tensor, waits: Tensor) -> Path:
@@ -230,7 +237,8 @@ def _timing(question: Question, runs: _Runs, growth: float) -> float:
     n = len(actions)
     orders = torch.from_numpy(block_permutations(n, min(_BLOCK, max(n // 4, 1)), _PERMUTATIONS, question.seed))
     shuffled = []
-    for some in orders.split(_AT_ONCE):  # so that 300 assets fit into memory
+    each = n * (len(question.market.symbols) + 1)
+    for some in orders.split(max(_AT_ONCE // each, 1)):
         parts = [action_targets(question.market, question.rows, actions[order]) for order in some]
         path = runs(torch.cat([weights for weights, _ in parts], 1), torch.cat([still for _, still in parts], 1))
         shuffled.append(path.growth.sum(0))

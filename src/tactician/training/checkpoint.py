@@ -93,7 +93,13 @@ class Keeper:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of a run that was killed while it saved."""
-    for pattern in (".model_*.tmp", ".metrics.jsonl.*.tmp", ".report.*.tmp", ".returns.csv.*.tmp", ".registration.json.*.tmp"):
+    for pattern in (
+        ".model_*.tmp",
+        ".metrics.jsonl.*.tmp",
+        ".report.*.tmp",
+        ".returns.csv.*.tmp",
+        ".registration.json.*.tmp",
+    ):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from tactician.config import Config
 from tactician.evaluation import AGENT, Evaluation
-from tactician.evaluation.inference import sharpe_per_session
 from tactician.record.registration import Registration, fingerprint_of
 from tactician.record.trials import TrialLedger, trials_beside
 from tactician.training.lineage import HARMLESS
@@ -43,7 +42,7 @@ class Counting:
         """
         self._ledger = TrialLedger(trials_beside(config.cache), warn)
         self._run, self._fingerprint = run, fingerprint
-        self._trial = {"configuration": configuration_hash(config), "seed": config.seed}
+        self._configuration, self._seed = configuration_hash(config), config.seed
 
     def trial(self, validated: Evaluation | None = None) -> None:
         """The configuration is trained: when it begins, and again with its figures on the validation range."""
@@ -52,7 +51,8 @@ class Counting:
             fingerprint=self._fingerprint,
             validated=(validated.first, validated.last) if validated else None,
             sharpe_per_session=_sharpe(validated) if validated else None,
-            **self._trial,
+            configuration=self._configuration,
+            seed=self._seed,
         )
 
     def look(self, result: Evaluation, registration: Registration) -> None:
@@ -63,7 +63,8 @@ class Counting:
             range=(result.first, result.last),
             registration=registration.sha256,
             sharpe_per_session=_sharpe(result),
-            **self._trial,
+            configuration=self._configuration,
+            seed=self._seed,
         )
 
     def counts(self, result: Evaluation) -> Counts:
@@ -77,5 +78,6 @@ class Counting:
 
 
 def _sharpe(result: Evaluation) -> float | None:
-    figure = sharpe_per_session(result.path, AGENT)
-    return figure if math.isfinite(figure) else None
+    """Sharpe ratio per session of simple returns in excess of cash; None if it is not available."""
+    sharpe = result.performances[AGENT].sharpe / math.sqrt(result.path.sessions_per_year)
+    return sharpe if math.isfinite(sharpe) else None

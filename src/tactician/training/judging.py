@@ -108,7 +108,9 @@ def judge(
                 "test",
                 keeper.folder,
                 warn=reporter.warn,
-                tell=lambda registration: reporter.note(f"  Registered before the test range is read: {registration.sha256[:16]}"),
+                tell=lambda registration: reporter.note(
+                    f"  Registered before the test range is read: {registration.sha256[:16]}"
+                ),
                 run=lambda result, seen: summary(result, seen).as_dict(),
             )
     except NotFinite as error:
@@ -131,9 +133,7 @@ def judge_so_far(
     if not has_best(setup, state, keeper):
         return so_far
     best = _best_policy(setup, keeper.folder)
-    so_far = replace(
-        so_far, results={"validation": _validated(setup, best, keeper.folder, contaminated, reporter)}
-    )
+    so_far = replace(so_far, results={"validation": _validated(setup, best, keeper.folder, contaminated, reporter)})
     so_far.write()
     return so_far
 

@@ -20,7 +20,7 @@ from tactician.monitor.wording import count
 from tactician.training.checkpoint import FINAL, Keeper
 from tactician.training.duration import Share, next_share
 from tactician.training.interruption import Interrupted, Interruption
-from tactician.training.judging import Diverged, has_best, counting, judge, judge_so_far, validate
+from tactician.training.judging import Diverged, counting, has_best, judge, judge_so_far, validate
 from tactician.training.lineage import Contamination, contamination
 from tactician.training.metrics import read_once, rollout_metrics
 from tactician.training.schedules import annealed, training_environment

@@ -10,7 +10,7 @@ from typing import Any
 
 from tactician.bars import picked_with_hindsight
 from tactician.config import Config
-from tactician.evaluation import Evaluation, Piece, Turn, document, judge, occlude, reservations
+from tactician.evaluation import Evaluation, Piece, Turn, document, judge, reservations
 from tactician.monitor.wording import count
 from tactician.policy import Network
 from tactician.record.registration import Registration, register
@@ -112,7 +112,6 @@ def judge_and_report(
         kind="evaluation",
         title=f"{split.capitalize()} range {result.first} to {result.last}",
         subtitle=_subtitle(candidate),
-        why=occlude(found.turns[0].policies, found.decisions),
         trials=(counts.trials, counts.sharpes),
         training=deployed_gap(candidate.judged.environment, candidate.policy, candidate.config.seed).as_dict(),
         provenance=provenance(
