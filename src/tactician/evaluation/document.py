@@ -114,7 +114,8 @@ def _verdict(result: Evaluation) -> dict[str, Any]:
         "side": result.side,
         "caveat": result.caveat,
         "notes": list(result.notes),
-        "power": result.power,
+        # The verdict says it already where nothing is claimed.
+        "power": None if result.side == "not distinguishable" else result.power,
         "difference": {"value": gap.value, "low": gap.low, "high": gap.high, "unit": "return per year"},
     }
 
