@@ -47,11 +47,15 @@ def evaluation(sessions: int = 1000, regimes: int = 12, seed: int = 0) -> dict[s
     dates = [d.date().isoformat() for d in pd.bdate_range("2019-01-02", periods=sessions)]
     trading, chosen = _decisions(rng, sessions, regimes)
     curves = _curves(rng, sessions, trading["cost"])
-    strategies = [_strategy(rng, c["name"], c["label"], group, c["growth"]) for c, group in zip(curves, _GROUPS, strict=True)]
+    strategies = [
+        _strategy(rng, c["name"], c["label"], group, c["growth"]) for c, group in zip(curves, _GROUPS, strict=True)
+    ]
     strategies.append(_not_available())
     agent, equal = (s["figures"]["annual_return"] for s in strategies[:2])
     strategies[0]["beyond"]["return"] = agent - equal
-    strategies[0]["intervals"]["return_beyond_equal_weight"] = [agent - equal - 0.042, agent - equal + 0.047]
+    strategies[0]["intervals"]["return_beyond_equal_weight"] = [
+        made[end] for made in [_verdict(agent - equal)["difference"]] for end in ("low", "high")
+    ]
     return {
         "format": "tactician report",
         "version": 1,
@@ -133,6 +137,7 @@ def contaminated() -> dict[str, Any]:
         "text": "The agent returned 4.1 % per year more than equal weight.",
         "caveat": "The model was trained on 212 of these sessions: this figure says nothing about the future.",
         "power": None,
+        "difference": {"value": 0.041, "low": 0.006, "high": 0.079, "unit": "return per year"},
     }
     made["title"] = f"Test range of {SPITEFUL}"
     made["regimes"]["names"][4] = SPITEFUL
@@ -192,7 +197,9 @@ def _curves(rng: np.random.Generator, sessions: int, cost: list[float]) -> list[
     agent = 0.85 * market + rng.normal(1.2e-4, 0.003, sessions)
     curves = [{"name": "agent", "label": "Agent", "growth": (agent - cost).tolist(), "gross": agent.tolist()}]
     for k, (name, label, _) in enumerate(RIVALS):
-        growth = np.full(sessions, 6e-5) if name == "cash" else market * (1 - 0.04 * k) + rng.normal(0, 0.0012, sessions)
+        growth = (
+            np.full(sessions, 6e-5) if name == "cash" else market * (1 - 0.04 * k) + rng.normal(0, 0.0012, sessions)
+        )
         if name == "hindsight":
             growth = np.abs(market) * 0.4
         curves.append({"name": name, "label": label, "growth": growth.tolist(), "gross": None})
@@ -256,8 +263,8 @@ def _verdict(difference: float) -> dict[str, Any]:
         "power": "With these 1,000 sessions, 80 % of tests would see a difference in Sharpe ratio of 0.61 or more.",
         "difference": {
             "value": difference,
-            "low": difference - 0.042,
-            "high": difference + 0.047,
+            "low": difference - abs(difference) - 0.031,
+            "high": difference + abs(difference) + 0.036,
             "unit": "return per year",
         },
     }
@@ -330,11 +337,35 @@ def _statistics() -> list[dict[str, Any]]:
         return {"name": name, "label": label, "value": value, "low": low, "high": high, "text": text, "reason": reason}
 
     return [
-        said("sharpe", "Sharpe ratio, net, beyond cash", 0.92, -0.05, 1.87, "Mean over deviation of the return, per year."),
+        said(
+            "sharpe",
+            "Sharpe ratio, net, beyond cash",
+            0.92,
+            -0.05,
+            1.87,
+            "Mean over deviation of the return, per year.",
+        ),
         said("delta_sharpe", "Sharpe ratio beyond equal weight", 0.04, -0.31, 0.4, "Paired: both saw the same days."),
-        said("psr", "Probabilistic Sharpe ratio", 0.964, None, None, "Probability that the true Sharpe ratio exceeds 0."),
-        said("dsr", "Deflated Sharpe ratio", None, None, None, "PSR, corrected for trials.", "the number of trials is unknown"),
-        said("spa", "Superior predictive ability, p", 0.412, None, None, "How easily chance makes so good a best strategy."),
+        said(
+            "psr", "Probabilistic Sharpe ratio", 0.964, None, None, "Probability that the true Sharpe ratio exceeds 0."
+        ),
+        said(
+            "dsr",
+            "Deflated Sharpe ratio",
+            None,
+            None,
+            None,
+            "PSR, corrected for trials.",
+            "the number of trials is unknown",
+        ),
+        said(
+            "spa",
+            "Superior predictive ability, p",
+            0.412,
+            None,
+            None,
+            "How easily chance makes so good a best strategy.",
+        ),
         said("timing", "Timing, p", 0.231, None, None, "Share of shuffled paths that did at least as well."),
         said("alpha", "Alpha per year", 0.021, -0.03, 0.07, "Return that exposure to equal weight does not explain."),
         said("beta", "Beta", 0.87, 0.84, 0.9, "Exposure to equal weight."),
@@ -356,7 +387,11 @@ def _fold(rng: np.random.Generator, k: int, dates: list[str], edges: np.ndarray,
         "high": difference + 0.12,
         "best_constant": REGIMES[4 + k],
         "seeds": [
-            {"seed": s, "annual_return": 0.08 + float(rng.normal(0.01, 0.04)), "best_iteration": int(rng.integers(1, 40))}
+            {
+                "seed": s,
+                "annual_return": 0.08 + float(rng.normal(0.01, 0.04)),
+                "best_iteration": int(rng.integers(1, 40)),
+            }
             for s in range(seeds)
         ],
     }

@@ -61,7 +61,9 @@ def dates(pair: Sequence[str] | None) -> str:
 def whole_dates(text: str) -> Markup:
     """A text in which no line breaks inside a date."""
     parts = re.split(r"(\d{4}-\d{2}-\d{2})", text)
-    return Markup("").join(Markup('<span class="date">{}</span>').format(p) if k % 2 else p for k, p in enumerate(parts))
+    return Markup("").join(
+        Markup('<span class="date">{}</span>').format(p) if k % 2 else p for k, p in enumerate(parts)
+    )
 
 
 def between(pair: Sequence[float | None] | None, shape: Callable[..., str], digits: int) -> str:

@@ -20,7 +20,9 @@ def strategy_span(strategies: Iterable[Mapping[str, Any]], interval: str) -> Spa
     return _around(x for s in kept for x in s["intervals"].get(interval) or ())
 
 
-def whisker(value: float | None, low: float | None, high: float | None, scale: Span, words: str, zero: str = "") -> Markup:
+def whisker(
+    value: float | None, low: float | None, high: float | None, scale: Span, words: str, zero: str = ""
+) -> Markup:
     """An interval as a picture on a scale. An end beyond the scale is drawn as an arrow.
 
     Args:

@@ -9,8 +9,7 @@ function tableRows(table) {
 function offerDownload(table) {
   const button = element("button", "CSV", { type: "button", class: "save", "aria-label": "Download this table as CSV" });
   button.addEventListener("click", () => download(table.dataset.csv, tableRows(table)));
-  // Beside the box that scrolls, so that it stays in place.
-  table.closest(".boxed").append(button);
+  table.closest(".boxed").querySelector(".head").append(button);
 }
 
 function makeSortable(table) {

@@ -32,8 +32,8 @@ function layout(size, more) {
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "x unified",
     font: { family: shade("font"), size: 12.5, color: shade("muted") },
-    margin: { l: narrow() ? 66 : 116, r: narrow() ? 6 : 14, t: 26, b: 28 },
-    hoverlabel: { bgcolor: shade("surface"), bordercolor: shade("line"), font: { color: shade("ink"), size: 12 } },
+    margin: { l: narrow() ? 66 : 124, r: narrow() ? 6 : 14, t: 26, b: 38 },
+    hoverlabel: { bgcolor: shade("surface"), bordercolor: shade("line"), font: { family: shade("font"), color: shade("ink"), size: 12 } },
     // A finger scrolls the page; a mouse zooms.
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     shapes: [marker()],
@@ -42,9 +42,15 @@ function layout(size, more) {
     xaxis: axis({
       type: "date", range: state.range ?? wholeRange(), fixedrange: false, automargin: false, showgrid: false,
       showspikes: true, spikemode: "across", spikethickness: 1, spikedash: "solid", spikecolor: shade("muted"),
-      spikesnap: "hovered data", hoverformat: "%a %-d %b %Y", nticks: narrow() ? 5 : 10, ...more.xaxis,
+      spikesnap: "hovered data", hoverformat: "%a %-d %b %Y", nticks: narrow() ? 5 : 10, ...ticks(state.range), ...more.xaxis,
     }),
   };
+}
+
+// Sessions have no hours: over a few days each day has its tick.
+function ticks(range) {
+  const [first, last] = (range ?? wholeRange()).map((iso) => Date.parse(`${iso.replace(" ", "T")}Z`));
+  return { tickmode: last - first < 8 * DAY ? "linear" : "auto", tick0: data.dates[0], dtick: DAY };
 }
 
 function marker() {

@@ -31,7 +31,7 @@ function hoverWords(day) {
   ].join("<br>");
 }
 
-const chanceOf = (day) => data.regimes.probabilities[data.regimes.chosen[day]]?.[day];
+const chanceOf = (day) => data.regimes.chance[day];
 
 function turnoverTrace() {
   return {
@@ -44,7 +44,7 @@ function allocationTraces() {
   const { names, colours, weights } = data.allocation;
   return names.map((name, k) => ({
     type: "scatter", mode: "lines", x: data.dates, y: weights[k], yaxis: "y3", stackgroup: "weights", name: letters(name),
-    line: { width: 0, color: seen(colours[k]) }, fillcolor: clear(seen(colours[k]), 0.75), hoverinfo: "none",
+    line: { width: 0, shape: "hvh", color: seen(colours[k]) }, fillcolor: clear(seen(colours[k]), 0.75), hoverinfo: "none",
   }));
 }
 

@@ -56,7 +56,7 @@ function wealthFigure() {
     layout: layout("tall", {
       xaxis: { anchor: "y2" },
       yaxis: axis({ domain: [0.36, 1], type: state.log ? "log" : "linear", ticksuffix: " ×", nticks: 7, tickformat: "~r",
-        automargin: false, ...(state.log ? { dtick: "D2" } : {}) }),
+        automargin: false }),
       yaxis2: axis({ domain: [0, 0.27], tickformat: ".0%", nticks: 4, rangemode: "tozero", automargin: false }),
       annotations: [title(`Wealth, start = 1${state.log ? ", log scale" : ""}`, 1), title("Drawdown from the peak", 0.27)],
     }),
