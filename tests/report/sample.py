@@ -52,6 +52,10 @@ def evaluation(sessions: int = 1000, regimes: int = 12, seed: int = 0) -> dict[s
     ]
     strategies.append(_not_available())
     agent, equal = (s["figures"]["annual_return"] for s in strategies[:2])
+    strategies[0]["beyond"]["return"] = agent - equal
+    strategies[0]["intervals"]["return_beyond_equal_weight"] = [
+        made[end] for made in [_verdict(agent - equal)["difference"]] for end in ("low", "high")
+    ]
     return {
         "format": "tactician report",
         "version": 1,
@@ -133,6 +137,7 @@ def contaminated() -> dict[str, Any]:
         "text": "The agent returned 4.1 % per year more than equal weight.",
         "caveat": "The model was trained on 212 of these sessions: this figure says nothing about the future.",
         "power": None,
+        "difference": {"value": 0.041, "low": 0.006, "high": 0.079, "unit": "return per year"},
     }
     made["title"] = f"Test range of {SPITEFUL}"
     made["regimes"]["names"][4] = SPITEFUL
@@ -258,8 +263,8 @@ def _verdict(difference: float) -> dict[str, Any]:
         "power": "With these 1,000 sessions, 80 % of tests would see a difference in Sharpe ratio of 0.61 or more.",
         "difference": {
             "value": difference,
-            "low": difference - 0.042,
-            "high": difference + 0.047,
+            "low": difference - abs(difference) - 0.031,
+            "high": difference + abs(difference) + 0.036,
             "unit": "return per year",
         },
     }

@@ -9,15 +9,18 @@ from typing import Any
 
 from tactician.report.palette import colours
 
-_GROWTH, _WEALTH, _SHARE, _COST, _EFFECT, _VALUE = 7, 5, 4, 7, 5, 2
-"""Decimals. A growth of 1e-7 is a thousandth of a basis point."""
+_GROWTH, _WEALTH, _WEIGHT, _PROBABILITY, _TURNOVER, _COST, _EFFECT, _VALUE = 5, 4, 4, 3, 5, 6, 4, 1
+"""Decimals, no fewer than are shown. ``report.json`` has all of them."""
+_MANY = 100_000
+"""More probabilities than these are told by the per cent: 6,000 sessions of 64 regimes must fit into the page."""
 _HOLD = "HOLD"
 
 
 def chart_data(document: Mapping[str, Any]) -> dict[str, Any]:
     """The series of the charts. Tables of sessions × names are turned: one list per name compresses better."""
     regimes, allocation, trading = document["regimes"], document["allocation"], document["trading"]
-    names = regimes["names"]
+    names, chosen, probabilities = regimes["names"], regimes["chosen"], regimes["probabilities"]
+    many = len(names) * len(chosen) > _MANY
     return {
         "dates": document["dates"],
         "kind": document["kind"],
@@ -27,16 +30,17 @@ def chart_data(document: Mapping[str, Any]) -> dict[str, Any]:
             "names": names,
             "colours": _given(regimes["colours"], len(names)) or colours(names),
             "hold": names.index(_HOLD) if _HOLD in names else -1,
-            "chosen": regimes["chosen"],
-            "probabilities": _columns(regimes["probabilities"], len(names)),
+            "chosen": chosen,
+            "chance": [_one(row[k], _PROBABILITY + 1) for row, k in zip(probabilities, chosen, strict=True)],
+            "probabilities": _columns(probabilities, len(names), _PROBABILITY - many),
         },
         "allocation": {
             "names": allocation["assets"],
             "colours": colours(allocation["assets"]),
-            "weights": _columns(allocation["weights"], len(allocation["assets"])),
+            "weights": _columns(allocation["weights"], len(allocation["assets"]), _WEIGHT),
         },
         "trading": {
-            "turnover": _rounded(trading["turnover"], _SHARE + 1),
+            "turnover": _rounded(trading["turnover"], _TURNOVER),
             "cost": _rounded(trading["cost"], _COST),
             "components": {name: _rounded(cost, _COST) for name, cost in trading["components"].items()},
         },
@@ -48,9 +52,26 @@ def _curves(curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
     shades = colours([c["name"] for c in curves])
     return [
         {"name": c["name"], "label": c["label"], "colour": colour}
-        | {"growth": _rounded(c["growth"], _GROWTH), "gross": _rounded(c["gross"], _GROWTH)}
+        | {"growth": _growth(c["growth"]), "gross": _growth(c["gross"])}
         for c, colour in zip(curves, shades, strict=True)
     ]
+
+
+def _growth(growth: list[float | None] | None) -> list[float | None] | None:
+    """Growth whose running sum is rounded: the errors of thousands of sessions do not add up in the wealth."""
+    if growth is None:
+        return None
+    made: list[float | None] = []
+    exact = told = 0.0
+    for g in growth:
+        if g is None:
+            made.append(None)
+            continue
+        exact += g
+        step = round(exact - told, _GROWTH)
+        told += step
+        made.append(_one(step, _GROWTH))
+    return made
 
 
 def _band(band: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -64,11 +85,13 @@ def _band(band: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def _why(why: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if why is None:
         return None
-    decisions = [
-        [[entry, _one(effect, _EFFECT), _one(standing, _VALUE)] for entry, effect, standing in decision]
-        for decision in why["decisions"]
-    ]
-    return {"entries": why["entries"], "decisions": decisions}
+    decisions = why["decisions"]
+    return {
+        "entries": why["entries"],
+        "entry": [[entry for entry, _, _ in decision] for decision in decisions],
+        "effect": [[_one(effect, _EFFECT) for _, effect, _ in decision] for decision in decisions],
+        "seen": [[_one(value, _VALUE) for _, _, value in decision] for decision in decisions],
+    }
 
 
 def _given(shades: list[Any] | None, n: int) -> list[str] | None:
@@ -77,8 +100,8 @@ def _given(shades: list[Any] | None, n: int) -> list[str] | None:
     return shades if usable else None
 
 
-def _columns(rows: list[list[float | None]], n: int) -> list[list[float | None]]:
-    return [[_one(row[k], _SHARE) for row in rows] for k in range(n)]
+def _columns(rows: list[list[float | None]], n: int, digits: int) -> list[list[float | None]]:
+    return [[_one(row[k], digits) for row in rows] for k in range(n)]
 
 
 def _rounded(series: list[float | None] | None, digits: int) -> list[float | None] | None:

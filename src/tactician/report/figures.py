@@ -1,5 +1,6 @@
 """Figures as a reader wants them: unit, sign, and words where there is no figure."""
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any
@@ -57,6 +58,14 @@ def dates(pair: Sequence[str] | None) -> str:
     return missing() if pair is None else f"{pair[0]} to {pair[1]}"
 
 
+def whole_dates(text: str) -> Markup:
+    """A text in which no line breaks inside a date."""
+    parts = re.split(r"(\d{4}-\d{2}-\d{2})", text)
+    return Markup("").join(
+        Markup('<span class="date">{}</span>').format(p) if k % 2 else p for k, p in enumerate(parts)
+    )
+
+
 def between(pair: Sequence[float | None] | None, shape: Callable[..., str], digits: int) -> str:
     """An interval in the words of one of these shapes; empty where it has no ends."""
     if pair is None or pair[0] is None or pair[1] is None:
@@ -97,6 +106,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "day": day,
     "dates": dates,
     "value": value,
+    "whole_dates": whole_dates,
     "percent_range": lambda pair, digits=1: between(pair, percent, digits),
     "number_range": lambda pair, digits=2: between(pair, number, digits),
     "signed_range": lambda pair, digits=2: between(pair, signed, digits),

@@ -20,7 +20,9 @@ def strategy_span(strategies: Iterable[Mapping[str, Any]], interval: str) -> Spa
     return _around(x for s in kept for x in s["intervals"].get(interval) or ())
 
 
-def whisker(value: float | None, low: float | None, high: float | None, scale: Span, words: str) -> Markup:
+def whisker(
+    value: float | None, low: float | None, high: float | None, scale: Span, words: str, zero: str = ""
+) -> Markup:
     """An interval as a picture on a scale. An end beyond the scale is drawn as an arrow.
 
     Args:
@@ -29,20 +31,27 @@ def whisker(value: float | None, low: float | None, high: float | None, scale: S
         high: upper end.
         scale: what the left and right edges of the picture stand for.
         words: what is read aloud instead.
+        zero: what stands under the mark at zero.
     """
     if low is None or high is None:
         return Markup("")
-    first, last, zero = _place(low, scale), _place(high, scale), _place(0.0, scale)
+    first, last, middle = _place(low, scale), _place(high, scale), _place(0.0, scale)
     side = "above" if low > 0 else "below" if high < 0 else "across"
     parts = [
-        Markup('<line class="zero" x1="{0}%" x2="{0}%" y1="0" y2="100%"/>').format(zero),
+        Markup('<line class="zero" x1="{0}%" x2="{0}%" y1="0" y2="100%"/>').format(middle),
         Markup('<line class="reach" x1="{}%" x2="{}%" y1="50%" y2="50%"/>').format(first, last),
     ]
-    for end, at, outside in ((low, first, "‹"), (high, last, "›")):
-        if not scale[0] <= end <= scale[1]:
-            parts.append(Markup('<text class="beyond" x="{}%" y="50%">{}</text>').format(at, outside))
-        else:
+    for end, at in ((low, first), (high, last)):
+        if scale[0] <= end <= scale[1]:
             parts.append(Markup('<line class="reach" x1="{0}%" x2="{0}%" y1="28%" y2="72%"/>').format(at))
+    if low < scale[0]:
+        parts.append(Markup('<text class="beyond" x="{}%" y="50%">‹</text>').format(_place(scale[0], scale)))
+    if high > scale[1]:
+        parts.append(Markup('<text class="beyond" x="{}%" y="50%">›</text>').format(_place(scale[1], scale)))
+    if zero:
+        anchor = "start" if middle < 20 else "end" if middle > 80 else "middle"
+        label = Markup('<text class="label" x="{}%" y="100%" dy="14" text-anchor="{}">{}</text>')
+        parts.append(label.format(middle, anchor, zero))
     if value is not None and scale[0] <= value <= scale[1]:
         parts.append(Markup('<circle cx="{}%" cy="50%" r="4"/>').format(_place(value, scale)))
     picture = Markup('<svg class="whisker {}" role="img" aria-label="{}">{}</svg>')

@@ -1,7 +1,9 @@
 // What the charts show, out of what the page brings: wealth, falls from the peak, regimes in force, trades.
 
 const data = {};
-const state = { day: 0, range: null, log: false, shown: new Set(["agent", "gross", "band", "equal_weight"]) };
+const state = {
+  day: 0, range: null, log: false, allCurves: false, shown: new Set(["agent", "gross", "band", "equal_weight"]),
+};
 
 const TRADE = 0.001;
 const DAY = 86_400_000;

@@ -8,7 +8,7 @@ async function unpacked(id) {
   return new Response(stream).text();
 }
 
-const SETTINGS = { displayModeBar: false, responsive: true, doubleClick: false };
+const SETTINGS = { displayModeBar: false, responsive: true, doubleClick: false, showTips: false };
 const charts = () => ["wealth-chart", "timeline-chart"].map((id) => document.getElementById(id));
 
 function draw(id, { traces, layout: how }) {
@@ -37,7 +37,9 @@ function choose(day) {
 
 function zoom(range) {
   state.range = range;
-  for (const chart of charts()) Plotly.relayout(chart, { "xaxis.range": range ?? wholeRange() });
+  const axisNow = { range: range ?? wholeRange(), ...ticks(range) };
+  const change = Object.fromEntries(Object.entries(axisNow).map(([name, value]) => [`xaxis.${name}`, value]));
+  for (const chart of charts()) Plotly.relayout(chart, change);
   markRange();
 }
 

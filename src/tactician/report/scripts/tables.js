@@ -7,10 +7,9 @@ function tableRows(table) {
 }
 
 function offerDownload(table) {
-  const button = element("button", "CSV", { type: "button", class: "quiet", "aria-label": "Download this table as CSV" });
+  const button = element("button", "CSV", { type: "button", class: "save", "aria-label": "Download this table as CSV" });
   button.addEventListener("click", () => download(table.dataset.csv, tableRows(table)));
-  // Before the box, so that it stays in place when the box scrolls.
-  table.closest(".scroll").before(element("div", button, { class: "table-tools" }));
+  table.closest(".boxed").querySelector(".head").append(button);
 }
 
 function makeSortable(table) {

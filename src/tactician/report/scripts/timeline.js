@@ -31,7 +31,7 @@ function hoverWords(day) {
   ].join("<br>");
 }
 
-const chanceOf = (day) => data.regimes.probabilities[data.regimes.chosen[day]]?.[day];
+const chanceOf = (day) => data.regimes.chance[day];
 
 function turnoverTrace() {
   return {
@@ -44,7 +44,7 @@ function allocationTraces() {
   const { names, colours, weights } = data.allocation;
   return names.map((name, k) => ({
     type: "scatter", mode: "lines", x: data.dates, y: weights[k], yaxis: "y3", stackgroup: "weights", name: letters(name),
-    line: { width: 0, color: seen(colours[k]) }, fillcolor: clear(seen(colours[k]), 0.88), hoverinfo: "none",
+    line: { width: 0, shape: "hvh", color: seen(colours[k]) }, fillcolor: clear(seen(colours[k]), 0.75), hoverinfo: "none",
   }));
 }
 
@@ -74,23 +74,24 @@ function timelineFigure() {
   const rows = probabilityRows();
   const label = ({ name, colour }) => {
     const swatch = colour ? `<span style="color:${seen(colour)}">■</span> ` : "";
-    return narrow() ? swatch + letters(name, 5) : swatch + letters(name, 14);
+    return swatch + letters(name, narrow() ? 8 : 14);
   };
   const panel = (name, more) => axis({ domain: PANELS[name], automargin: false, ...more });
   const plain = { showgrid: false, zeroline: false };
   const heads = {
     strip: "Regime chosen (strong) or held (pale)", turnover: "Turnover, share of the portfolio",
-    allocation: "Allocation after the trade", probabilities: "Probability of each action, pale 0 % to strong 100 %",
+    allocation: "Allocation after the trade",
+    probabilities: narrow() ? "Probability of each action" : "Probability of each action, pale 0 % to strong 100 %",
   };
   return {
     traces: [stripTrace(), turnoverTrace(), ...allocationTraces(), probabilityTrace(rows)],
-    layout: layout({
+    layout: layout("taller", {
       hovermode: "x", hoversubplots: "axis", hoverdistance: -1,
       xaxis: { anchor: "y4", hoverformat: "%a %-d %b %Y" },
-      yaxis: panel("strip", { ...plain, showticklabels: false }),
+      yaxis: panel("strip", { ...plain, showticklabels: false, ticks: "" }),
       yaxis2: panel("turnover", { tickformat: ".0%", nticks: 3, rangemode: "tozero" }),
       yaxis3: panel("allocation", { tickformat: ".0%", nticks: 5, range: [0, 1] }),
-      yaxis4: panel("probabilities", { ...plain, autorange: "reversed", tickvals: rows.map((_, k) => k),
+      yaxis4: panel("probabilities", { ...plain, ticks: "", autorange: "reversed", tickvals: rows.map((_, k) => k),
         ticktext: rows.map(label), tickfont: { size: narrow() ? 9 : 10.5 } }),
       annotations: BANDS.map((name) => title(heads[name], PANELS[name][1])),
     }),

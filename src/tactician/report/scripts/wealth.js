@@ -53,10 +53,10 @@ function wealthFigure() {
   }
   return {
     traces,
-    layout: layout({
+    layout: layout("tall", {
       xaxis: { anchor: "y2" },
       yaxis: axis({ domain: [0.36, 1], type: state.log ? "log" : "linear", ticksuffix: " ×", nticks: 7, tickformat: "~r",
-        automargin: false, ...(state.log ? { dtick: "D2" } : {}) }),
+        automargin: false }),
       yaxis2: axis({ domain: [0, 0.27], tickformat: ".0%", nticks: 4, rangemode: "tozero", automargin: false }),
       annotations: [title(`Wealth, start = 1${state.log ? ", log scale" : ""}`, 1), title("Drawdown from the peak", 0.27)],
     }),
@@ -74,6 +74,23 @@ function wealthRows() {
   return [["date", ...columns.map(([name]) => name)], ...data.dates.map((d, k) => [d, ...columns.map(([, y]) => y[k])])];
 }
 
+// The first few curves can be chosen at once, the rest after one more step.
+const FIRST = 6;
+
+function further(buttons) {
+  const rest = buttons.slice(FIRST).filter((button) => button.getAttribute("aria-pressed") === "false");
+  if (rest.length < 2 || state.allCurves) return [];
+  for (const button of rest) button.hidden = true;
+  const more = element("button", `${rest.length} more curves`, { type: "button", class: "more", "aria-expanded": "false" });
+  more.addEventListener("click", () => {
+    state.allCurves = true;
+    for (const button of rest) button.hidden = false;
+    rest[0].focus();
+    more.remove();
+  });
+  return [more];
+}
+
 function drawChips() {
   const buttons = choices().map(({ key, label, colour, last, dashed }) => {
     const swatch = element("span", "", { class: dashed ? "swatch dashed" : "swatch", "aria-hidden": "true" });
@@ -88,5 +105,5 @@ function drawChips() {
     });
     return button;
   });
-  document.getElementById("curves").replaceChildren(...buttons);
+  document.getElementById("curves").replaceChildren(...buttons, ...further(buttons));
 }

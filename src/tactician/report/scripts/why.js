@@ -1,9 +1,12 @@
 // The observations that moved the decision of one day, as bars on both sides of zero.
 
+// Triples of entry, effect and what was seen, in standard deviations.
+const decisionOf = (day) => data.why.entry[day].map((entry, k) => [entry, data.why.effect[day][k], data.why.seen[day][k]]);
+
 function drawWhy() {
   const body = document.querySelector("#decision tbody");
   if (!body || !data.why) return;
-  const decision = data.why.decisions[state.day] ?? [];
+  const decision = decisionOf(state.day);
   const most = Math.max(...decision.map(([, effect]) => Math.abs(effect ?? 0)), 1e-12);
   document.getElementById("why-day").textContent =
     `${longDay(data.dates[state.day])}: ${regimeWords(state.day)}, ${percent(chanceOf(state.day))}`;
@@ -34,8 +37,8 @@ function bar(share) {
 }
 
 function whyRows() {
-  const rows = data.why.decisions.flatMap((decision, k) =>
-    decision.map(([entry, effect, value]) =>
+  const rows = data.dates.flatMap((_, k) =>
+    decisionOf(k).map(([entry, effect, value]) =>
       [data.dates[k], data.regimes.names[data.regimes.chosen[k]], data.why.entries[entry], effect, value]));
   return [["date", "regime", "observation", "effect", "seen, standard deviations"], ...rows];
 }
