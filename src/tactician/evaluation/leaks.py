@@ -6,7 +6,7 @@ returns are the ledger's, and are compared up to the last session that is the sa
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -82,16 +82,18 @@ class Leak:
     """The value in the history with the other future."""
     also: tuple[str, ...] = ()
     """The other tables in which something differs."""
+    hint: str = ""
+    """What is known about the cut, as a sentence."""
 
     def __str__(self) -> str:
-        """One sentence."""
+        """One sentence, and the hint."""
         what = f"{self.table} {self.entry}".strip()
         sessions = "session" if self.early == 1 else "sessions"
         more = f" (seen in {', '.join(self.also)} too)" if self.also else ""
         return (
             f"{what} of the decision on {self.session} knows {self.cut}, {self.early} {sessions} too early: it is "
-            f"{self.before}, but {self.after} if {SAID.get(self.future, self.future)}{more}."
-        )
+            f"{self.before}, but {self.after} if {SAID.get(self.future, self.future)}{more}. {self.hint}"
+        ).strip()
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def find_leak(
     decisions: Decisions | None = None,
     *,
     cuts: int = 5,
-    at: Iterable[date] = (),
+    at: Mapping[date, str] | None = None,
     futures: Mapping[str, Future] = FUTURES,
     seed: int = 0,
     tell: Tell = lambda done, total, detail: None,
@@ -181,7 +183,7 @@ def find_leak(
         history: as it is.
         decisions: what is made of the market.
         cuts: number of cuts spread over the rows. The start of the range after training and the last but three are added.
-        at: further sessions to cut at; what is no decision session is passed over.
+        at: further sessions to cut at, with a hint for each. What is no decision session is passed over.
         futures: by name.
         seed: of the futures.
         tell: told of the progress.
@@ -189,7 +191,7 @@ def find_leak(
     Raises:
         UserError: the market cannot be built or is too short, or no other future can be built.
     """
-    decisions = decisions or Decisions()
+    decisions, at = decisions or Decisions(), at or {}
     calm = build(history)
     rows = choose_cuts(calm, cuts, at, decisions.train_until)
     days = tuple(calm.date_of(row) for row in rows)
@@ -207,6 +209,7 @@ def find_leak(
             continue
         values, compared = values + count, compared + 1
         if leak is not None:
+            leak = replace(leak, hint=at.get(leak.cut, ""))
             break
     if not compared:
         raise UserError(f"No other future can be built ({refused[0] if refused else 'none is possible'}).")
@@ -232,9 +235,9 @@ def choose_cuts(market: MarketTensors, count: int, at: Iterable[date], train_unt
 
 
 def _cut(market: MarketTensors, row: int) -> Cut:
-    days = torch.cat([market.dates[row:], market.end_dates[-1:]])
-    known = pd.to_datetime(market.dates[row - 1 : row].numpy(), unit="D")
-    return Cut(known[0], pd.DatetimeIndex(pd.to_datetime(days.numpy(), unit="D")))
+    days = pd.to_datetime(torch.cat([market.dates[row:], market.end_dates[-1:]]).numpy(), unit="D")
+    living = market.fillable[row - 1].tolist()
+    return Cut(pd.DatetimeIndex(days), tuple(s for s, alive in zip(market.symbols, living, strict=True) if alive))
 
 
 def _compare(
