@@ -251,12 +251,10 @@ def _compare(
     # The session of the cut itself may be missing from another future, where nobody traded. Then its decision is, too.
     last = row if torch.equal(calm.dates[: row + 1], market.dates[: row + 1]) else row - 1
     comparable = market.symbols == calm.symbols and torch.equal(calm.dates[:row], market.dates[:row])
+    before, after = ([], []) if not comparable else (_tables(each, decisions, last) for each in (calm, market))
+    firsts = [*_universes(calm.symbols, market.symbols), *(_Table("session", each.dates) for each in (calm, market))]
     values, found = 0, []
-    for one, other in zip(
-        _tables(calm, calm, decisions, last, comparable),
-        _tables(market, calm, decisions, last, comparable),
-        strict=True,
-    ):
+    for one, other in [firsts[:2], firsts[2:], *zip(before, after, strict=True)]:
         known = max(0, last - one.knows - one.first)  # rows whose sessions all lie before the cut
         values += one.values[:known].numel()
         differ = _bits_differ(one.values[:known], other.values[:known])
@@ -290,25 +288,23 @@ def _bits_differ(a: Tensor, b: Tensor) -> Bool[Tensor, "..."]:
     return (a.contiguous().view(bits) != b.contiguous().view(bits)) & ~(a.isnan() & b.isnan())
 
 
-def _tables(
-    market: MarketTensors, calm: MarketTensors, decisions: Decisions, last: int, comparable: bool
-) -> list[_Table]:
-    """All that decisions up to a row see, in the order in which it follows from one another.
+def _universes(ours: Sequence[str], theirs: Sequence[str]) -> tuple[_Table, _Table]:
+    """The assets of two markets as a row each: whether an asset is there; or, of the same assets, whether in its place."""
+    names = tuple(dict.fromkeys((*ours, *theirs)))
+    here, there = ([name in some for name in names] for some in (ours, theirs))
+    if here == there:
+        there = [a == b for a, b in zip(ours, theirs, strict=True)]
+    return _Table("universe", torch.tensor([here]), (names,)), _Table("universe", torch.tensor([there]), (names,))
 
-    A market whose assets or sessions are not those of the calm one has only these to compare.
-    """
-    there = [symbol in market.symbols for symbol in calm.symbols]
-    if all(there) and market.symbols != calm.symbols:  # more assets, or another order
-        there = [False] * len(there)
-    tables = [_Table("universe", torch.tensor([there]), (calm.symbols,)), _Table("session", market.dates)]
-    if not comparable:
-        return tables
+
+def _tables(market: MarketTensors, decisions: Decisions, last: int) -> list[_Table]:
+    """All that the decisions up to a row see, in the order in which it follows from one another."""
     moments, fitted = _moments(market, decisions, last)
     path = range(max(1, last + 1 - _PATH), last + 1)
     normal = normalise(market, *(decisions.moments or moments))
     seen = torch.stack(list(_observed(normal, decisions, path)))
     slots = [f"of portfolio {k}" for k in range(_PORTFOLIOS)]
-    tables += [
+    tables = [
         *_of_market(market),
         _Table("normaliser", torch.stack(moments)[None], (("mean of", "deviation of"), FEATURE_NAMES), -1, fitted),
         _Table("observation", seen.transpose(1, 2), (OBSERVATION_NAMES, slots), first=path.start),
