@@ -146,17 +146,23 @@ def _decisions(config: Config, checkpoint: Path | None) -> "Decisions":
     return replace(decisions, policy=loaded.policy, moments=(normaliser["mean"], normaliser["std"]))
 
 
-def _cuts(config: Config, market: "Market") -> list[date]:
-    """Sessions at which a leak is likely: just after the first fault of each kind, and at the start of the test range.
+def _cuts(config: Config, market: "Market") -> dict[date, str]:
+    """Sessions at which a leak is likely, with a hint: the start of the test range, and after the first fault of a kind.
 
-    There a repair may have used later bars.
+    A repair may have used later bars.
     """
     import pandas as pd
 
-    days = [pd.Timestamp(finding.date) for finding in market.findings if finding.date]
+    hints = {pd.Timestamp(config.validation_until): ""}
+    for finding in market.findings:
+        if finding.date:
+            where = f"{finding.symbol or ''} {finding.date}".strip()
+            hints[pd.Timestamp(finding.date)] = f"The bars just before have a finding: {finding.name}, {where}."
     # What was found in a bar is known after its close, so the next decision is the first that may see it.
-    after = market.sessions.searchsorted([*days, pd.Timestamp(config.validation_until)], side="right")
-    return [market.sessions[k].date() for k in after if k < len(market.sessions)]
+    after = market.sessions.searchsorted(pd.DatetimeIndex(hints), side="right")
+    return {
+        market.sessions[k].date(): hints[day] for k, day in zip(after, hints, strict=True) if k < len(market.sessions)
+    }
 
 
 def _not_seen(market: "Market", result: "LeakCheck") -> tuple[str, ...]:
@@ -172,10 +178,10 @@ def _not_seen(market: "Market", result: "LeakCheck") -> tuple[str, ...]:
     said = [level, "A universe that was picked knowing how it would do is no leak of a bar (see hindsight)."]
     ended = int(market.delisted.any(0).sum())
     if ended:
-        assets = "asset ends" if ended == 1 else "assets end"
+        assets = "1 asset ends" if ended == 1 else f"{ended} assets end"
         said.append(
-            f"{ended} {assets} before the data do. The ledger pays them out in the session after the last bar, and so "
-            "knows that no bar follows."
+            f"{assets} before the data do. The ledger pays a delisted asset out in the session after its last bar, and "
+            "so knows that no bar follows."
         )
     if result.refused:
         said.append(f"{len(result.refused)} futures could not be built; the first: {result.refused[0]}")

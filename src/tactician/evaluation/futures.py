@@ -34,10 +34,10 @@ class History:
 class Cut:
     """The session from which on the future is another one."""
 
-    before: pd.Timestamp
-    """The session before, t − 1."""
     days: pd.DatetimeIndex
     """Session t and all later ones."""
+    living: tuple[str, ...]
+    """Assets with a bar in the session before, t − 1, at which an order could be filled."""
 
     @property
     def first(self) -> pd.Timestamp:
@@ -83,11 +83,12 @@ def end(history: History, cut: Cut, seed: int) -> History:
     """
     window = cut.days[: MAX_GAP + 2]
     frame = _floats(history)
-    known = frame[["close", "adj_close"]].gt(0).all(axis=1)
-    before = frame["date"] < cut.first
+    before, usable = frame["date"] < cut.first, frame[["close", "adj_close"]].gt(0).all(axis=1)
+    if "volume" in frame:
+        usable &= ~frame["volume"].eq(0)  # an unchanged price without volume would be no trade
     past, ahead = frame[before], frame[~before]
     # An asset that is not listed yet must have some bar, or the universe would be refused.
-    last = pd.concat([frame[before & known].groupby("symbol").tail(1), ahead.groupby("symbol").head(1)])
+    last = pd.concat([frame[before & usable].groupby("symbol").tail(1), ahead.groupby("symbol").head(1)])
     last = last.drop_duplicates("symbol", keep="first").set_index("symbol")
     inside = ahead[ahead["date"] <= window[-1]]
     absent = sorted(set(ahead["symbol"]) - set(inside["symbol"]))
@@ -103,9 +104,10 @@ def end(history: History, cut: Cut, seed: int) -> History:
 def endings(history: History, cut: Cut, seed: int) -> History | None:
     """From the cut on a quarter of the assets is never traded again, and another quarter is halted.
 
-    An asset without a bar just before the cut keeps its fate: the ledger tells a delisting from a halt by what follows.
+    An asset that could not be traded just before the cut keeps its fate: the ledger tells a delisting from a halt by what
+    follows.
     """
-    living = _living(history, cut, seed)
+    living = _shuffled(cut.living, seed)
     quarter = max(1, len(living) // 4)
     ended = living[:quarter] if len(living) >= 3 else living[:0]
     halted = living[len(ended) : len(ended) + quarter] if len(living) != 3 else living[:0]
@@ -126,7 +128,7 @@ def splits(history: History, cut: Cut, seed: int) -> History | None:
     A later dividend scales the past in the same way. A half is exact in binary, so returns keep their bits, and only a price
     level changes.
     """
-    living = _living(history, cut, seed)
+    living = _shuffled(cut.living, seed)
     chosen = living[: max(1, len(living) // 2)]
     if len(chosen) == 0:
         return None
@@ -156,11 +158,8 @@ SAID = {
 """What differs, as a clause."""
 
 
-def _living(history: History, cut: Cut, seed: int) -> np.ndarray:
-    """The symbols with a bar in the session before the cut, shuffled."""
-    frame = history.bars.frame
-    living = frame.loc[frame["date"] == cut.before, "symbol"].unique()
-    return np.random.default_rng(seed).permutation(np.sort(living.astype(str)))
+def _shuffled(symbols: tuple[str, ...], seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(np.array(symbols, dtype=object))
 
 
 def _floats(history: History) -> pd.DataFrame:

@@ -6,7 +6,7 @@ returns are the ledger's, and are compared up to the last session that is the sa
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -82,16 +82,18 @@ class Leak:
     """The value in the history with the other future."""
     also: tuple[str, ...] = ()
     """The other tables in which something differs."""
+    hint: str = ""
+    """What is known about the cut, as a sentence."""
 
     def __str__(self) -> str:
-        """One sentence."""
+        """One sentence, and the hint."""
         what = f"{self.table} {self.entry}".strip()
         sessions = "session" if self.early == 1 else "sessions"
         more = f" (seen in {', '.join(self.also)} too)" if self.also else ""
         return (
             f"{what} of the decision on {self.session} knows {self.cut}, {self.early} {sessions} too early: it is "
-            f"{self.before}, but {self.after} if {SAID.get(self.future, self.future)}{more}."
-        )
+            f"{self.before}, but {self.after} if {SAID.get(self.future, self.future)}{more}. {self.hint}"
+        ).strip()
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def find_leak(
     decisions: Decisions | None = None,
     *,
     cuts: int = 5,
-    at: Iterable[date] = (),
+    at: Mapping[date, str] | None = None,
     futures: Mapping[str, Future] = FUTURES,
     seed: int = 0,
     tell: Tell = lambda done, total, detail: None,
@@ -181,7 +183,7 @@ def find_leak(
         history: as it is.
         decisions: what is made of the market.
         cuts: number of cuts spread over the rows. The start of the range after training and the last but three are added.
-        at: further sessions to cut at; what is no decision session is passed over.
+        at: further sessions to cut at, with a hint for each. What is no decision session is passed over.
         futures: by name.
         seed: of the futures.
         tell: told of the progress.
@@ -189,7 +191,7 @@ def find_leak(
     Raises:
         UserError: the market cannot be built or is too short, or no other future can be built.
     """
-    decisions = decisions or Decisions()
+    decisions, at = decisions or Decisions(), at or {}
     calm = build(history)
     rows = choose_cuts(calm, cuts, at, decisions.train_until)
     days = tuple(calm.date_of(row) for row in rows)
@@ -207,6 +209,7 @@ def find_leak(
             continue
         values, compared = values + count, compared + 1
         if leak is not None:
+            leak = replace(leak, hint=at.get(leak.cut, ""))
             break
     if not compared:
         raise UserError(f"No other future can be built ({refused[0] if refused else 'none is possible'}).")
@@ -232,9 +235,9 @@ def choose_cuts(market: MarketTensors, count: int, at: Iterable[date], train_unt
 
 
 def _cut(market: MarketTensors, row: int) -> Cut:
-    days = torch.cat([market.dates[row:], market.end_dates[-1:]])
-    known = pd.to_datetime(market.dates[row - 1 : row].numpy(), unit="D")
-    return Cut(known[0], pd.DatetimeIndex(pd.to_datetime(days.numpy(), unit="D")))
+    days = pd.to_datetime(torch.cat([market.dates[row:], market.end_dates[-1:]]).numpy(), unit="D")
+    living = market.fillable[row - 1].tolist()
+    return Cut(pd.DatetimeIndex(days), tuple(s for s, alive in zip(market.symbols, living, strict=True) if alive))
 
 
 def _compare(
@@ -248,12 +251,10 @@ def _compare(
     # The session of the cut itself may be missing from another future, where nobody traded. Then its decision is, too.
     last = row if torch.equal(calm.dates[: row + 1], market.dates[: row + 1]) else row - 1
     comparable = market.symbols == calm.symbols and torch.equal(calm.dates[:row], market.dates[:row])
+    before, after = ([], []) if not comparable else (_tables(each, decisions, last) for each in (calm, market))
+    firsts = [*_universes(calm.symbols, market.symbols), *(_Table("session", each.dates) for each in (calm, market))]
     values, found = 0, []
-    for one, other in zip(
-        _tables(calm, calm, decisions, last, comparable),
-        _tables(market, calm, decisions, last, comparable),
-        strict=True,
-    ):
+    for one, other in [firsts[:2], firsts[2:], *zip(before, after, strict=True)]:
         known = max(0, last - one.knows - one.first)  # rows whose sessions all lie before the cut
         values += one.values[:known].numel()
         differ = _bits_differ(one.values[:known], other.values[:known])
@@ -287,25 +288,23 @@ def _bits_differ(a: Tensor, b: Tensor) -> Bool[Tensor, "..."]:
     return (a.contiguous().view(bits) != b.contiguous().view(bits)) & ~(a.isnan() & b.isnan())
 
 
-def _tables(
-    market: MarketTensors, calm: MarketTensors, decisions: Decisions, last: int, comparable: bool
-) -> list[_Table]:
-    """All that decisions up to a row see, in the order in which it follows from one another.
+def _universes(ours: Sequence[str], theirs: Sequence[str]) -> tuple[_Table, _Table]:
+    """The assets of two markets as a row each: whether an asset is there; or, of the same assets, whether in its place."""
+    names = tuple(dict.fromkeys((*ours, *theirs)))
+    here, there = ([name in some for name in names] for some in (ours, theirs))
+    if here == there:
+        there = [a == b for a, b in zip(ours, theirs, strict=True)]
+    return _Table("universe", torch.tensor([here]), (names,)), _Table("universe", torch.tensor([there]), (names,))
 
-    A market whose assets or sessions are not those of the calm one has only these to compare.
-    """
-    there = [symbol in market.symbols for symbol in calm.symbols]
-    if all(there) and market.symbols != calm.symbols:  # more assets, or another order
-        there = [False] * len(there)
-    tables = [_Table("universe", torch.tensor([there]), (calm.symbols,)), _Table("session", market.dates)]
-    if not comparable:
-        return tables
+
+def _tables(market: MarketTensors, decisions: Decisions, last: int) -> list[_Table]:
+    """All that the decisions up to a row see, in the order in which it follows from one another."""
     moments, fitted = _moments(market, decisions, last)
     path = range(max(1, last + 1 - _PATH), last + 1)
     normal = normalise(market, *(decisions.moments or moments))
     seen = torch.stack(list(_observed(normal, decisions, path)))
     slots = [f"of portfolio {k}" for k in range(_PORTFOLIOS)]
-    tables += [
+    tables = [
         *_of_market(market),
         _Table("normaliser", torch.stack(moments)[None], (("mean of", "deviation of"), FEATURE_NAMES), -1, fitted),
         _Table("observation", seen.transpose(1, 2), (OBSERVATION_NAMES, slots), first=path.start),
