@@ -190,14 +190,16 @@ def test_an_entry_that_lost_only_its_newline_counts(path):
     assert read(path, never).n_trials() == 2
 
 
-def _append_many(path, writer):
+def _append_many(path, writer, both_are_there):
+    both_are_there.wait(60)  # else the first would have finished before the second has begun
     for k in range(50):
         add_trial(path, f"{writer} {k}", f"{writer} {k}" + "x" * 3000)
 
 
 def test_two_processes_that_append_at_once_lose_nothing(path):
     spawn = multiprocessing.get_context("spawn")
-    writers = [spawn.Process(target=_append_many, args=(path, name)) for name in ("left", "right")]
+    both_are_there = spawn.Barrier(2)
+    writers = [spawn.Process(target=_append_many, args=(path, name, both_are_there)) for name in ("left", "right")]
     for writer in writers:
         writer.start()
     for writer in writers:
