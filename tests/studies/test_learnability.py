@@ -15,6 +15,7 @@ import torch
 
 from tactician.cli import main
 from tactician.errors import UserError
+from tactician.studies.engine_local import LocalEngine
 from tactician.studies.learnability import measure, problem_setup, train_on
 from tactician.studies.learnability_picture import plot_turnover
 from tactician.studies.learnability_plan import MARKETS, SMALL, VARIANTS, Job, plan_study
@@ -213,10 +214,10 @@ def test_a_training_whose_process_is_killed_ends_the_study_with_a_sentence(tmp_p
     pid = os.getpid()
     monkeypatch.setattr("tactician.studies.learnability_runs.run_job", functools.partial(_die, pid))
     with pytest.raises(UserError, match="process was killed"):
-        list(run_study([Job("null", "window", 0, ())], tmp_path / "x.json", 1))
+        list(run_study([Job("null", "window", 0, ())], tmp_path / "x.json", LocalEngine(1)))
 
 
-def _die(parent, job):
+def _die(parent, job, _):
     assert os.getpid() != parent
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -1,7 +1,9 @@
 """``tactician learnability``: train on markets whose best policy is known, and say how much of it was found."""
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from tactician.commands.flags import Json, flags_of
 from tactician.config_values import Count
@@ -25,8 +27,12 @@ class LearnabilityArguments:
     """Environment steps per training; default: what each market needs."""
     out: Path = Path("learnability.json")
     """Where trainings and table are kept; those that it has already are not repeated. The picture goes beside it."""
+    engine: Literal["local", "ray"] = "local"
+    """Where to train: in processes on this machine, or on a Ray cluster (docs/walk_forward.md)."""
+    address: str | None = None
+    """Of a running Ray cluster, 'auto' for this machine's; default: start one here for the study."""
     processes: Count | None = None
-    """Trainings side by side, each on one thread; default: one per core."""
+    """Trainings side by side on this machine, each on one thread; default: one per core."""
     as_json: Json = False
 
 
@@ -38,20 +44,32 @@ def run(words: list[str]) -> int:
     reporter = Reporter(silent=arguments.as_json)
     # A sign of life before torch, which takes seconds to import.
     reporter.say(f"  Tactician {__version__}, trainings in {arguments.out}")
+    from tactician.monitor.wording import count
     from tactician.storage import json_text
+    from tactician.studies.engine import exit_code, make_engine, stopped_by_signals
     from tactician.studies.learnability_plan import MARKETS, VARIANTS, plan_study
-    from tactician.studies.learnability_runs import default_processes, run_study
+    from tactician.studies.learnability_runs import run_study
     from tactician.studies.report import finish, tell_run
     from tactician.training.lock import only_writer
 
     variants = tuple(VARIANTS) if "all" in arguments.variants else arguments.variants
     settings = {} if arguments.timesteps is None else {"timesteps": arguments.timesteps}
     jobs = plan_study(arguments.markets or tuple(MARKETS), variants, arguments.seeds, arguments.sweep, settings)
-    runs = []
+    engine = make_engine(arguments.engine, processes=arguments.processes, address=arguments.address)
+    runs: list[dict[str, Any]] = []
     with only_writer(arguments.out.with_name(f".{arguments.out.name}.lock"), arguments.out, "--out"):
-        for result, left in run_study(jobs, arguments.out, arguments.processes or default_processes()):
-            runs.append(result)
-            tell_run(result, left, reporter)
+        try:
+            with stopped_by_signals(), closing(run_study(jobs, arguments.out, engine)) as study:
+                for result, left in study:
+                    runs.append(result)
+                    tell_run(result, left, reporter)
+        except KeyboardInterrupt as stop:
+            reporter.say(
+                f"  Stopped: {len(runs)} of {count(len(jobs), 'training')} are kept in {arguments.out}; run the same command "
+                "again to go on.",
+                whole=[arguments.out],
+            )
+            return exit_code(stop)
         rows = finish(runs, arguments.out, reporter)
     if arguments.as_json:
         print(json_text(rows, indent=2))

@@ -1,32 +1,27 @@
-"""The study's trainings, side by side in processes. One file keeps them, so an interrupted study can continue."""
+"""The study's trainings, side by side. One file keeps them, so an interrupted study can continue."""
 
 import json
-import multiprocessing
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from tactician.errors import UserError
 from tactician.storage import json_text, save_text
+from tactician.studies.engine import Engine
 from tactician.studies.learnability import measure, problem_setup, train_on
 from tactician.studies.learnability_plan import Job, make_problem
 from tactician.studies.learnability_table import summarise_runs
 from tactician.training.checkpoint import versions
 
 
-def run_job(job: Job) -> dict[str, Any]:
-    """Do one training, on one thread.
+def run_job(job: Job, _: None = None) -> dict[str, Any]:
+    """Do one training. The jobs share nothing.
 
     Returns:
         Plain values, as the file keeps them.
     """
-    torch.set_num_threads(1)
     problem = make_problem(job.market, job.seed)
     yardstick = measure(problem)
     setup = problem_setup(problem, job.config)
@@ -45,14 +40,14 @@ def run_job(job: Job) -> dict[str, Any]:
     }
 
 
-def run_study(jobs: Sequence[Job], path: Path, n_processes: int) -> Iterator[tuple[dict[str, Any], int]]:
+def run_study(jobs: Sequence[Job], path: Path, engine: Engine) -> Iterator[tuple[dict[str, Any], int]]:
     """Do the trainings that the file does not have yet. The file is rewritten after each.
 
     Yields:
         Every finished training, and how many are still to do. Those found in the file come first.
 
     Raises:
-        UserError: the file cannot be written, or is not of this kind.
+        UserError: the file cannot be written, or is not of this kind; or see `Engine.run`.
     """
     found = _read(path)
     done = [found[job.key] for job in jobs if job.key in found]
@@ -63,24 +58,11 @@ def run_study(jobs: Sequence[Job], path: Path, n_processes: int) -> Iterator[tup
         return
     others = [run for key, run in found.items() if key not in {job.key for job in jobs}]
     _write(path, others + done)  # before hours of training, not after
-    pool = ProcessPoolExecutor(n_processes, multiprocessing.get_context("spawn"))
-    try:
-        for k, future in enumerate(as_completed([pool.submit(run_job, job) for job in todo]), 1):
-            done.append(future.result())
+    with closing(engine.run(run_job, todo, None)) as results:
+        for k, (_, result) in enumerate(results, 1):
+            done.append(result)
             _write(path, others + done)
-            yield done[-1], len(todo) - k
-    except BrokenProcessPool as error:
-        raise UserError(
-            "A training's process was killed, perhaps for lack of memory. What is finished is kept: run the same command "
-            "again, with fewer --processes."
-        ) from error
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def default_processes() -> int:
-    """One per core that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            yield result, len(todo) - k
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,128 @@
+"""Jobs on a Ray cluster. Ray starts them, and does again what was lost with a process or a machine."""
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from tactician.errors import UserError
+from tactician.studies.engine import J, R, S, attempt
+
+_TRIES_AGAIN = 20
+"""Losses of a process or machine that a job survives. Without a bound, a job that kills its process would never end."""
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # a study tells nobody of itself
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # as Ray will do by default; without it, it warns
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # else Ray's own library writes to the user's screen when a machine is lost
+}
+
+
+class RayEngine:
+    """A Ray cluster: the one at an address, or one that is started on this machine for the study."""
+
+    def __init__(self, address: str | None, n_processes: int | None, gpu: bool) -> None:
+        if address is not None and "://" in address:
+            raise UserError(
+                f"--address {address} is that of Ray's client; run this command on a machine of the cluster, with "
+                "--address auto."
+            )
+        self._ray = _import_ray()
+        self._address, self._n_processes, self._gpu = address or os.environ.get("RAY_ADDRESS"), n_processes, gpu
+        self.slots = n_processes or 1
+
+    def run(self, work: Callable[[J, S], R], jobs: Sequence[J], shared: S) -> Iterator[tuple[int, R]]:
+        """See `Engine.run`."""
+        if not jobs:
+            return
+        ray = self._ray
+        with self._connected():
+            self.slots = self._count_slots()
+            options = {"num_cpus": 1, "num_gpus": int(self._gpu)}
+            task = ray.remote(**options, max_retries=_TRIES_AGAIN, retry_exceptions=False)(attempt)
+            there = ray.put(shared)
+            pending = {task.remote(work, job, there): k for k, job in enumerate(jobs)}
+            try:
+                while pending:
+                    (ready,), _ = ray.wait(list(pending), num_returns=1)
+                    outcome = ray.get(ready)
+                    yield pending.pop(ready), outcome.get()
+            except ray.exceptions.RaySystemError as error:
+                raise UserError(_lost("the connection to the Ray cluster was lost")) from error
+            except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+                raise UserError(_lost(f"a training's process was lost {_TRIES_AGAIN} times")) from error
+            except ray.exceptions.RayTaskError:
+                raise  # a fault of the program
+            except ray.exceptions.RayError as error:
+                raise UserError(_lost(f"a training was lost ({_first_line(error)})")) from error
+            finally:
+                for left in pending:
+                    ray.cancel(left, force=True)
+
+    def _count_slots(self) -> int:
+        resource = "GPU" if self._gpu else "CPU"
+        slots = int(self._ray.cluster_resources().get(resource, 0))
+        if not slots:
+            raise UserError(f"The Ray cluster has no {resource}; add a machine to it, or use --engine local.")
+        return slots
+
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        ray = self._ray
+        if ray.is_initialized():  # by the program that calls this one
+            yield
+            return
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            ray.init(
+                address=self._address or "local",
+                num_cpus=None if self._address else self._n_processes,
+                include_dashboard=None if self._address else False,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+            )
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            where = f"at {self._address}" if self._address else "on this machine"
+            raise UserError(
+                f"There is no Ray cluster {where} ({_first_line(error)}); start one with `ray start --head`, or leave out "
+                "--address."
+            ) from error
+        finally:
+            _restore(handler)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _import_ray() -> Any:
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise UserError("--engine ray needs Ray; install it with: pip install 'tactician[cluster]'") from error
+    finally:
+        _restore(handler)
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    return ray
+
+
+def _restore(handler: Any) -> None:
+    """Take SIGTERM back, which Ray claims for itself."""
+    try:
+        signal.signal(signal.SIGTERM, handler)
+    except (ValueError, TypeError):  # not in the main thread, or a handler that Python did not set
+        pass
+
+
+def _lost(what: str) -> str:
+    return f"The study cannot go on: {what}. What is finished is kept: run the same command again."
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200].rstrip(".") if lines else type(error).__name__
