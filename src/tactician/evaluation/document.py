@@ -16,7 +16,7 @@ from tactician.evaluation.agent import Evaluation, beyond
 from tactician.evaluation.backtest import Path
 from tactician.evaluation.baselines import AGENT, EQUAL_WEIGHT
 from tactician.evaluation.evidence import evidence, intervals
-from tactician.evaluation.importance import occlude
+from tactician.evaluation.importance import METHOD, occlude
 from tactician.evaluation.judge import Judged, Strategy
 from tactician.evaluation.statistics import performance
 from tactician.portfolio.frictions import COMPONENTS
@@ -167,11 +167,15 @@ def _why(judged: Judged) -> dict[str, Any]:
         done = rows.stop
         memories = [memory[rows] for memory in decisions.memories]
         parts.append(occlude(turn.policies, decisions.observations[rows], memories, decisions.actions[rows, 0]))
-    shares = sum(part.shares * len(part.effects) for part in parts) / done
+    shares = torch.stack([part.shares * len(part.effects) for part in parts]).sum(0) / done
     return {
-        "method": parts[0].method,
+        "method": METHOD,
         "entries": list(OBSERVATION_NAMES),
-        "decisions": [day for part in parts for day in part.top(10)],
+        "decisions": [
+            [[entry, round(effect, 5), round(value, 4)] for entry, effect, value in day]
+            for part in parts
+            for day in part.top(10)
+        ],
         "importance": [
             {"entry": name, "share": round(share, 6)}
             for name, share in zip(OBSERVATION_NAMES, shares.tolist(), strict=True)
