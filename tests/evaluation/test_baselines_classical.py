@@ -219,6 +219,16 @@ def test_a_solution_that_is_no_portfolio_counts_as_failed(found):
     assert estimated._fit(lambda rate: Solver(), 0.0, np.zeros((60, 2))) is None
 
 
+def test_a_solvers_doubt_reaches_nobody_and_its_rounding_no_weight():
+    class Solver:
+        def fit(self, returns):
+            warnings.warn("a solver's doubt", UserWarning, stacklevel=1)
+            self.weights_ = np.array([1 + 1e-7, -1e-7])
+            return self
+
+    assert estimated._fit(lambda rate: Solver(), 0.0, np.zeros((60, 2))).tolist() == [1, 0]
+
+
 def test_momentum_holds_an_equal_share_of_what_beat_cash():
     asked = market(seed=2)
     weights, hold = BASELINES["time_series_momentum"].targets(Question(asked, ROWS))

@@ -14,6 +14,7 @@ from tactician.evaluation.available import NotAvailable
 from tactician.evaluation.question import Baseline, Question, Targets
 from tactician.evaluation.rivals_estimated import (
     Estimated,
+    Estimator,
     hierarchical_risk_parity,
     inverse_volatility,
     maximum_sharpe,
@@ -37,8 +38,8 @@ EQUAL_WEIGHT = "equal_weight"
 """The baseline that verdicts compare the agent with."""
 
 
-def _estimated(label: str, *how: object) -> Baseline:
-    return Baseline(label, Estimated(label, *how), "classical")  # type: ignore[arg-type]
+def _estimated(label: str, estimator: Estimator, may_leave: bool = False) -> Baseline:
+    return Baseline(label, Estimated(label, estimator, may_leave), "classical")
 
 
 BASELINES: dict[str, Baseline] = {
@@ -52,7 +53,7 @@ BASELINES: dict[str, Baseline] = {
     "inverse_volatility": _estimated("Inverse volatility", inverse_volatility),
     "minimum_variance": _estimated("Minimum variance", minimum_variance),
     "hierarchical_risk_parity": _estimated("Hierarchical risk parity", hierarchical_risk_parity),
-    "maximum_sharpe": _estimated("Maximum Sharpe ratio", maximum_sharpe, True),
+    "maximum_sharpe": _estimated("Maximum Sharpe ratio", maximum_sharpe, may_leave=True),
     "time_series_momentum": Baseline("12-month momentum", time_series_momentum, "classical"),
     "downside_volatility_target": Baseline("Downside-volatility target", downside_volatility_target, "classical"),
     "hindsight": Baseline("Best path in hindsight", hindsight, "hindsight"),
