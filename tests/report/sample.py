@@ -141,6 +141,7 @@ def contaminated() -> dict[str, Any]:
     }
     made["title"] = f"Test range of {SPITEFUL}"
     made["regimes"]["names"][4] = SPITEFUL
+    made["regimes"]["names"][6] = "<b>Q</b>"
     made["allocation"]["assets"][0] = SPITEFUL
     made["allocation"]["assets"][1] = "A_SYMBOL_OF_SEVENTY_LETTERS_" + "X" * 42
     made["regimes"]["names"][5] = "GROUP_OF_A_VERY_LONG_NAME_" + "Y" * 42

@@ -50,7 +50,8 @@ def test_a_name_from_a_file_is_text_and_never_markup(pages, reader):
     assert page.locator("img").count() == 0
     assert sample.SPITEFUL in page.inner_text("h1")
     assert sample.SPITEFUL in page.inner_text("#assets-legend")
-    assert "</scrip…" in page.locator("#timeline-chart").text_content(), "plotly shows the name letter by letter"
+    drawn = page.locator("#timeline-chart").text_content()
+    assert "</scrip…" in drawn and "<b>Q</b>" in drawn, "plotly shows the name letter by letter"
     page.locator("details summary").first.click()
     assert sample.SPITEFUL in page.inner_text("#provenance details")
 
