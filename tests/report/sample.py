@@ -102,9 +102,9 @@ def evaluation(sessions: int = 1000, regimes: int = 12, seed: int = 0) -> dict[s
     }
 
 
-def walk_forward(sessions: int = 1250, folds: int = 5, seeds: int = 3) -> dict[str, Any]:
+def walk_forward(sessions: int = 1250, folds: int = 5, seeds: int = 3, regimes: int = 12) -> dict[str, Any]:
     """A study: fold by fold, several seeds, one stitched path."""
-    made = evaluation(sessions, seed=1)
+    made = evaluation(sessions, regimes, seed=1)
     rng = np.random.default_rng(2)
     wealth = np.exp(np.cumsum(made["curves"][0]["growth"]))
     paths = [wealth * np.exp(np.cumsum(rng.normal(0, 0.002, sessions))) for _ in range(seeds)]
@@ -141,6 +141,7 @@ def contaminated() -> dict[str, Any]:
     }
     made["title"] = f"Test range of {SPITEFUL}"
     made["regimes"]["names"][4] = SPITEFUL
+    made["regimes"]["names"][6] = "<b>Q</b>"
     made["allocation"]["assets"][0] = SPITEFUL
     made["allocation"]["assets"][1] = "A_SYMBOL_OF_SEVENTY_LETTERS_" + "X" * 42
     made["regimes"]["names"][5] = "GROUP_OF_A_VERY_LONG_NAME_" + "Y" * 42
@@ -385,7 +386,7 @@ def _fold(rng: np.random.Generator, k: int, dates: list[str], edges: np.ndarray,
         "difference": difference,
         "low": difference - 0.11,
         "high": difference + 0.12,
-        "best_constant": REGIMES[4 + k],
+        "best_constant": REGIMES[4 + k % 8],
         "seeds": [
             {
                 "seed": s,

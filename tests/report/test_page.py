@@ -25,13 +25,16 @@ REPORT = Path(__file__).parents[2] / "src/tactician/report"
 
 
 def embedded(html: str, name: str) -> str:
-    packed = re.search(rf'id="{name}">([A-Za-z0-9+/=]*)</script>', html)[1]
-    return gzip.decompress(base64.b64decode(packed)).decode()
+    packed = re.search(rf'id="{name}">([^<]*)</script>', html)[1]
+    return gzip.decompress(base64.b85decode(packed.replace(",", "<"))).decode()
 
 
 def test_one_file_under_three_megabytes_even_for_the_longest_range():
     assert len(page(sample.walk_forward()).encode()) < 2.5e6
-    assert len(page(sample.evaluation(sessions=6000, regimes=64)).encode()) < 3e6
+    longest = sample.walk_forward(sessions=6000, folds=20, seeds=5, regimes=64)
+    more = sample.evaluation(sessions=6000, seed=5)["curves"][1:10]
+    longest["curves"] += [curve | {"name": f"{curve['name']}_weekly"} for curve in more]
+    assert len(page(longest).encode()) < 3e6
 
 
 def test_the_same_document_gives_the_same_page():
@@ -52,7 +55,7 @@ def test_nothing_can_be_fetched_and_only_our_scripts_run():
         for text in (own, embedded(html, "chart-library"))
     }
     assert set(rules["script-src"].split()) == allowed
-    outside = re.sub(r">[A-Za-z0-9+/=]{1000,}<", "><", html)
+    outside = re.sub(r'octet-stream" id="[^"]*">[^<]*<', "<", html)
     # The name space of SVG is a name, not an address.
     assert set(re.findall(r"https?://[^\s\"'<]+", outside)) <= {"http://www.w3.org/2000/svg"}
 
@@ -90,10 +93,11 @@ def test_the_charts_have_the_documents_series():
     document = sample.walk_forward(200)
     data = json.loads(embedded(page(document), "chart-data"))
     for given, drawn in zip(document["curves"], data["curves"], strict=True):
-        assert drawn["growth"] == pytest.approx(given["growth"], abs=1.1e-5)
-        assert np.cumsum(drawn["growth"]) == pytest.approx(np.cumsum(given["growth"]), abs=5.1e-6)
-    assert np.array(data["regimes"]["probabilities"]).T == pytest.approx(
-        np.array(document["regimes"]["probabilities"]), abs=5.1e-4
+        assert drawn["growth"] == pytest.approx(given["growth"], abs=1.1e-4)
+        assert np.cumsum(drawn["growth"]) == pytest.approx(np.cumsum(given["growth"]), abs=5.1e-5)
+    assert (
+        pytest.approx(np.array(document["regimes"]["probabilities"]), abs=5.1e-4)
+        == np.array(data["regimes"]["probabilities"]).T
     )
     assert data["regimes"]["chosen"] == document["regimes"]["chosen"]
     assert data["regimes"]["names"][data["regimes"]["hold"]] == "HOLD"

@@ -9,7 +9,7 @@ from typing import Any
 
 from tactician.report.palette import colours
 
-_GROWTH, _WEALTH, _WEIGHT, _PROBABILITY, _TURNOVER, _COST, _EFFECT, _VALUE = 5, 4, 4, 3, 5, 6, 4, 1
+_AGENT, _RIVAL, _WEIGHT, _PROBABILITY, _TURNOVER, _COST, _EFFECT, _VALUE = 5, 4, 4, 3, 5, 6, 4, 1
 """Decimals, no fewer than are shown. ``report.json`` has all of them."""
 _MANY = 100_000
 """More probabilities than these are told by the per cent: 6,000 sessions of 64 regimes must fit into the page."""
@@ -52,12 +52,12 @@ def _curves(curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
     shades = colours([c["name"] for c in curves])
     return [
         {"name": c["name"], "label": c["label"], "colour": colour}
-        | {"growth": _growth(c["growth"]), "gross": _growth(c["gross"])}
-        for c, colour in zip(curves, shades, strict=True)
+        | {name: _growth(c[name], _RIVAL if place else _AGENT) for name in ("growth", "gross")}
+        for place, (c, colour) in enumerate(zip(curves, shades, strict=True))
     ]
 
 
-def _growth(growth: list[float | None] | None) -> list[float | None] | None:
+def _growth(growth: list[float | None] | None, digits: int) -> list[float | None] | None:
     """Growth whose running sum is rounded: the errors of thousands of sessions do not add up in the wealth."""
     if growth is None:
         return None
@@ -68,17 +68,17 @@ def _growth(growth: list[float | None] | None) -> list[float | None] | None:
             made.append(None)
             continue
         exact += g
-        step = round(exact - told, _GROWTH)
+        step = round(exact - told, digits)
         told += step
-        made.append(_one(step, _GROWTH))
+        made.append(_one(step, digits))
     return made
 
 
 def _band(band: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if band is None:
         return None
-    seeds = [{"seed": s["seed"], "wealth": _rounded(s["wealth"], _WEALTH)} for s in band["seeds"]]
-    ends = {name: _rounded(band[name], _WEALTH) for name in ("low", "high")}
+    seeds = [{"seed": s["seed"], "wealth": _rounded(s["wealth"], _RIVAL)} for s in band["seeds"]]
+    ends = {name: _rounded(band[name], _RIVAL) for name in ("low", "high")}
     return {"label": band["label"], **ends, "seeds": seeds}
 
 

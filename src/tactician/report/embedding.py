@@ -15,8 +15,11 @@ def chart_library() -> str:
 
 @cache
 def packed(text: str) -> str:
-    """The text as gzip in base64, the same in every run; a browser's DecompressionStream reads it."""
-    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+    """The text as gzip in base 85, the same in every run; a browser's DecompressionStream reads it.
+
+    Base 64 would cost 6 % more. The one letter that could end an element, "<", is written as ",".
+    """
+    return base64.b85encode(gzip.compress(text.encode(), 9, mtime=0)).decode().replace("<", ",")
 
 
 def content_policy(*scripts: str) -> str:

@@ -60,6 +60,8 @@ def dates(pair: Sequence[str] | None) -> str:
 
 def whole_dates(text: str) -> Markup:
     """A text in which no line breaks inside a date."""
+    if isinstance(text, Markup):
+        return text
     parts = re.split(r"(\d{4}-\d{2}-\d{2})", text)
     return Markup("").join(
         Markup('<span class="date">{}</span>').format(p) if k % 2 else p for k, p in enumerate(parts)

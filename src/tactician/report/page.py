@@ -44,7 +44,7 @@ def page(document: Mapping[str, Any]) -> str:
             policy=embedding.content_policy(script, chart_library),
             style=Markup("\n".join(_own("styles", f"{name}.css") for name in _STYLES)),
             script=Markup(script),
-            # Base64 has no character that could end its element, whatever a symbol or a title holds.
+            # What is packed has no letter that could end its element, whatever a symbol or a title holds.
             chart_library=Markup(embedding.packed(chart_library)),
             chart_data=Markup(embedding.packed(json_text(chart_data(shown), separators=(",", ":")))),
         )
