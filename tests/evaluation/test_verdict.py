@@ -58,7 +58,7 @@ def test_without_figures_there_is_no_verdict(broken):
 
 def test_an_evaluation_without_a_difference_has_no_verdict():
     nothing = torch.zeros(2, 1)
-    empty = dict.fromkeys((f.name for f in fields(Evaluation)))
+    empty = dict.fromkeys(f.name for f in fields(Evaluation))
     path = Path(nothing, torch.zeros(2, 1, 4), nothing, torch.zeros(2))
     for gap in (None, math.nan):
         result = Evaluation(**{**empty, "path": path, "return_beyond_equal_weight": gap})

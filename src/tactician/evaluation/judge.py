@@ -14,6 +14,7 @@ from tactician.evaluation.baselines import AGENT, EQUAL_WEIGHT, answers, baselin
 from tactician.evaluation.decisions import IN_CASH, Decisions, Start, all_starts, decide, starting_weights
 from tactician.evaluation.inference import block_permutations, permutation_p_value
 from tactician.evaluation.question import Piece, Question
+from tactician.evaluation.rivals_regime import paths_of_regimes, shuffled
 from tactician.policy import Network
 
 MULTIPLIERS = (0.0, 1.0, 2.0, 5.0)
@@ -232,14 +233,12 @@ def _from_all_starts(turns: Sequence[Turn], runs: _Runs, equal: Tensor, waits: T
 
 def _timing(question: Question, runs: _Runs, growth: float) -> float:
     """p-value of the agent's timing against its own regimes in another order, in blocks of 20 sessions."""
-    actions = question.actions
+    actions, market = question.actions, question.market
     assert actions is not None
     n = len(actions)
     orders = torch.from_numpy(block_permutations(n, min(_BLOCK, max(n // 4, 1)), _PERMUTATIONS, question.seed))
-    shuffled = []
-    each = n * (len(question.market.symbols) + 1)
-    for some in orders.split(max(_AT_ONCE // each, 1)):
-        parts = [action_targets(question.market, question.rows, actions[order]) for order in some]
-        path = runs(torch.cat([weights for weights, _ in parts], 1), torch.cat([still for _, still in parts], 1))
-        shuffled.append(path.growth.sum(0))
-    return permutation_p_value(growth, torch.cat(shuffled).cpu().numpy())
+    at_once = max(_AT_ONCE // (n * (len(market.symbols) + 1)), 1)
+    grown = []
+    for some in orders.split(at_once):
+        grown.append(runs(*paths_of_regimes(market, question.rows, shuffled(actions.cpu(), some))).growth.sum(0))
+    return permutation_p_value(growth, torch.cat(grown).cpu().numpy())
