@@ -91,7 +91,7 @@ def evidence(judged: Judged, n_trials: int | None, trial_sharpes: Sequence[float
 
 def _deflated(excess: np.ndarray, n_trials: int | None, trial_sharpes: Sequence[float]) -> dict[str, Any]:
     said = "Probability that the true Sharpe ratio exceeds what the best of as many trials shows by luck"
-    value = inference.deflated_sharpe(excess, n_trials, np.asarray(trial_sharpes, float))
+    value = inference.deflated_sharpe(excess, n_trials, trial_sharpes)
     if n_trials is None:
         reason = "the number of trials is not known: the ledger beside the market cache has no record of this run"
     elif n_trials > 1 and len(trial_sharpes) < 2:

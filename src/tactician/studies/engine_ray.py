@@ -3,7 +3,7 @@
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,7 +32,7 @@ class RayEngine:
         self._address, self._n_processes, self._gpu = address or os.environ.get("RAY_ADDRESS"), n_processes, gpu
         self.slots = n_processes or 1
 
-    def run(self, work: Callable[[J, S], R], jobs: Sequence[J], shared: S) -> Iterator[tuple[int, R]]:
+    def run(self, work: Callable[[J, S], R], jobs: Sequence[J], shared: S) -> Generator[tuple[int, R], None, None]:
         """See `Engine.run`."""
         if not jobs:
             return

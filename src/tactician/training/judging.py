@@ -24,7 +24,19 @@ class Diverged(UserError):
 
 
 def validate(setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter) -> tuple[TrainState, bool]:
-    """Judge the policy on the validation range.
+    """Judge the policy on the validation range; see `validated`.
+
+    Raises:
+        Diverged: a return is not finite; the state is saved.
+    """
+    try:
+        return validated(setup, state, reporter)
+    except NotFinite as error:
+        raise _no_result("validation", error, keeper.save_interrupted(setup, state)) from error
+
+
+def validated(setup: Setup, state: TrainState, reporter: Reporter) -> tuple[TrainState, bool]:
+    """Judge the policy on the validation range, and write nothing.
 
     Validation does not affect training: it changes neither weights, nor environments, nor random numbers.
 
@@ -32,14 +44,11 @@ def validate(setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter
         The state with the figures among its metrics, and whether they are the best so far. The best is also in its progress.
 
     Raises:
-        Diverged: a return is not finite; the state is saved.
+        NotFinite: a return is not finite.
     """
     begun = time.perf_counter()
-    try:
-        with reporter.phase("🔎 Validating"):
-            result = evaluate(setup.environment, state.learner.policy, setup.splits["validation"])
-    except NotFinite as error:
-        raise _no_result("validation", error, keeper.save_interrupted(setup, state)) from error
+    with reporter.phase("🔎 Validating"):
+        result = evaluate(setup.environment, state.learner.policy, setup.splits["validation"])
     growth = float(result.path.growth[:, result.path.column(AGENT)].mean()) * result.path.sessions_per_year
     score = _validation_score(result, state.metrics)
     metrics = {

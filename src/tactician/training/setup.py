@@ -137,6 +137,7 @@ def prepare_run(
     normaliser: tuple[Tensor, Tensor] | None = None,
     process: Process = SINGLE,
     fixed_sizes: bool = False,
+    splits: dict[str, range] | None = None,
 ) -> Setup:
     """Choose sizes, probe their memory and pace, fit them to the machine, and share them among the processes.
 
@@ -146,11 +147,12 @@ def prepare_run(
         normaliser: of a checkpoint; None to fit one on the training range.
         process: which of the run's processes this is.
         fixed_sizes: the sizes are a checkpoint's, so a lack of memory may change them, but not a slow pace.
+        splits: rows of the market by range, 'train', 'validation' and 'test'; default: by the configuration's dates.
 
     Raises:
         UserError: a range is too short, the device is not available, or the regime table is too large.
     """
-    request = _choose(config, market, normaliser, process)
+    request = _choose(config, market, splits or split_rows(config, market), normaliser, process)
     budgets = _budgets(request, process)
     plan, pace, wrong_kernels = _probe(request, budgets, process)
     sizes, plan, warnings = _fit(request, plan, None if fixed_sizes else pace, process)
@@ -223,16 +225,19 @@ class _Request:
 
 
 def _choose(
-    config: Config, market: MarketTensors, normaliser: tuple[Tensor, Tensor] | None, process: Process
+    config: Config,
+    market: MarketTensors,
+    splits: dict[str, range],
+    normaliser: tuple[Tensor, Tensor] | None,
+    process: Process,
 ) -> _Request:
-    """Choose the device, the ranges and the sizes, and make the environment from them.
+    """Choose the device and the sizes, and make the environment from them.
 
     Raises:
         UserError: see `prepare_run`.
     """
     device = pick_device(config.device, process.local_rank)
     _check_market(market, config, process)
-    splits = split_rows(config, market)
     sizes, notes = choose_sizes(config, device, process.collective.size)
     mean, std = normaliser or fit_normaliser(market, splits["train"])
     dtype, no_amp = pick_autocast(config, device)

@@ -60,7 +60,7 @@ def model_confidence_set(growth: NDArray[np.float64], names: Sequence[str], size
         warnings.simplefilter("ignore")
         test = MCS(losses, size=size, reps=_RESAMPLES, block_size=block, seed=_SEED)
         test.compute()
-    kept = {distinct[k] for k in test.included}
+    kept = {column for k, column in enumerate(distinct) if k in set(test.included)}
     return [name for k, name in enumerate(names) if first[k] in kept]
 
 
