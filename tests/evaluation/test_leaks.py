@@ -349,6 +349,7 @@ def test_bits_are_compared():
     a = torch.tensor([[1.0, 0.0, torch.nan, 2.0]])
     b = torch.tensor([[1.0, -0.0, torch.nan, 2.0000002]])
     assert _bits_differ(a, b).tolist() == [[False, True, False, True]]
+    assert _bits_differ(torch.tensor([torch.nan]), -torch.tensor([torch.nan])).tolist() == [False]
     assert _bits_differ(torch.tensor([1, 2]), torch.tensor([1])).tolist() == [False, True]
 
 
