@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tactician.environment import FEATURE_NAMES, OBS_DIM
-from tactician.evaluation.importance import METHOD, occlude, reference_values
+from tactician.evaluation.importance import METHOD, _log_probabilities, occlude, reference_values
 from tactician.policy import ActorCritic
 
 ACTIONS = 5
@@ -135,6 +135,16 @@ def test_probabilities_too_small_for_a_number_leave_finite_effects():
     observations, states, chosen = recorded([policy], 5)
     found = occlude([policy], observations, states, chosen)
     assert found.effects.isfinite().all() and found.shares.isfinite().all()
+
+
+def test_the_probabilities_of_an_ensemble_are_the_mean_of_its_members():
+    group = [opinionated(0), opinionated(1, 0)]
+    observations, states, _ = recorded(group, 4)
+    states = [state.transpose(0, 1) for state in states]
+    together = _log_probabilities(group, observations, states).exp()
+    each = [_log_probabilities([p], observations, [h]).exp() for p, h in zip(group, states, strict=True)]
+    torch.testing.assert_close(together, (each[0] + each[1]) / 2)
+    torch.testing.assert_close(together.sum(1), torch.ones(4, dtype=torch.float64))
 
 
 def test_portfolio_entries_are_covered_by_their_mean_and_features_by_zero():

@@ -1,5 +1,6 @@
 """The search for look-ahead: it is silent on an honest chain, and names each of many leaks that are built in on purpose."""
 
+import re
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -348,6 +349,7 @@ def test_bits_are_compared():
     a = torch.tensor([[1.0, 0.0, torch.nan, 2.0]])
     b = torch.tensor([[1.0, -0.0, torch.nan, 2.0000002]])
     assert _bits_differ(a, b).tolist() == [[False, True, False, True]]
+    assert _bits_differ(torch.tensor([torch.nan]), -torch.tensor([torch.nan])).tolist() == [False]
     assert _bits_differ(torch.tensor([1, 2]), torch.tensor([1])).tolist() == [False, True]
 
 
@@ -406,3 +408,9 @@ def test_splits_rescale_the_past_as_the_vendor_does(lively, cut, as_traded):
     ratio = (theirs["close"] / ours["close"])[ours["symbol"].isin(halved).to_numpy()]
     was = before[ours["symbol"].isin(halved).to_numpy()]
     assert ratio[was].eq(1 if as_traded else 0.5).all() and ratio[~was].eq(0.5 if as_traded else 1).all()
+
+
+def test_the_example_of_the_page_finds_its_leak(capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", Path("docs/leaks.md").read_text(), re.S)
+    exec(compile(example, "docs/leaks.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("Leak: feature index_return_1 of the decision on ")

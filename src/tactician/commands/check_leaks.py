@@ -74,11 +74,11 @@ def check_leaks(
     from tactician.bars import read_source
     from tactician.evaluation.leaks import find_leak
 
+    decisions = _decisions(config, checkpoint)
     with reporter.phase(f"📥 Reading bars ({config.bars})"):
         bars = read_source(config)
     with reporter.phase("🧾 Validating and computing factor scores"):
         market = _market(config, bars, config.cash_rate)
-    decisions = _decisions(config, checkpoint)
     label = "🔮 Trying other futures"
     with _builder(config, bars, market) as (build, history), reporter.phase(label, "future") as work:
         result = find_leak(build, history, decisions, cuts=cuts, at=_cuts(config, market), tell=work.advance)
