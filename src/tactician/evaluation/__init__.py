@@ -1,6 +1,6 @@
 """Evaluation of a policy or of a path of weights, beside baselines."""
 
-from tactician.evaluation.agent import Evaluation, NotFinite, PolicyNotFinite, evaluate, reservations
+from tactician.evaluation.agent import Evaluation, NotFinite, PolicyNotFinite, beyond, evaluate, reservations
 from tactician.evaluation.available import NotAvailable
 from tactician.evaluation.backtest import Path, action_targets, backtest
 from tactician.evaluation.baselines import (
@@ -15,6 +15,7 @@ from tactician.evaluation.baselines import (
 from tactician.evaluation.document import document
 from tactician.evaluation.judge import Judged, Turn, judge
 from tactician.evaluation.question import Baseline, Piece, Question, Targets
+from tactician.evaluation.rivals_regime import best_constants
 from tactician.evaluation.statistics import (
     STATISTICS,
     Column,
@@ -50,6 +51,8 @@ __all__ = [
     "backtest",
     "baseline_targets",
     "baselines_of",
+    "best_constants",
+    "beyond",
     "difference",
     "document",
     "evaluate",

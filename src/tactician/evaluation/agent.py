@@ -97,8 +97,8 @@ class Evaluation:
         if not math.isfinite(self.detectable):
             return None
         return (
-            f"These {self.performances[AGENT].sessions:,} sessions would show a true difference of ±{100 * self.detectable:.1f} % "
-            "per year in four cases of five."
+            f"These {self.performances[AGENT].sessions:,} sessions would show a true difference of "
+            f"±{100 * self.detectable:.1f} % per year in four cases of five."
         )
 
     @property
@@ -176,7 +176,8 @@ def told_verdict(gap: Interval, detectable: float) -> str:
     side = side_of(gap)
     if side == "not available":
         return "not judged beside equal weight, because the figures are not available"
-    measured = f"{100 * gap.value:+.1f} % per year beside it, 95 % confidence interval {100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
+    value, low, high = (f"{100 * x:+.1f}" for x in (gap.value, gap.low, gap.high))
+    measured = f"{value} % per year beside it, 95 % confidence interval {low} to {high}"
     if side != "not distinguishable":
         return f"{side} equal weight ({measured}); one path proves little"
     seen = f"; these sessions could have shown ±{100 * detectable:.1f} %" if math.isfinite(detectable) else ""

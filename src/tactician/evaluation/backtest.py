@@ -50,6 +50,18 @@ class Path:
             weights=None if self.weights is None else self.weights[:, kept],
         )
 
+    def sessions(self, some: range) -> "Path":
+        """The same strategies over consecutive sessions, counted from 0."""
+        rows = slice(some.start, some.stop)
+        return replace(
+            self,
+            growth=self.growth[rows],
+            costs=self.costs[rows],
+            turnover=self.turnover[rows],
+            cash_growth=self.cash_growth[rows],
+            weights=None if self.weights is None else self.weights[rows],
+        )
+
     def named(self, strategies: Sequence[str]) -> "Path":
         """The same path with other names."""
         return replace(self, strategies=tuple(strategies))

@@ -69,7 +69,8 @@ def evidence(judged: Judged, n_trials: int | None, trial_sharpes: Sequence[float
             "psr",
             "Probabilistic Sharpe ratio",
             inference.probabilistic_sharpe(mine),
-            "Probability that the true Sharpe ratio exceeds zero, given length, skew and tails (Bailey and López de Prado 2012).",
+            "Probability that the true Sharpe ratio exceeds zero, given length, skew and tails (Bailey and López de Prado "
+            "2012).",
         ),
         _deflated(mine, n_trials, trial_sharpes),
         *_among_many(judged),
@@ -84,7 +85,8 @@ def evidence(judged: Judged, n_trials: int | None, trial_sharpes: Sequence[float
             "timing",
             "Timing (p-value)",
             judged.timing,
-            "How often the agent's own regimes, shuffled in blocks of sessions, grew as much. Small means that the moments mattered.",
+            "How often the agent's own regimes, shuffled in blocks of sessions, grew as much. Small means that the moments "
+            "mattered.",
         ),
     ]
 

@@ -54,6 +54,8 @@ class Judged:
     """The judge's findings."""
 
     turns: tuple[Turn, ...]
+    question: Question
+    """What the baselines were asked."""
     result: Evaluation
     """The agent beside the baselines that are always there."""
     decisions: Decisions
@@ -116,6 +118,7 @@ def judge(turns: Sequence[Turn], seed: int = 0) -> Judged:
     pair = [path.column(AGENT), path.column(EQUAL_WEIGHT)]
     return Judged(
         turns=turns,
+        question=question,
         result=result,
         decisions=decisions,
         path=path,
@@ -238,7 +241,8 @@ def _timing(question: Question, runs: _Runs, growth: float) -> float:
     n = len(actions)
     orders = torch.from_numpy(block_permutations(n, min(_BLOCK, max(n // 4, 1)), _PERMUTATIONS, question.seed))
     at_once = max(_AT_ONCE // (n * (len(market.symbols) + 1)), 1)
-    grown = []
-    for some in orders.split(at_once):
-        grown.append(runs(*paths_of_regimes(market, question.rows, shuffled(actions.cpu(), some))).growth.sum(0))
+    grown = [
+        runs(*paths_of_regimes(market, question.rows, shuffled(actions.cpu(), some))).growth.sum(0)
+        for some in orders.split(at_once)
+    ]
     return permutation_p_value(growth, torch.cat(grown).cpu().numpy())

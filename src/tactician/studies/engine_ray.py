@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from tactician.errors import UserError
@@ -113,10 +113,8 @@ def _import_ray() -> Any:
 
 def _restore(handler: Any) -> None:
     """Take SIGTERM back, which Ray claims for itself."""
-    try:
+    with suppress(ValueError, TypeError):  # not in the main thread, or a handler that Python did not set
         signal.signal(signal.SIGTERM, handler)
-    except (ValueError, TypeError):  # not in the main thread, or a handler that Python did not set
-        pass
 
 
 def _lost(what: str) -> str:

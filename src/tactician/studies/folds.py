@@ -22,6 +22,7 @@ left out between training and validation. The test piece needs no such gap: noth
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 from typing import Literal
 
 from tactician.environment import MarketTensors
@@ -115,4 +116,4 @@ def _first_test_row(market: MarketTensors, test_from: date | None) -> int:
 def _pieces(rows: range, n: int) -> Sequence[range]:
     """Rows in n consecutive pieces whose lengths differ by at most one."""
     ends = [rows.start + len(rows) * k // n for k in range(n + 1)]
-    return [range(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+    return [range(a, b) for a, b in pairwise(ends)]

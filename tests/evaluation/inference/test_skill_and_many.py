@@ -17,8 +17,7 @@ def daily(n: int, mean: float = 0.0, seed: int = 0) -> np.ndarray:
 
 
 def test_the_deflated_sharpe_ratio_is_that_of_its_authors_example():
-    """Bailey and López de Prado (2014): annual S 2.5 over five years of 250 days, 100 trials with an annual variance of ½, skew
-    −3, kurtosis 10: DSR 0.9004.
+    """Bailey and López de Prado (2014): S 2.5 per year, 1250 days, 100 trials of variance ½, skew −3, kurtosis 10: 0.9004.
 
     A kurtosis of 10 is the least that a skew of −3 allows, skew² + 1: the series takes two values, the low one in 105 sessions.
     """

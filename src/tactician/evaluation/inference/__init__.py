@@ -1,7 +1,7 @@
 """Inference: what of a result is luck. Pure functions on values per session; NaN is "not available".
 
-Each statistic comes from its library, or is tested against another implementation or a published number. docs/statistics.md says
-what each one means.
+Each statistic comes from its library, or is tested against another implementation or a published number.
+docs/statistics.md says what each one means.
 """
 
 from tactician.evaluation.inference.interval import (

@@ -59,8 +59,8 @@ def growth_difference(mine: Series, theirs: Series, per_year: int) -> Interval:
 def return_difference(mine: Series, theirs: Series, per_year: int) -> Interval:
     """Annual return of one path beyond another's: exp(a) − exp(b) = L·(a − b) with annual log growths a and b.
 
-    L is the logarithmic mean of the two annual wealths (Carlson 1972, "The logarithmic mean"). It is taken as known: its error is
-    that of the market's level, which both share. So the interval excludes zero exactly if that of a − b does.
+    L is the logarithmic mean of the two annual wealths (Carlson 1972, "The logarithmic mean"). It is taken as known: its
+    error is that of the market's level, which both share. So the interval excludes zero exactly if that of a − b does.
 
     Args:
         mine: log growth per session, of shape [T].
@@ -132,7 +132,10 @@ def minimum_detectable_sharpe_difference(mine: Series, theirs: Series, per_year:
 
 
 def _studentised(terms: Moments, statistic: Statistic, block: int) -> Interval:
-    """Bootstrap-t: θ − t₀.₉₇₅·s.e. to θ − t₀.₀₂₅·s.e. with t = (θ* − θ)/s.e.* over resamples (Efron and Tibshirani 1993, §12.5)."""
+    """Bootstrap-t: θ − t₀.₉₇₅·s.e. to θ − t₀.₀₂₅·s.e. with t = (θ* − θ)/s.e.* over resamples.
+
+    Efron and Tibshirani (1993), "An introduction to the bootstrap", §12.5.
+    """
     n = len(terms)
     value, variance = (float(x) for x in statistic(terms.mean(0)))
     again, variances = statistic(counts(n, block).astype(np.float64) @ terms / n)
