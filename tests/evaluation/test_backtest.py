@@ -27,7 +27,7 @@ def test_the_agents_path_earns_what_the_environment_pays():
         state, outcome = step(env, state, action[None])
         rewards.append(outcome.reward)
     targets, hold = action_targets(market, rows, actions)
-    path = backtest(market, rows, targets, hold, env.frictions, liquidate=False)
+    path = backtest(market, rows, targets, hold, env.frictions)
     assert torch.allclose(100 * path.growth[:, 0], torch.cat(rewards).double(), atol=2e-4)
 
 
@@ -55,7 +55,7 @@ def test_in_double_precision_the_environment_and_the_backtest_agree_to_nine_digi
     finally:
         torch.set_default_dtype(torch.float32)
     targets, hold = action_targets(market, rows, actions)
-    path = backtest(market, rows, targets, hold, env.frictions, liquidate=False)
+    path = backtest(market, rows, targets, hold, env.frictions)
     for ours, theirs in ((path.growth, growth), (path.turnover, turnover), (path.costs[:, 0], costs)):
         theirs = torch.cat(theirs)
         assert theirs.dtype == torch.float64
@@ -71,8 +71,8 @@ def test_the_end_sells_everything_at_the_costs_of_a_sale():
     market, rows = random_market(listing=False), range(50, 60)
     names, targets, hold = baseline_targets(Question(market, rows))
     k = names.index("buy_and_hold")
-    kept = backtest(market, rows, targets, hold, Frictions.specification(), liquidate=False)
-    sold = backtest(market, rows, targets, hold, Frictions.specification())
+    kept = backtest(market, rows, targets, hold, Frictions.specification())
+    sold = backtest(market, rows, targets, hold, Frictions.specification(), liquidate=True)
     # By hand: the shares drift ten sessions from equal weights; 0.0002 + 0.00025 + 0.01·√x of each x are paid.
     wealth = torch.cumprod(1 + market.returns[50:60].double(), 0)[-1]
     shares = (wealth / wealth.sum()).tolist()
@@ -108,7 +108,7 @@ def test_buy_and_hold_without_costs_is_the_mean_of_the_assets_wealth():
     market = random_market(listing=False)
     rows = range(50, 150)
     names, targets, hold = baseline_targets(Question(market, rows))
-    path = backtest(market, rows, targets, hold, Frictions.zero(), liquidate=False)
+    path = backtest(market, rows, targets, hold, Frictions.zero())
     wealth = (1 + market.returns[50:150].double()).prod(0).mean()
     k = names.index("buy_and_hold")
     assert path.growth[:, k].sum().exp().item() == pytest.approx(float(wealth), rel=1e-12)

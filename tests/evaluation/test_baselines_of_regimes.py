@@ -18,7 +18,9 @@ ROWS = range(200, 300)
 
 def growths(question: Question, *targets) -> torch.Tensor:
     weights, hold = (torch.stack(parts, 1) for parts in zip(*targets, strict=True))
-    path = backtest(question.market, question.rows, weights, hold, question.frictions, question.portfolio_value)
+    path = backtest(
+        question.market, question.rows, weights, hold, question.frictions, question.portfolio_value, liquidate=True
+    )
     return path.growth.sum(0)
 
 
@@ -171,7 +173,7 @@ def test_hindsight_is_at_least_every_constant_regime_and_every_random_path(frict
     assert best >= max(constants)
     actions = torch.randint(1, 12, (50, 100), generator=torch.Generator().manual_seed(2))
     weights, hold = paths_of_regimes(market, ROWS, actions)
-    others = backtest(market, ROWS, weights, hold, frictions, 1e6).growth.sum(0)
+    others = backtest(market, ROWS, weights, hold, frictions, 1e6, liquidate=True).growth.sum(0)
     assert best > others.max()
 
 

@@ -200,7 +200,7 @@ def evaluate(env: Environment, policy: Network, rows: range) -> Evaluation:
     agent, hold = action_targets(market, rows, decisions.actions[:, 0])
     names, targets, baseline_hold = baseline_targets(Question(market, rows))
     targets, hold = torch.cat([agent.double(), targets], 1), torch.cat([hold, baseline_hold], 1)
-    path = backtest(market, rows, targets, hold, env.frictions, env.portfolio_value, (AGENT, *names))
+    path = backtest(market, rows, targets, hold, env.frictions, env.portfolio_value, (AGENT, *names), liquidate=True)
     return summarised(market, decisions, path)
 
 

@@ -82,7 +82,7 @@ def backtest(
     strategies: tuple[str, ...] = (),
     *,
     start: Float[Tensor, "strategy asset+1"] | None = None,
-    liquidate: bool = True,
+    liquidate: bool = False,
 ) -> Path:
     """Run B strategies over T rows with expected slippage, in float64.
 

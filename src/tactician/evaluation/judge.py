@@ -154,7 +154,9 @@ class _Runs:
     ) -> Path:
         frictions = self.env.frictions if costs == 1 else self.env.frictions.scaled(costs)
         value = self.env.portfolio_value
-        return backtest(self.env.market, self.rows, targets, hold, frictions, value, tuple(names), start=start)
+        return backtest(
+            self.env.market, self.rows, targets, hold, frictions, value, tuple(names), start=start, liquidate=True
+        )
 
 
 def _in_turn(

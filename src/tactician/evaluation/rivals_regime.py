@@ -62,7 +62,7 @@ def constants_path(question: Question, rows: range, more: Sequence[Targets] = ()
     asked = Question(market, rows)
     paths = [*(_Always(action)(asked) for action in portfolios(market)), *more]
     targets, hold = (torch.stack(parts, 1) for parts in zip(*paths, strict=True))
-    return backtest(market, rows, targets, hold, question.frictions, question.portfolio_value)
+    return backtest(market, rows, targets, hold, question.frictions, question.portfolio_value, liquidate=True)
 
 
 def best_constants(question: Question) -> tuple[int, ...]:
