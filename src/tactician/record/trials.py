@@ -94,8 +94,8 @@ class Trials:
     count is too low."""
 
     def knows(self, run: str) -> bool:
-        """Whether the ledger has an entry of a run. If not, it was not there when the run was trained."""
-        return self.known and any(entry.run == run for entry in self.entries)
+        """Whether the ledger was there when a run was trained: it has the run's trial, not only looks of it."""
+        return self.known and any(isinstance(entry, Trial) and entry.run == run for entry in self.entries)
 
     def n_trials(self, fingerprint: str | None = None, *, run: str | None = None) -> int | None:
         """Number of distinct (configuration, seed) that were trained or looked with.

@@ -73,7 +73,7 @@ class Counting:
         return Counts(
             trials.n_trials(self._fingerprint, run=run),
             trials.sharpes(result.first, result.last, self._fingerprint, run=run) or (),
-            trials.looks(result.first, result.last, run=run),
+            trials.looks(result.first, result.last),
         )
 
 
