@@ -13,6 +13,7 @@ from tactician.training.checkpoint import BEST, FINAL, Keeper, load_policy
 from tactician.training.counting import Counting
 from tactician.training.lineage import Contamination, Seen
 from tactician.training.reporting import Candidate, judge_and_report
+from tactician.training.schedules import decided
 from tactician.training.score import model_score
 from tactician.training.setup import Setup
 from tactician.training.state import TrainState
@@ -64,8 +65,13 @@ def validated(setup: Setup, state: TrainState, reporter: Reporter) -> tuple[Trai
         reporter.note(
             "  The model score on the validation range is not available: this model is not taken for the best."
         )
+    # A model from before the policy has decided is not the one that is judged. It gives way to the first one after.
+    progress, samples = state.progress, setup.sizes.samples
+    best_so_far = progress.best_validation
+    if decided(setup, progress.timesteps) and not decided(setup, progress.best_iteration * samples):
+        best_so_far = -math.inf
     # Written with "not", so that a figure of NaN is never the best.
-    if not figure > state.progress.best_validation:
+    if not figure > best_so_far:
         return state, False
     reporter.note(f"  💾 Best on validation so far: {100 * growth:+.1f} % log growth per year")
     progress = replace(state.progress, best_validation=figure, best_iteration=state.progress.iteration)

@@ -38,7 +38,7 @@ class Setup:
     """The constant part of a run. Everything that changes is in `TrainState`."""
 
     config: Config
-    """With the sizes filled in."""
+    """With the sizes and the length of the annealing filled in."""
     environment: Environment
     """Its market features are normalised on the training range, and its episodes lie inside that range."""
     normaliser: tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]
@@ -158,8 +158,9 @@ def prepare_run(
     sizes, plan, warnings = _fit(request, plan, None if fixed_sizes else pace, process)
     total = total_timesteps(config, sizes.n_envs, sizes.n_steps)
     notes = (*request.notes, wrong_kernels, *warnings, note_on_learning(sizes, total, config.ppo_epochs))
+    annealing = total if config.anneal_steps is None else config.anneal_steps
     return Setup(
-        config=config.model_copy(update=asdict(sizes)),
+        config=config.model_copy(update={**asdict(sizes), "anneal_steps": annealing}),
         environment=request.environment,
         normaliser=request.normaliser,
         splits=request.splits,
