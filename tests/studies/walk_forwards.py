@@ -1,10 +1,14 @@
 """A walk-forward of the tiny market: two folds of two seeds, a few steps each."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tactician.config import load_config
 from tactician.environment import load_cached_market
+from tactician.studies.engine import attempt
 from tactician.studies.fold_job import FoldJob
 from tactician.studies.folds import make_folds
 from tactician.studies.walk_forward import Study, plan_study
@@ -26,3 +30,30 @@ def tiny_job(config_file: Path, folder: Path, **changes: Any) -> tuple[FoldJob, 
     """Its first job, and the market."""
     study = tiny_study(config_file, folder, **changes)
     return study.jobs[0], study.market
+
+
+class Here:
+    """An engine in this process, which remembers what it was asked for."""
+
+    slots = 1
+
+    def __init__(self, stop_after: int | None = None, watch: Callable[[], Any] = lambda: None) -> None:
+        """Ctrl+C comes after so many jobs; ``watch`` is called before the first one."""
+        self.asked: list[str] = []
+        self.seen: Any = None
+        self._stop_after, self._watch = stop_after, watch
+
+    def run(self, work: Any, jobs: Any, shared: Any) -> Any:
+        """See `Engine.run`."""
+        self.asked, self.seen = [job.name for job in jobs], self._watch()
+        for number, job in enumerate(jobs):
+            if number == self._stop_after:
+                raise KeyboardInterrupt
+            yield number, attempt(work, job, shared).get()
+
+
+def train_here(monkeypatch: pytest.MonkeyPatch, **options: Any) -> Here:
+    """Let the command train in this process, which spares it the start of others."""
+    engine = Here(**options)
+    monkeypatch.setattr("tactician.studies.engine.make_engine", lambda *_, **__: engine)
+    return engine
