@@ -27,7 +27,7 @@ from tactician.studies.folds import make_folds
 from tactician.training.lock import only_writer
 from tactician.training.setup import make_environment
 from tests import conftest
-from tests.studies.walk_forwards import PURGE, WORDS, train_here
+from tests.studies.walk_forwards import PURGE, TEST_FROM, WORDS, train_here
 
 SEEDS = (3, 4)
 FILES = [f"fold_{fold}_seed_{seed}.pt" for fold in (1, 2) for seed in SEEDS]
@@ -141,7 +141,7 @@ def test_the_document_tells_folds_and_seeds(done):
 def test_the_out_of_sample_path_is_that_of_the_turns_by_hand(done):
     config = load_config(done.config, {"seed": SEEDS[0]})
     market = load_cached_market(config, "")
-    folds = make_folds(market, 2, episode_length=config.episode_length, purge=PURGE)
+    folds = make_folds(market, 2, episode_length=config.episode_length, test_from=TEST_FROM, purge=PURGE)
 
     def path_of(seeds):
         held, actions = None, []
@@ -189,9 +189,14 @@ def test_each_seed_is_a_trial_and_the_judgement_one_look(done):
 def test_a_second_call_trains_nothing_and_finds_the_same_but_is_a_second_look(done, again, monkeypatch, capsys):
     engine = train_here(monkeypatch)
     kept = {name: (again / name).read_bytes() for name in [*FILES, "registration.json"]}
-    assert main(done.command(again)) == 0
-    assert engine.asked == [] and "4 trainings of 4 are there already." in capsys.readouterr().out
-    document = json.loads((again / "report.json").read_text())
+    assert main(done.command(again, "--json")) == 0
+    said = capsys.readouterr()
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is not JSON")
+
+    document = json.loads(said.out, parse_constant=refuse)  # nothing else is on the standard output
+    assert engine.asked == [] and said.err == ""
     assert without_time(document) == without_time(done.document)
     assert {name: (again / name).read_bytes() for name in kept} == kept
     assert document["provenance"]["looks"] > done.document["provenance"]["looks"]
@@ -208,18 +213,6 @@ def test_only_what_is_missing_is_trained_and_gives_the_same_in_a_process_of_its_
     assert without_time(json.loads((again / "report.json").read_text())) == without_time(done.document)
 
 
-def test_json_is_strict_and_alone_on_the_standard_output(done, again, monkeypatch, capsys):
-    train_here(monkeypatch)
-    assert main(done.command(again, "--json")) == 0
-    said = capsys.readouterr()
-
-    def refuse(word: str) -> None:
-        raise AssertionError(f"{word} is not JSON")
-
-    document = json.loads(said.out, parse_constant=refuse)
-    assert without_time(document) == without_time(done.document) and said.err == ""
-
-
 def test_one_seed_has_no_band(done, again, monkeypatch):
     engine = train_here(monkeypatch)
     assert main(done.command(again, "--seeds", "1")) == 0
@@ -233,7 +226,7 @@ def test_one_seed_has_no_band(done, again, monkeypatch):
 def test_another_study_in_the_same_folder_is_refused_and_nothing_is_touched(done, again, refused, monkeypatch, change):
     engine, before = train_here(monkeypatch), contents(again)
     said = refused(*done.command(again), *change)
-    assert "another study" in said and "--output" in said and str(again / FILES[0]) in said
+    assert "another study" in said and "--output" in said and str(again) in said
     # The lock file of whoever was there last may stay.
     assert {name: x for name, x in contents(again).items() if "lock" not in name} == {
         name: x for name, x in before.items() if "lock" not in name

@@ -1,6 +1,7 @@
 """A walk-forward of the tiny market: two folds of two seeds, a few steps each."""
 
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from tactician.studies.folds import make_folds
 from tactician.studies.walk_forward import Study, plan_study
 
 PURGE = 20
-WORDS = ("--folds", "2", "--seeds", "2", "--purge", str(PURGE), "--processes", "1")
+TEST_FROM = date(2013, 8, 1)
+"""A hundred sessions are tested: judging them takes most of the time."""
+WORDS = ("--folds", "2", "--seeds", "2", "--purge", str(PURGE), "--test-from", str(TEST_FROM), "--processes", "1")
 """Flags of such a study."""
 
 
@@ -22,7 +25,7 @@ def tiny_study(config_file: Path, folder: Path, **changes: Any) -> Study:
     """The study, with other settings if need be."""
     config = load_config(config_file, changes)
     market = load_cached_market(config, "build-cache")
-    folds = make_folds(market, 2, episode_length=config.episode_length, purge=PURGE)
+    folds = make_folds(market, 2, episode_length=config.episode_length, test_from=TEST_FROM, purge=PURGE)
     return plan_study(config, market, folds, 2, folder)[0]
 
 
