@@ -9,6 +9,7 @@ import torch
 from tactician.environment import normalise
 from tactician.errors import UserError
 from tactician.evaluation import evaluate
+from tactician.studies import fold_job
 from tactician.studies.fold_job import load_model, train_fold
 from tactician.training.setup import make_environment
 from tests.studies.walk_forwards import tiny_job, tiny_study
@@ -151,3 +152,16 @@ def test_figures_that_are_not_finite_are_told_with_fold_and_seed(first):
     returns[job.fold.train.start : job.fold.train.stop] = float("nan")
     with pytest.raises(UserError, match="Fold 1, seed 0 has no result"):
         train_fold(job, replace(market, returns=returns))
+
+
+def test_a_training_whose_updates_are_dropped_is_no_result(first, monkeypatch):
+    job, market, _ = first
+    real = fold_job.iterate
+
+    def dropping(setup, state, reporter):
+        state = real(setup, state, reporter)
+        return replace(state, metrics={**state.metrics, "dropped_in_a_row": 16.0})
+
+    monkeypatch.setattr(fold_job, "iterate", dropping)
+    with pytest.raises(UserError, match="Fold 1, seed 0 has no result: 16 updates in a row"):
+        train_fold(job, market)

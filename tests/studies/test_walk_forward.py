@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +17,10 @@ import yaml
 from tactician.cli import main
 from tactician.config import load_config
 from tactician.environment import load_cached_market, normalise
+from tactician.errors import UserError
 from tactician.evaluation import AGENT, action_targets, backtest
 from tactician.evaluation.decisions import decide
+from tactician.hardware.device import pick_device
 from tactician.record.registration import verify
 from tactician.record.trials import Look, Trial, read, trials_beside
 from tactician.storage import load_tensors, save_tensors
@@ -27,7 +29,7 @@ from tactician.studies.folds import make_folds
 from tactician.training.lock import only_writer
 from tactician.training.setup import make_environment
 from tests import conftest
-from tests.studies.walk_forwards import PURGE, TEST_FROM, WORDS, train_here
+from tests.studies.walk_forwards import PURGE, TEST_FROM, WORDS, tiny_study, train_here
 
 SEEDS = (3, 4)
 FILES = [f"fold_{fold}_seed_{seed}.pt" for fold in (1, 2) for seed in SEEDS]
@@ -248,6 +250,23 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(done, tmp_pa
     assert without_time(json.loads((folder / "report.json").read_text())) == without_time(done.document)
 
 
+def enough(*_, **__):
+    raise UserError("That is enough for a test.")
+
+
+def test_a_busier_machine_does_not_change_the_sizes_of_a_study_that_goes_on(done, again, refused, monkeypatch):
+    engine = train_here(monkeypatch, watch=lambda: "asked")
+
+    def fewer(sizes, pace, per_window, **_):
+        return replace(sizes, n_envs=4), "too slow"
+
+    monkeypatch.setattr("tactician.training.setup.fit_to_time", fewer)
+    monkeypatch.setattr("tactician.studies.walk_forward_judgement.judge_study", enough)
+    assert "enough" in refused(*done.command(again))
+    assert engine.seen == "asked" and engine.asked == []
+    assert "another study" in refused(*done.command(again), "--n-envs", "4")  # asked for by the user
+
+
 def test_a_second_writer_is_refused(done, again, refused, monkeypatch):
     train_here(monkeypatch)
     monkeypatch.setattr("tactician.training.lock._PATIENCE", 0.0)
@@ -262,6 +281,10 @@ def test_a_dry_run_shows_the_folds_and_writes_nothing(done, tmp_path, monkeypatc
     assert "2 folds × 2 seeds" in said
     for fold in done.document["folds"]:
         assert fold["test"][0] in said and fold["train"][1] in said
+    assert main(done.command(tmp_path / "none", "--dry-run", "--json")) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["seeds"] == list(SEEDS)
+    assert plan["folds"] == json.loads((done.folder / "registration.json").read_text())["content"]["folds"]
     assert not (tmp_path / "none").exists() and contents(done.config.parent) == before and engine.seen is None
 
 
@@ -287,6 +310,25 @@ def test_a_damaged_training_is_told_with_its_file_and_the_remedy(
     spoil(again / FILES[1])
     said = refused(*done.command(again))
     assert str(again / FILES[1]) in said and "remove it" in said and engine.asked == []
+
+
+@pytest.mark.parametrize(("device", "gpu"), [("cpu", False), ("cuda", True)])
+def test_the_engine_is_told_whether_trainings_need_a_gpu(done, tmp_path, refused, monkeypatch, device, gpu):
+    told = {}
+
+    def make_engine(name, **options):
+        told.update(options)
+        enough()
+
+    monkeypatch.setattr("tactician.studies.engine.make_engine", make_engine)
+    monkeypatch.setattr("tactician.hardware.device.pick_device", lambda _: torch.device(device))
+    refused(*done.command(tmp_path / "none"))
+    assert told["gpu"] is gpu
+
+
+def test_the_machine_that_starts_a_study_decides_for_all_between_cpu_and_gpu(tiny, tmp_path):
+    settled = pick_device("auto").type
+    assert {job.settings["device"] for job in tiny_study(tiny, tmp_path, device="auto").jobs} == {settled}
 
 
 def test_a_mistake_in_the_flags_is_told_in_one_sentence(refused, tiny):
