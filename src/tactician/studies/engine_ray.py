@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,10 +13,11 @@ from tactician.studies.engine import J, R, S, attempt
 
 _TRIES_AGAIN = 20
 """Losses of a process or machine that a job survives. Without a bound, a job that kills its process would never end."""
+_PATIENCE = 10.0
+"""Seconds that a cluster may take to answer."""
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # a study tells nobody of itself
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # as Ray will do by default; without it, it warns
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # else Ray's own library writes to the user's screen when a machine is lost
 }
 
 
@@ -75,6 +77,7 @@ class RayEngine:
             return
         handler = signal.getsignal(signal.SIGTERM)
         try:
+            _knock(self._address)
             ray.init(
                 address=self._address or "local",
                 num_cpus=None if self._address else self._n_processes,
@@ -94,6 +97,13 @@ class RayEngine:
             yield
         finally:
             ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Raise an OSError if nobody listens at an address: Ray itself would try for minutes."""
+    host, colon, port = (address or "").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
 
 
 def _import_ray() -> Any:
