@@ -1,5 +1,6 @@
 """A tiny market on disk, with a configuration and a cache, made once for all tests that need a whole run."""
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,7 @@ TINY = {
     "critic_epochs": 1,
     "validate_every": 2,
     "timesteps": 600,
+    "anneal_steps": 0,  # most tests prolong runs, and compare them with runs that were as long from the beginning
     "device": "cpu",
 }
 
@@ -54,6 +56,19 @@ def synthetic_bars(symbols=("AAA", "BBB", "CCC", "DDD"), first="2010-01-04", las
             )
         )
     return pd.concat(frames).sort_values(["date", "symbol"], kind="stable").reset_index(drop=True)
+
+
+@pytest.fixture(autouse=True)
+def light_judge(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare a run's end the dear baselines and permutations, except in tests marked ``whole_judge``.
+
+    Hundreds of tests train a tiny model, and most of them are not about how it is judged.
+    """
+    if request.node.get_closest_marker("whole_judge") is None:
+        judge = importlib.import_module("tactician.evaluation.judge")
+        baselines = importlib.import_module("tactician.evaluation.baselines")
+        monkeypatch.setattr(judge, "baselines_of", lambda market: baselines.always())
+        monkeypatch.setattr(judge, "_PERMUTATIONS", 5)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from tests.markets import random_market
 
 def train(tiny, folder, *more) -> dict:
     assert main(["train", "--config", str(tiny), "--checkpoint-dir", str(folder), "--quiet", *more]) == 0
-    return json.loads((folder / "summary.json").read_text())
+    return json.loads((folder / "report.json").read_text())["run"]
 
 
 def test_a_regime_is_priced_and_chosen_from(tiny, tmp_path, monkeypatch, capsys):
@@ -59,15 +59,15 @@ def test_a_kind_of_regime_table_is_a_value_of_its_key(tiny, tmp_path, monkeypatc
 
 
 def test_a_baseline_and_a_statistic_are_in_the_summary_and_in_the_printed_table(tiny, tmp_path, monkeypatch, capsys):
-    def first_asset(market, rows):
-        targets = torch.zeros(len(rows), len(market.symbols) + 1, dtype=torch.float64)
+    def first_asset(question):
+        targets = torch.zeros(len(question.rows), len(question.market.symbols) + 1, dtype=torch.float64)
         targets[:, 0] = 1
-        return targets, torch.zeros(len(rows), dtype=torch.bool)
+        return targets, torch.zeros(len(question.rows), dtype=torch.bool)
 
     def worst(path, strategy):
         return float(torch.expm1(path.growth[:, strategy].min()))
 
-    monkeypatch.setitem(BASELINES, "first_asset", Baseline("First asset", first_asset))
+    monkeypatch.setitem(BASELINES, "first_asset", Baseline("First asset", first_asset, always=True))
     monkeypatch.setitem(STATISTICS, "worst_session", Statistic(worst, Column("Worst", ".2f", " %", 100)))
     test = train(tiny, tmp_path, "--iterations", "1")["test"]
     assert list(test["first_asset"]) == list(test["agent"]) == ["sessions", *STATISTICS]

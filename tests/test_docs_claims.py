@@ -57,7 +57,7 @@ def wrong_commands(text: str) -> list[str]:
     [
         ("Run `tactician foo`, or `tactician train --amp`.", ["foo"]),
         ("    tactician trian --config my.yaml", ["trian", "trian --config"]),
-        ("```bash\nmake setup && tactician evaluate --json  # what came out\n```", ["evaluate", "evaluate --json"]),
+        ("```bash\nmake setup && tactician appraise --json  # what came out\n```", ["appraise", "appraise --json"]),
         ("Run `python src/apps/judge.py`.", ["judge"]),
         ("Run `python src/apps/build_cache.py --dry-run`.", ["build_cache --dry-run"]),
         (

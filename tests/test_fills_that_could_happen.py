@@ -21,7 +21,7 @@ from tactician.environment import (
     observe,
     step,
 )
-from tactician.evaluation import action_targets, backtest, baseline_targets
+from tactician.evaluation import Question, action_targets, backtest, baseline_targets
 from tactician.evaluation.agent import closed_trades
 from tactician.market import build_market, make_bars
 from tactician.portfolio.frictions import Frictions
@@ -236,7 +236,7 @@ def test_equal_weight_chosen_every_day_is_the_baseline_to_the_last_bit():
     market = tensors(missing=range(MISSING, MISSING + 9), noise=0.02)
     rows = range(1, market.n_days)
     targets, hold = action_targets(market, rows, torch.full((len(rows),), market.regimes.names.index(EW)))
-    names, baseline, baseline_hold = baseline_targets(market, rows)
+    names, baseline, baseline_hold = baseline_targets(Question(market, rows))
     path = backtest(market, rows, torch.cat([targets, baseline], 1), torch.cat([hold, baseline_hold], 1), Frictions())
     assert torch.equal(path.growth[:, 0], path.growth[:, 1 + names.index("equal_weight")])
 

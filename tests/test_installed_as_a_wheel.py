@@ -76,5 +76,5 @@ def test_it_builds_a_cache_and_trains_from_an_empty_folder(installed, tmp_path):
         "data/embedded_sp500/gpu_cache.pt",
         f"{run_folder}/model_best.pt",
         f"{run_folder}/model_final.pt",
-        f"{run_folder}/summary.json",
+        f"{run_folder}/report.json",
     } <= made

@@ -69,7 +69,7 @@ TIMED = ("steps_per_second", "seconds_rollout", "seconds_update", "seconds_valid
 def run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     folder = tmp_path_factory.mktemp("run")
     assert main(["train", "--config", str(tiny), "--checkpoint-dir", str(folder), "--quiet"]) == 0
-    return folder, json.loads((folder / "summary.json").read_text())
+    return folder, json.loads((folder / "report.json").read_text())["run"]
 
 
 def test_the_duration_is_met_to_the_step(run):
@@ -125,7 +125,7 @@ def test_the_same_seed_gives_the_same_figures_and_another_seed_others(run, tiny,
         folder = tmp_path / str(seed)
         words = ["train", "--config", str(tiny), "--checkpoint-dir", str(folder), "-q", "--seed", str(seed)]
         assert main(words) == 0
-        second = json.loads((folder / "summary.json").read_text())
+        second = json.loads((folder / "report.json").read_text())["run"]
         assert (comparable(first) == comparable(second)) == same
 
 
@@ -155,7 +155,7 @@ def test_progress_reads_as_specified(tiny, tmp_path, capsys):
         "Held-out test range",
         "Verdict: the agent is",
         "model_best.pt",
-        "summary.json",
+        "report.html",
         "Next:",
     ):
         assert text in out, text

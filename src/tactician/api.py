@@ -3,7 +3,6 @@
 Mistakes raise `UserError`, whose message is one sentence. What is heavy is imported by the function that needs it.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -105,16 +104,19 @@ def evaluate(
     config: Config | None = None,
     *,
     split: Literal["validation", "test"] = "test",
+    output: str | Path | None = None,
     allow_contaminated: bool = False,
 ) -> "Evaluation":
-    """Judge a saved model on a range that it has not seen, beside equal weight, cash and buy-and-hold.
+    """Judge a saved model on a range that it has not seen, beside equal weight and all other baselines.
 
-    A judgement on the test range is counted as a look at it, in the checkpoints of the model's run.
+    A judgement on the test range is registered before, and counted as a look at it: in the checkpoints of the model's run and
+    in the trial ledger beside the market cache.
 
     Args:
         checkpoint: the model's file.
         config: market cache, dates and costs; default: those that the model was trained with.
         split: the range.
+        output: folder for ``report.html``, ``report.json`` and ``returns.csv``; default: `report_folder`.
         allow_contaminated: judge although the model has seen a range that is called held out; the verdict says so.
 
     Returns:
@@ -123,65 +125,23 @@ def evaluate(
     Raises:
         UserError: a file is missing or damaged, the model chooses among other regimes, or a range is not held out.
     """
-    from dataclasses import replace
-
-    from tactician import evaluation
-    from tactician.bars import picked_with_hindsight
-    from tactician.policy import settle_recurrence
-    from tactician.training.checkpoint import load_policy, record_look
-    from tactician.training.lineage import contamination, refuse_contaminated, run_of, seen_by_checkpoint
-    from tactician.training.setup import prepare_judgement
+    from tactician.training.checkpoint import load_policy
+    from tactician.training.reporting import judge_and_report, report_folder
+    from tactician.training.saved import candidate, settings_of
 
     path = Path(checkpoint)
     if split not in ("validation", "test"):
         raise UserError(f"split cannot be {split!r}; give 'validation' or 'test'.")
     loaded = load_policy(path)
-    content, seen = loaded.content, seen_by_checkpoint(loaded.content)
-    config = _settings_of(content, path) if config is None else _checked(config)
-    market = load_market(config)
-    _check_regimes(path, content["regime_names"], market.regimes.names)
-    judgement = prepare_judgement(config, market, (content["normaliser"]["mean"], content["normaliser"]["std"]))
-    if not allow_contaminated:
-        refuse_contaminated(judgement, seen, path)
-    policy = loaded.policy.to(judgement.device)
-    settle_recurrence(policy)
-    result = evaluation.evaluate(judgement.environment, policy, judgement.splits[split])
-    looks = 0
-    if split == "test":
-        record_look(path.parent, run_of(content) or "", result.first, result.last)
-        looks = seen.looked(result.first, result.last).looks_at(result.first, result.last)
-    found, hindsight = contamination(judgement, seen), picked_with_hindsight(config, market.built_from["source"])
-    return replace(result, caveat=found.caveat if found else None, notes=evaluation.reservations(looks, hindsight))
+    config = settings_of(loaded.content, path) if config is None else _checked(config)
+    judged = candidate(path, loaded, config, load_market(config), allow_contaminated=allow_contaminated)
+    folder = report_folder(path, split) if output is None else Path(output)
+    return judge_and_report(judged, split, folder, warn=_reporter(False).warn).result
 
 
 def _checked(config: Config) -> Config:
     """The same settings, validated: a copy with changed values is not."""
     return make_config(config.model_dump(), "the settings")
-
-
-def _settings_of(content: Mapping[str, Any], path: Path) -> Config:
-    """A checkpoint's settings; keys that this version has no more are passed over."""
-    saved = {key: value for key, value in content["config"].items() if key in Config.model_fields}
-    return make_config(saved, f"the configuration in {path}")
-
-
-def _check_regimes(path: Path, theirs: list[str], ours: tuple[str, ...]) -> None:
-    """Refuse a model whose actions mean something else.
-
-    Raises:
-        UserError: names both tables' first difference.
-    """
-    for number, (name, other) in enumerate(zip(theirs, ours, strict=False)):
-        if name != other:
-            raise UserError(
-                f"{path} calls its regime {number} {name}, and the configuration {other}; set 'regimes' and 'universe' as "
-                "it was trained."
-            )
-    if len(theirs) != len(ours):
-        raise UserError(
-            f"{path} chooses among {len(theirs)} regimes, and the configuration has {len(ours)}; set 'regimes' and "
-            "'universe' as it was trained."
-        )
 
 
 def _reporter(verbose: bool) -> "Reporter":

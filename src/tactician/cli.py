@@ -17,8 +17,11 @@ from tactician.version import __version__
 VERBS = {
     "train": "Train an agent on a market cache and keep the best model.",
     "build-cache": "Build the market cache that training reads.",
+    "evaluate": "Judge a saved model on a range that it has not seen, and write the report.",
+    "walk-forward": "Train, choose and test fold by fold, and judge all test pieces as one range.",
     "config": "Print a packaged configuration, to be copied and edited.",
     "costs": "Print what each regime costs from cash, and each switch from one to another.",
+    "check-leaks": "Change the future of the bars, and name the first value that knew it too early.",
     "learnability": "Train on markets whose best policy is known, and say how much of it was found.",
 }
 """What each does; its file in `tactician.commands` has its name and a function ``run``."""
@@ -77,5 +80,5 @@ def _answer(words: list[str]) -> int:
 
 
 def _usage() -> str:
-    lines = [f"  {verb:<12} {what}" for verb, what in VERBS.items()]
+    lines = [f"  {verb:<13} {what}" for verb, what in VERBS.items()]
     return "\n".join(["usage: tactician VERB [flags]", "", *lines, "", "tactician VERB --help lists a verb's flags."])

@@ -210,9 +210,12 @@ class Config(BaseModel):
     """Learning rate of encoder, GRU and policy head."""
     critic_lr: PositiveFloat = 9e-4
     """Learning rate of the value head."""
-    anneal_steps: Annotated[NonNegativeInt, FileOnly] = 0
+    anneal_steps: Annotated[NonNegativeInt | None, FileOnly] = None
     """Environment steps over which both learning rates and the entropy bonus fall to a twentieth, in a straight line. 0 keeps
-    them as they are."""
+    them as they are. Default: the duration with which the run began, also if it is prolonged."""
+    decide_coef: Annotated[NonNegativeFloat, FileOnly] = 0.5
+    """Weight of a penalty on entropy that rises from 0 over the first three quarters of the annealing. Then the policy that was
+    trained, which draws its regimes, does nearly what is judged: the most probable one. No penalty without annealing."""
     target_kl: PositiveFloat | None = None
     """Mean KL divergence of an epoch above which the iteration's PPO epochs end. Default: they never end early."""
 

@@ -117,7 +117,7 @@ def test_a_whole_run_needs_no_unicode(tiny, tmp_path, encoding):
         assert done.returncode == 0 and "Traceback" not in said, said
         assert not {sign for sign in said if ord(sign) > 127 and encoding == "ascii"}
         assert "?" not in said.replace("does it hold for another seed?", "") and "\\u" not in said and "\\U" not in said
-    assert (folder / "summary.json").exists()
+    assert (folder / "report.json").exists()
 
 
 def test_the_help_needs_no_unicode():

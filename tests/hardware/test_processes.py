@@ -192,7 +192,7 @@ def test_machines_that_share_no_folder_learn_together_and_the_first_one_writes(t
     assert "Resumed from" in said
     first = tmp_path / "disk0" / "run"
     assert read_checkpoint(first / "model_final.pt")["progress"]["iteration"] == 5
-    assert (first / "model_best.pt").exists() and (first / "summary.json").exists()
+    assert (first / "model_best.pt").exists() and (first / "report.json").exists()
     assert not (tmp_path / "disk1").exists()
 
 

@@ -136,7 +136,7 @@ def test_the_command_that_is_printed_goes_on(tiny, tmp_path, capsys):
     assert main(command.split()[1:]) == 0
     saved = read_checkpoint(tmp_path / "run" / "model_final.pt")
     assert saved["progress"]["iteration"] == 3 and saved["config"]["hidden_dim"] == 24
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "run" / "report.json").read_text())["run"]
     assert summary["finished"] is True
 
 

@@ -185,7 +185,7 @@ def test_an_interrupted_run_says_what_came_out_so_far_without_a_look_at_the_test
     wait_for(log, wait_until, process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143
-    said, summary = log.read_text(), json.loads((folder / "summary.json").read_text())
+    said, summary = log.read_text(), json.loads((folder / "report.json").read_text())["run"]
     assert summary["finished"] is False and "test" not in summary and summary["test_looks"] == 0
     assert ("validation" in summary) == verdict
     assert ("Verdict so far: the agent is" in said) == verdict
@@ -268,7 +268,7 @@ def test_closing_the_terminal_saves_the_run(tiny, tmp_path):
     terminal.close()
     assert terminal.exit_code() == 129
     assert len(list((tmp_path / "run").glob("model_interrupted_*"))) == 1
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["finished"] is False
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["run"]["finished"] is False
 
 
 def test_closing_a_shell_that_writes_to_a_pipe_saves_the_run(tiny, tmp_path):
@@ -292,7 +292,7 @@ def test_ctrl_c_saves_a_run_whose_reader_dies_of_it(tiny, tmp_path):
     os.write(terminal.end, b"\x03")
     assert terminal.exit_code() in (130, -2)
     assert len(list((tmp_path / "run").glob("model_interrupted_*"))) == 1
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["finished"] is False
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["run"]["finished"] is False
 
 
 def test_two_signals_in_a_moment_are_one_request(tiny, tmp_path):

@@ -31,7 +31,7 @@ def flat(text: str) -> str:
 
 
 def summary_of(folder: Path) -> dict:
-    return json.loads((folder / "summary.json").read_text())
+    return json.loads((folder / "report.json").read_text())["run"]
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ def test_a_validation_range_without_a_result_stops_the_run_with_its_state_saved(
     assert "The validation range has no result" in said and "2013-" in said
     (saved,) = tmp_path.glob("model_interrupted_*.pt")
     assert str(saved) in said and read_checkpoint(saved)["progress"]["iteration"] == 2
-    assert not (tmp_path / "summary.json").exists() and not (tmp_path / "model_best.pt").exists()
+    assert not (tmp_path / "report.json").exists() and not (tmp_path / "model_best.pt").exists()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -2.0])
@@ -69,7 +69,7 @@ def test_a_test_range_without_a_result_leaves_models_and_no_summary(tiny, tmp_pa
     assert "The test range has no result" in said and str(tmp_path / "model_final.pt") in said
     final = read_checkpoint(tmp_path / "model_final.pt")
     assert final["progress"]["iteration"] == 2 and final["seen"]["looks"] == []
-    assert not (tmp_path / "summary.json").exists()
+    assert not (tmp_path / "report.json").exists()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -93,7 +93,7 @@ def test_rewards_that_are_no_numbers_stop_at_once_and_nothing_is_learnt_from_the
     before, there = read_checkpoint(tmp_path / "calm" / "model_final.pt"), read_checkpoint(saved)
     for part in ("model_state_dict", "actor_optimizer_state_dict", "critic_optimizer_state_dict", "env_state"):
         assert checksum(before[part]) == checksum(there[part]), part
-    assert not (tmp_path / "run" / "summary.json").exists()
+    assert not (tmp_path / "run" / "report.json").exists()
 
 
 def test_a_run_without_a_closed_trade_has_no_win_rate_and_no_score(tiny, tmp_path, monkeypatch, capsys):
@@ -114,7 +114,7 @@ def test_a_run_without_a_closed_trade_has_no_win_rate_and_no_score(tiny, tmp_pat
     assert "profitability –" in said and "nan" not in out.lower()
     assert said.count("The model score on the validation range is not available") >= 2
     assert "Best on validation so far" not in said and "no best model" in said
-    summary = strict((tmp_path / "summary.json").read_text())
+    summary = strict((tmp_path / "report.json").read_text())["run"]
     assert summary["win_rate"] is None and summary["score"] is None and summary["best_iteration"] == 0
     assert summary["test"]["win_rate"] is None and summary["test"]["trade_return"] is None
     for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
@@ -137,7 +137,7 @@ def test_a_best_figure_that_is_no_number_is_forgotten_on_resume(tiny, tmp_path):
 
 def test_json_of_a_whole_run_is_strict(tiny, tmp_path, capsys):
     assert main(words(tiny, tmp_path, "-q")) == 0
-    summary = strict((tmp_path / "summary.json").read_text())
+    summary = strict((tmp_path / "report.json").read_text())["run"]
     assert summary["test"]["cash"]["sharpe"] is None, "cash beyond cash does not vary"
     assert summary["test"]["return_beyond_equal_weight"] == pytest.approx(
         summary["test"]["agent"]["annual_return"] - summary["test"]["equal_weight"]["annual_return"], abs=1e-12

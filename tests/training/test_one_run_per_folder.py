@@ -88,7 +88,7 @@ def test_a_run_may_live_where_the_program_was_started(tiny, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path / "here")
     assert main(["train", "--config", str(tiny), "--checkpoint-dir", ".", "--iterations", "1"]) == 0
     said = "".join(capsys.readouterr().out.split("\n"))
-    assert f"--checkpoint-dir {tmp_path / 'here_seed1'}" in said and (tmp_path / "here" / "summary.json").exists()
+    assert f"--checkpoint-dir {tmp_path / 'here_seed1'}" in said and (tmp_path / "here" / "report.json").exists()
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
@@ -99,9 +99,9 @@ def test_files_are_as_readable_as_the_users_umask_makes_them(tmp_path, umask, mo
 
     before = os.umask(umask)
     try:
-        save_text("x", tmp_path / "summary.json")
+        save_text("x", tmp_path / "report.json")
         save_tensors({"format": "x"}, tmp_path / "model.pt")
     finally:
         os.umask(before)
-    for name in ("summary.json", "model.pt"):
+    for name in ("report.json", "model.pt"):
         assert stat.S_IMODE(Path(tmp_path / name).stat().st_mode) == mode

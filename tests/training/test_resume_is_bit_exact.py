@@ -99,16 +99,16 @@ def test_a_run_that_is_prolonged_after_a_partial_iteration_goes_on_with_all_envi
     assert run(tiny, tmp_path, "--timesteps", "300") == 0  # one iteration of 256 and a part of the next
     assert len(read_checkpoint(tmp_path / "model_final.pt")["env_state"]["day"]) == 8
     assert run(tiny, tmp_path, "--timesteps", "1000", "--resume") == 0
-    assert json.loads((tmp_path / "summary.json").read_text())["timesteps"] == 1000
+    assert json.loads((tmp_path / "report.json").read_text())["run"]["timesteps"] == 1000
 
 
 def test_a_finished_run_that_is_resumed_is_only_judged_again(tiny, tmp_path):
     assert run(tiny, tmp_path, "--iterations", "2") == 0
     before = state(tmp_path / "model_final.pt")
-    first = json.loads((tmp_path / "summary.json").read_text())
+    first = json.loads((tmp_path / "report.json").read_text())["run"]
     assert run(tiny, tmp_path, "--iterations", "2", "--resume") == 0
     assert differences(before, state(tmp_path / "model_final.pt")) == []
-    again = json.loads((tmp_path / "summary.json").read_text())
+    again = json.loads((tmp_path / "report.json").read_text())["run"]
     assert again["test"] == first["test"] and again["timesteps"] == first["timesteps"]
 
 

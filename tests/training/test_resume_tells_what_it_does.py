@@ -247,7 +247,7 @@ def test_weights_that_are_not_finite_are_passed_over(tiny, trained, capsys):
 
 
 def test_a_run_that_begins_in_the_folder_of_another_one_sets_it_aside(tiny, trained, capsys):
-    names = {path.name for path in trained.glob("model_*.pt")} | {"summary.json", "metrics.jsonl"}
+    names = {path.name for path in trained.glob("model_*.pt")} | {"report.json", "metrics.jsonl"}
     before = {name: (trained / name).read_bytes() for name in names}
     assert run(tiny, trained, "--iterations", "1", "--save-every", "1") == 0
     assert f"{trained} held an earlier run, which is now in {trained / 'earlier_1'}" in flat(capsys.readouterr().out)
@@ -255,13 +255,13 @@ def test_a_run_that_begins_in_the_folder_of_another_one_sets_it_aside(tiny, trai
     # What goes on is the run that was begun last, though the one before it had more steps.
     assert run(tiny, trained, "--resume", "--iterations", "2") == 0
     assert "iteration 1, 256 of 512 steps done" in flat(capsys.readouterr().out)
-    assert run(tiny, trained, "--iterations", "1", "-q") == 0 and (trained / "earlier_2" / "summary.json").exists()
+    assert run(tiny, trained, "--iterations", "1", "-q") == 0 and (trained / "earlier_2" / "report.json").exists()
 
 
 def test_a_run_from_elsewhere_sets_aside_what_it_would_overwrite(tiny, trained, tmp_path, capsys):
     folder = tmp_path / "used"
     assert run(tiny, folder, "--iterations", "3", "--seed", "9", "-q") == 0
-    names = ("model_best.pt", "model_final.pt", "metrics.jsonl", "summary.json")
+    names = ("model_best.pt", "model_final.pt", "metrics.jsonl", "report.json")
     before = {name: (folder / name).read_bytes() for name in names}
     events = sorted(path.name for path in (folder / "tensorboard").iterdir())
     assert run(tiny, folder, "--checkpoint", str(trained / "model_final.pt"), "--iterations", "4") == 0

@@ -1,10 +1,16 @@
-"""What changes in a run depends on the steps done alone; judging always pays costs in full."""
+"""What changes in a run depends on its settings and the steps done alone; judging always pays costs in full."""
+
+from pathlib import Path
 
 import pytest
+import torch
+import yaml
 
-from tactician.config import load_config
+from tactician.cli import main
+from tactician.config import Config, load_config
 from tactician.environment import load_cached_market
 from tactician.monitor.progress import Reporter
+from tactician.training.checkpoint import read_checkpoint
 from tactician.training.loop import iterate
 from tactician.training.schedules import annealed, training_environment
 from tactician.training.setup import prepare_run
@@ -46,3 +52,88 @@ def test_the_update_learns_at_the_rates_it_is_given(tiny):
         state = iterate(setup, state, Reporter("quiet", silent=True))
         rates.append(state.learner.actor_optimiser.param_groups[0]["lr"])
     assert rates == pytest.approx([3e-4, 3e-4 * (1 - 256 / 400)])
+
+
+@pytest.fixture
+def by_default(tiny, tmp_path):
+    """The tiny configuration without a word on annealing."""
+    path = tmp_path / "by_default.yaml"
+    settings = yaml.safe_load(tiny.read_text())
+    del settings["anneal_steps"]
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def train(config: Path, folder: Path, *words: str) -> dict:
+    assert main(["train", "--config", str(config), "--checkpoint-dir", str(folder), "-q", *words]) == 0
+    return read_checkpoint(folder / "model_final.pt")
+
+
+def weights(content: dict) -> torch.Tensor:
+    return torch.cat([x.flatten() for x in content["model_state_dict"].values()])
+
+
+def rates(config: Config, *steps: int) -> list[float]:
+    setup = prepare_run(config, load_cached_market(config, "unused"))
+    return [annealed(setup, done).actor_lr / 3e-4 for done in steps]
+
+
+def test_by_default_rates_fall_over_the_runs_duration_however_it_is_given(by_default):
+    config = load_config(by_default)
+    assert config.anneal_steps is None
+    assert rates(config, 0, 300, 600, 900) == pytest.approx([1, 0.5, 0.05, 0.05])  # 600 timesteps
+    longer = config.model_copy(update={"timesteps": None, "iterations": 4})  # 4 x 256
+    assert rates(longer, 0, 512, 1024) == pytest.approx([1, 0.5, 0.05])
+    assert rates(config.model_copy(update={"anneal_steps": 0}), 0, 900) == [1, 1]
+
+
+def test_the_default_is_the_same_as_saying_the_duration(by_default, tmp_path):
+    words = ("--timesteps", "1024")
+    said = tmp_path / "said.yaml"
+    said.write_text(by_default.read_text() + "anneal_steps: 1024\n")
+    constant = tmp_path / "constant.yaml"
+    constant.write_text(by_default.read_text() + "anneal_steps: 0\n")
+    contents = [train(path, tmp_path / path.stem, *words) for path in (by_default, said, constant)]
+    assert contents[0]["config"]["anneal_steps"] == 1024 and contents[0]["run"] == contents[1]["run"]
+    assert torch.equal(weights(contents[0]), weights(contents[1]))
+    assert not torch.equal(weights(contents[0]), weights(contents[2]))
+
+
+def test_an_interrupted_run_goes_on_with_its_own_annealing(by_default, tmp_path):
+    whole = train(by_default, tmp_path / "whole", "--iterations", "4", "--save-every", "1", "--keep-checkpoints", "4")
+    middle = tmp_path / "whole" / "model_iteration_000002.pt"
+    # With a new name of the file, and without one, where all settings are the checkpoint's.
+    named = train(by_default, tmp_path / "named", "--iterations", "4", "--checkpoint", str(middle))
+    assert named["run"] == whole["run"] and torch.equal(weights(named), weights(whole))
+    assert main(["train", "--checkpoint", str(middle), "--checkpoint-dir", str(tmp_path / "bare"), "-q"]) == 0
+    assert torch.equal(weights(read_checkpoint(tmp_path / "bare" / "model_final.pt")), weights(whole))
+
+
+def test_a_prolonged_run_goes_on_at_the_lowest_rates_and_tells_no_change(by_default, tmp_path, capsys):
+    first = train(by_default, tmp_path / "run", "--iterations", "2")
+    words = ["--config", str(by_default), "--checkpoint-dir", str(tmp_path / "run"), "--resume", "--iterations", "4"]
+    assert main(["train", *words]) == 0
+    said = capsys.readouterr().out
+    longer = read_checkpoint(tmp_path / "run" / "model_final.pt")
+    assert "anneal_steps" not in said and longer["run"] == first["run"]
+    assert longer["config"]["anneal_steps"] == first["config"]["anneal_steps"] == 512
+    assert longer["actor_optimizer_state_dict"]["param_groups"][0]["lr"] == pytest.approx(0.05 * 3e-4)
+
+
+def test_the_interface_in_python_keeps_the_annealing_of_a_run_too(by_default, tmp_path):
+    import tactician
+
+    config = load_config(by_default, {"timesteps": 512, "checkpoint_dir": tmp_path / "run"})
+    tactician.train(config)
+    summary = tactician.train(config.model_copy(update={"timesteps": 1024}), resume=True)
+    assert summary.setup.config.anneal_steps == 512
+
+
+def test_a_checkpoint_from_before_the_key_goes_on_at_constant_rates(by_default, tmp_path):
+    from tactician.storage import save_tensors
+
+    content = train(by_default, tmp_path / "run", "--iterations", "1")
+    del content["config"]["anneal_steps"]
+    save_tensors(content, tmp_path / "run" / "model_final.pt")
+    longer = train(by_default, tmp_path / "run", "--iterations", "2", "--resume")
+    assert longer["config"]["anneal_steps"] == 0 and longer["run"] == content["run"]

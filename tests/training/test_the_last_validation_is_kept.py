@@ -22,7 +22,7 @@ def test_the_files_say_what_the_table_says(tiny, tmp_path):
     assert run(tiny, tmp_path, "--iterations", "3", "--validate-every", "99") == 0
     *before, last = lines(tmp_path)
     assert all("validation_log_growth_annual" not in line for line in before)
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary = json.loads((tmp_path / "report.json").read_text())["run"]
     final, best = (read_checkpoint(tmp_path / name) for name in ("model_final.pt", "model_best.pt"))
     assert summary["best_iteration"] == 3 == final["progress"]["best_iteration"] == best["progress"]["best_iteration"]
     figure = last["validation_log_growth_annual"]

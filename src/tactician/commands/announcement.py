@@ -40,7 +40,7 @@ def announce(setup: Setup, reporter: Reporter) -> None:
     )
     if market.findings:
         found = count(len(market.findings), "finding")
-        reporter.note(f"  {found} about the data, kept in summary.json (shown with --verbose)")
+        reporter.note(f"  {found} about the data, kept in report.json (shown with --verbose)")
 
 
 def plan(setup: Setup) -> dict[str, Any]:

@@ -283,7 +283,7 @@ def _in_file(words: list[str]) -> dict[str, Any]:
 
 def _config_path(words: list[str]) -> Path:
     path = DEFAULT_CONFIG
-    for word, after in zip(words, [*words[1:], "-"], strict=True):
+    for word, after in zip(words, [*words[1:], "-"], strict=False):
         if word == "--config" and after.strip() and not after.startswith("-"):
             path = Path(after)
         elif word.startswith("--config=") and word.removeprefix("--config=").strip():

@@ -48,9 +48,7 @@ def run(words: list[str]) -> int:
     if arguments.verbose and arguments.quiet:
         raise UserError("--verbose and --quiet contradict one another; give one of them.")
     if arguments.as_json and not arguments.dry_run:
-        raise UserError(
-            "--json goes with --dry-run; a run writes its figures to summary.json in the checkpoint folder."
-        )
+        raise UserError("--json goes with --dry-run; a run writes its figures to report.json in the checkpoint folder.")
     from tactician.monitor.progress import Reporter, Verbosity
     from tactician.monitor.wording import count
 

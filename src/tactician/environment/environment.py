@@ -64,8 +64,8 @@ class Environment:
             raise ValueError("row 0 has no session before it to earn; ranges begin at row 1")
         if self.frictions.impact_adv > 0:
             self.market.require_traded_values()
-        # Computed here and cached, because they wait for the device, and a step must not wait.
-        _ = self.market.always_fillable, self.market.canonical_regimes
+        # Computed here and cached, because it waits for the device, and a step must not wait.
+        _ = self.market.always_fillable
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,10 @@ def step(env: Environment, state: EnvState, action: Int64[Tensor, " env"]) -> tu
     # This growth enters the reward alone. The state keeps the holdings at close t, and the next step lets them grow.
     after = grow(trade.holdings, market.returns[day], market.cash_return[day])
     growth = torch.log(after.sum(-1) / value)
-    # Two regimes with equal targets are one position, so a move between them does not count as a trade.
-    same = market.canonical_regimes
-    switched = ~hold & (same[action] != same[state.regime])
+    # Two regimes with equal targets are one position, so a move between them does not count as a trade. Only this row's targets
+    # count: whether they will differ later, as after a listing, nobody knows yet.
+    targets = market.regime_weights
+    switched = ~hold & (targets[day, action] != targets[day, state.regime]).any(-1)
     closed = switched & state.in_trade
     bought = ~hold & (switched | ~state.in_trade)  # also the regime of the first holdings, if chosen
     new_state = replace(

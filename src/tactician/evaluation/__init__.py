@@ -1,8 +1,21 @@
 """Evaluation of a policy or of a path of weights, beside baselines."""
 
-from tactician.evaluation.agent import Evaluation, NotFinite, PolicyNotFinite, evaluate, reservations
+from tactician.evaluation.agent import Evaluation, NotFinite, PolicyNotFinite, beyond, evaluate, reservations
+from tactician.evaluation.available import NotAvailable
 from tactician.evaluation.backtest import Path, action_targets, backtest
-from tactician.evaluation.baselines import AGENT, BASELINES, EQUAL_WEIGHT, Baseline, baseline_targets, label_of
+from tactician.evaluation.baselines import (
+    AGENT,
+    BASELINES,
+    EQUAL_WEIGHT,
+    answers,
+    baseline_targets,
+    baselines_of,
+    label_of,
+)
+from tactician.evaluation.document import document
+from tactician.evaluation.judge import Judged, Turn, judge
+from tactician.evaluation.question import Baseline, Piece, Question, Targets
+from tactician.evaluation.rivals_regime import best_constants
 from tactician.evaluation.statistics import (
     STATISTICS,
     Column,
@@ -22,16 +35,28 @@ __all__ = [
     "Baseline",
     "Column",
     "Evaluation",
+    "Judged",
+    "NotAvailable",
     "NotFinite",
     "Path",
     "Performance",
+    "Piece",
     "PolicyNotFinite",
+    "Question",
     "Statistic",
+    "Targets",
+    "Turn",
     "action_targets",
+    "answers",
     "backtest",
     "baseline_targets",
+    "baselines_of",
+    "best_constants",
+    "beyond",
     "difference",
+    "document",
     "evaluate",
+    "judge",
     "label_of",
     "performance",
     "performance_table",

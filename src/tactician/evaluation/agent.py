@@ -1,16 +1,22 @@
 """Evaluation of the agent over one range: one deterministic pass, beside the baselines, through the same ledger."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from tactician.environment import FULL_CASH, HOLD, Environment, MarketTensors, first_state, observe, step
+from tactician.environment import FULL_CASH, HOLD, Environment, MarketTensors
 from tactician.errors import UserError
 from tactician.evaluation.backtest import Path, action_targets, backtest
-from tactician.evaluation.baselines import AGENT, EQUAL_WEIGHT, baseline_targets
+from tactician.evaluation.baselines import AGENT, EQUAL_WEIGHT, always, baseline_targets
+from tactician.evaluation.decisions import Decisions, decide
+from tactician.evaluation.inference import Interval, minimum_detectable_return_difference
+from tactician.evaluation.inference import return_difference as return_difference_interval
+from tactician.evaluation.question import Question
 from tactician.evaluation.statistics import Performance, difference, performance, return_difference
 from tactician.evaluation.table import performance_table
 from tactician.monitor.tables import as_text, print_table
@@ -19,6 +25,9 @@ from tactician.storage import plain
 
 MATTERS = 0.001
 """A smaller difference in annual return does not matter to an investor: 0.1 % per year."""
+
+
+Side = Literal["above", "below", "not distinguishable", "not available"]
 
 
 class NotFinite(UserError):
@@ -39,7 +48,7 @@ class Evaluation:
     first: str
     last: str
     performances: dict[str, Performance]
-    """Figures by strategy: the agent, then `BASELINES` in their order."""
+    """Figures by strategy: the agent, then the baselines in their order."""
     growth_beyond_equal_weight: float
     """Annual log growth of the agent beyond equal weight."""
     standard_error: float
@@ -67,10 +76,40 @@ class Evaluation:
         lines = (f"Verdict: the agent is {self.verdict}.", *self.notes)
         return as_text(lambda console: print_table(console, table)) + "".join(f"\n  {line}" for line in lines)
 
+    @cached_property
+    def interval(self) -> Interval:
+        """Annual return beyond equal weight with its 95 % confidence interval, from paired days (`return_difference`)."""
+        if self.return_beyond_equal_weight is None or not math.isfinite(self.return_beyond_equal_weight):
+            return Interval(math.nan, math.nan, math.nan)
+        return beyond(self.path, AGENT, EQUAL_WEIGHT)
+
+    @cached_property
+    def detectable(self) -> float:
+        """The smallest difference of annual returns that these sessions could have shown, with a power of 80 %."""
+        if not math.isfinite(self.interval.value):
+            return math.nan
+        mine, theirs = (self.path.growth[:, self.path.column(k)].cpu().numpy() for k in (AGENT, EQUAL_WEIGHT))
+        return minimum_detectable_return_difference(mine, theirs, self.path.sessions_per_year)
+
+    @property
+    def power(self) -> str | None:
+        """What these sessions could have shown, in words."""
+        if not math.isfinite(self.detectable):
+            return None
+        return (
+            f"These {self.performances[AGENT].sessions:,} sessions would show a true difference of "
+            f"±{100 * self.detectable:.1f} % per year in four cases of five."
+        )
+
+    @property
+    def side(self) -> Side:
+        """The verdict in two words, from the interval alone."""
+        return side_of(self.interval)
+
     @property
     def verdict(self) -> str:
         """The agent compared with equal weight, with the uncertainty. The text continues 'the agent is'."""
-        said = _verdict(self.return_beyond_equal_weight, self.return_standard_error)
+        said = told_verdict(self.interval, self.detectable)
         return f"{said}; {self.caveat}" if self.caveat else said
 
     def as_dict(self) -> dict[str, object]:
@@ -83,6 +122,9 @@ class Evaluation:
             "growth_beyond_equal_weight_standard_error": self.standard_error,
             "return_beyond_equal_weight": self.return_beyond_equal_weight,
             "return_beyond_equal_weight_standard_error": self.return_standard_error,
+            "return_beyond_equal_weight_low": self.interval.low,
+            "return_beyond_equal_weight_high": self.interval.high,
+            "detectable_return_difference": self.detectable,
             "verdict": self.verdict,
             "caveat": self.caveat,
             "regime_use": self.regime_use,
@@ -109,46 +151,41 @@ def reservations(looks: int, hindsight: bool) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _verdict(gap: float | None, error: float | None) -> str:
-    """The verdict in words. It says above or below only for a difference that matters and exceeds two standard errors."""
-    if gap is None or error is None or not (math.isfinite(gap) and math.isfinite(error)):
-        return "not judged beside equal weight, because the figures are not available"
-    certain = abs(gap) > 2 * error
-    if abs(gap) < MATTERS and (certain or abs(gap) + 2 * error < MATTERS):
-        measured = f"{100 * gap:+.2f} % ± {100 * error:.2f} % per year"
-        return f"no different from equal weight in any way that matters ({measured}, one standard error)"
-    measured = f"{100 * gap:+.1f} % ± {100 * error:.1f} % per year beside equal weight"
-    if not certain:
-        return f"not distinguishable from equal weight ({measured}, one standard error)"
-    side = "above" if gap > 0 else "below"
-    return f"{side} equal weight by more than two standard errors ({measured}); one path proves little"
+def beyond(path: Path, strategy: str, other: str) -> Interval:
+    """Annual return of one strategy beyond another's, with its 95 % confidence interval."""
+    mine, theirs = (path.growth[:, path.column(name)].cpu().numpy() for name in (strategy, other))
+    return return_difference_interval(mine, theirs, path.sessions_per_year)
 
 
-@torch.no_grad()
-def _choose(env: Environment, policy: Network, rows: range) -> tuple[Int64[Tensor, " step"], bool]:
-    """Regimes that the deterministic policy (most probable action, no dropout) chooses in one pass, starting from cash.
+def side_of(gap: Interval) -> Side:
+    """'above' or 'below' for a difference that matters and whose interval excludes zero; otherwise nothing is claimed."""
+    if not all(map(math.isfinite, (gap.value, gap.low, gap.high))):
+        return "not available"
+    if gap.low <= 0 <= gap.high or abs(gap.value) < MATTERS:
+        return "not distinguishable"
+    return "above" if gap.value > 0 else "below"
 
-    The recurrent state is carried through the whole range.
 
-    Returns:
-        The regimes, and whether all outputs of the policy were finite.
+def told_verdict(gap: Interval, detectable: float) -> str:
+    """The verdict in words.
+
+    Args:
+        gap: annual return beyond equal weight.
+        detectable: smallest difference that the sessions could have shown, see `Evaluation.detectable`.
     """
-    single = replace(
-        env, rows=rows, episode_length=len(rows), portfolios_per_window=1, first_holdings="cash", random_slippage=False
-    )
-    state = first_state(single, torch.zeros(1, dtype=torch.int64, device=env.market.device))
-    hidden = policy.initial_state(1)
-    actions, finite = [], []
-    for _ in rows:
-        logits, _, hidden = policy(observe(single, state)[None], hidden)
-        actions.append(logits[0].argmax(-1))
-        finite.append(logits.isfinite().all())
-        state, _ = step(single, state, actions[-1])
-    return torch.cat(actions), bool(torch.stack(finite).all())
+    side = side_of(gap)
+    if side == "not available":
+        return "not judged beside equal weight, because the figures are not available"
+    value, low, high = (f"{100 * x:+.1f}" for x in (gap.value, gap.low, gap.high))
+    measured = f"{value} % per year beside it, 95 % confidence interval {low} to {high}"
+    if side != "not distinguishable":
+        return f"{side} equal weight ({measured}); one path proves little"
+    seen = f"; these sessions could have shown ±{100 * detectable:.1f} %" if math.isfinite(detectable) else ""
+    return f"not distinguishable from equal weight ({measured}{seen})"
 
 
 def evaluate(env: Environment, policy: Network, rows: range) -> Evaluation:
-    """Judge a policy over a range of rows.
+    """Judge a policy over a range of rows, beside the baselines that are always there.
 
     Args:
         env: gives the market (features normalised), frictions and portfolio value.
@@ -159,14 +196,30 @@ def evaluate(env: Environment, policy: Network, rows: range) -> Evaluation:
         NotFinite: a growth of the agent or a baseline, or an output of the policy, is not a finite number.
     """
     market = env.market
-    actions, finite = _choose(env, policy, rows)
-    agent, hold = action_targets(market, rows, actions)
-    names, targets, baseline_hold = baseline_targets(market, rows)
+    decisions = decide(env, (policy,), rows)
+    agent, hold = action_targets(market, rows, decisions.actions[:, 0])
+    names, targets, baseline_hold = baseline_targets(Question(market, rows))
     targets, hold = torch.cat([agent.double(), targets], 1), torch.cat([hold, baseline_hold], 1)
-    path = backtest(market, rows, targets, hold, env.frictions, env.portfolio_value, (AGENT, *names))
+    path = backtest(market, rows, targets, hold, env.frictions, env.portfolio_value, (AGENT, *names), liquidate=True)
+    return summarised(market, decisions, path)
+
+
+def summarised(market: MarketTensors, decisions: Decisions, path: Path) -> Evaluation:
+    """The agent's figures beside those of the baselines that are always there.
+
+    Args:
+        market: of the decisions.
+        decisions: the agent's.
+        path: the agent and baselines; others are left out.
+
+    Raises:
+        NotFinite: see `evaluate`.
+    """
+    rows, actions = decisions.rows, decisions.actions[:, 0]
+    path = path.only((AGENT, *(name for name in path.strategies if name in always())))
     if not path.is_finite:
         raise NotFinite(_what_is_not_finite(market, rows, path))
-    if not finite:  # checked second, because a market that is not finite makes the policy's outputs not finite too
+    if not decisions.finite:  # checked second: a market that is not finite makes the policy's outputs not finite, too
         raise PolicyNotFinite
     growth, growth_error = difference(path, AGENT, EQUAL_WEIGHT)
     gap, error = return_difference(path, AGENT, EQUAL_WEIGHT)

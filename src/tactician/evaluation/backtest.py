@@ -1,6 +1,7 @@
 """Backtest: any path of target weights, through the same ledger as in training."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from tactician.environment import HOLD, MarketTensors
 from tactician.portfolio.frictions import Frictions
-from tactician.portfolio.ledger import grow, rebalance, settle
+from tactician.portfolio.ledger import Trade, grow, rebalance, settle
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Path:
     """Figures are annualised by it."""
     strategies: tuple[str, ...] = ()
     """Names of the columns; empty if strategies are known by number only."""
+    weights: Float[Tensor, "step strategy asset+1"] | None = None
+    """What each strategy holds after each session's trade, cash last."""
 
     def column(self, strategy: int | str) -> int:
         """The number of a strategy.
@@ -34,6 +37,34 @@ class Path:
             ValueError: no strategy has the name.
         """
         return strategy if isinstance(strategy, int) else self.strategies.index(strategy)
+
+    def only(self, strategies: Sequence[str]) -> "Path":
+        """The path of some strategies alone, in this order."""
+        kept = [self.column(name) for name in strategies]
+        return replace(
+            self,
+            growth=self.growth[:, kept],
+            costs=self.costs[:, kept],
+            turnover=self.turnover[:, kept],
+            strategies=tuple(strategies),
+            weights=None if self.weights is None else self.weights[:, kept],
+        )
+
+    def sessions(self, some: range) -> "Path":
+        """The same strategies over consecutive sessions, counted from 0."""
+        rows = slice(some.start, some.stop)
+        return replace(
+            self,
+            growth=self.growth[rows],
+            costs=self.costs[rows],
+            turnover=self.turnover[rows],
+            cash_growth=self.cash_growth[rows],
+            weights=None if self.weights is None else self.weights[rows],
+        )
+
+    def named(self, strategies: Sequence[str]) -> "Path":
+        """The same path with other names."""
+        return replace(self, strategies=tuple(strategies))
 
     @property
     def is_finite(self) -> bool:
@@ -49,8 +80,11 @@ def backtest(
     frictions: Frictions,
     portfolio_value: float = 1.0,
     strategies: tuple[str, ...] = (),
+    *,
+    start: Float[Tensor, "strategy asset+1"] | None = None,
+    liquidate: bool = False,
 ) -> Path:
-    """Run B strategies over T rows, from cash, with expected slippage, in float64.
+    """Run B strategies over T rows with expected slippage, in float64.
 
     Args:
         market: gives returns, tradability and volumes.
@@ -60,32 +94,64 @@ def backtest(
         frictions: coefficients of the trading costs.
         portfolio_value: currency value of the initial wealth, which is 1.
         strategies: their names, kept with the path.
+        start: weights that each holds at the close before the first row; default: cash. They cost nothing.
+        liquidate: sell everything after the last row, at the same costs. Otherwise a strategy that holds shares at the end
+            would have paid for half of its trade only. The last session's growth, costs and turnover include it.
     """
-    holdings = torch.zeros(targets.shape[1], targets.shape[2], dtype=torch.float64, device=market.device)
-    holdings[:, -1] = 1
-    growth, costs, turnover = [], [], []
+    holdings = _before_first_row(market, rows, targets, start)
+    growth, costs, turnover, weights = [], [], [], []
+
     adv = frictions.impact_adv > 0
+
+    def trade(t: int, goal: Tensor, hold: Tensor | None = None, fillable: Tensor | None = None) -> Trade:
+        return rebalance(
+            holdings,
+            goal,
+            frictions,
+            hold=hold,
+            fillable=fillable,
+            vol_daily=market.vol_daily[t].double() if adv else None,
+            adv=market.dollar_volume[t].double() / portfolio_value if adv else None,
+        )
+
     for k, t in enumerate(rows):
         # The holdings are valued at close t already: the previous pass has applied the returns up to it.
         holdings = settle(holdings, market.delisted[t])
         # As in the environment, the value is taken before the costs, so that growth is net of them.
         value = holdings.sum(-1)
-        trade = rebalance(
-            holdings,
-            targets[k].double(),
-            frictions,
-            hold=hold[k],
-            fillable=market.fillable[t],
-            vol_daily=market.vol_daily[t].double() if adv else None,
-            adv=market.dollar_volume[t].double() / portfolio_value if adv else None,
-        )
-        holdings = grow(trade.holdings, market.returns[t].double(), market.cash_return[t].double())
+        traded = trade(t, targets[k].double(), hold=hold[k], fillable=market.fillable[t])
+        holdings = grow(traded.holdings, market.returns[t].double(), market.cash_return[t].double())
         growth.append(torch.log(holdings.sum(-1) / value))
-        costs.append(trade.costs / value[:, None])
-        turnover.append(trade.turnover)
+        costs.append(traded.costs / value[:, None])
+        turnover.append(traded.turnover)
+        weights.append(traded.holdings / traded.holdings.sum(-1, keepdim=True))
+    if liquidate:
+        # The rows have no volume and no volatility of the close at which the last return ends. The last ones known count.
+        sale = trade(rows[-1], in_cash(holdings))
+        growth[-1] = growth[-1] + torch.log(sale.holdings.sum(-1) / holdings.sum(-1))
+        costs[-1] = costs[-1] + sale.costs / value[:, None]
+        turnover[-1] = turnover[-1] + sale.turnover
     cash = torch.log1p(market.cash_return[rows.start : rows.stop].double())
     lived = torch.stack(growth), torch.stack(costs), torch.stack(turnover)
-    return Path(*lived, cash, market.sessions_per_year, strategies)
+    return Path(*lived, cash, market.sessions_per_year, strategies, torch.stack(weights))
+
+
+def in_cash(holdings: Float[Tensor, "*batch asset+1"]) -> Float[Tensor, "*batch asset+1"]:
+    """Weights of cash alone, of the same shape."""
+    cash = torch.zeros_like(holdings)
+    cash[..., -1] = 1
+    return cash
+
+
+def _before_first_row(
+    market: MarketTensors, rows: range, targets: Tensor, start: Tensor | None
+) -> Float[Tensor, "strategy asset+1"]:
+    """Holdings of the strategies at the close of the first row, worth 1 each, before its trade."""
+    if start is None:
+        return in_cash(targets[0].double())
+    t = rows.start - 1
+    holdings = grow(start.double(), market.returns[t].double(), market.cash_return[t].double())
+    return holdings / holdings.sum(-1, keepdim=True)
 
 
 def action_targets(

@@ -1,14 +1,35 @@
-"""Baselines: strategies without learning that the agent is compared with, through the same ledger."""
+"""Baselines: strategies without learning that the agent is compared with, through the same ledger.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+docs/baselines.md lists them.
+"""
+
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tactician.environment import MarketTensors
-from tactician.portfolio.regimes import FactorTilt
+from tactician.evaluation.available import NotAvailable
+from tactician.evaluation.question import Baseline, Question, Targets
+from tactician.evaluation.rivals_estimated import (
+    Estimated,
+    Estimator,
+    hierarchical_risk_parity,
+    inverse_volatility,
+    maximum_sharpe,
+    minimum_variance,
+)
+from tactician.evaluation.rivals_hindsight import hindsight
+from tactician.evaluation.rivals_regime import PREFIX, best_constant, constant_label, constant_regimes, random_regimes
+from tactician.evaluation.rivals_rules import downside_volatility_target, time_series_momentum
+from tactician.evaluation.rivals_simple import (
+    buy_and_hold,
+    cash,
+    equal_weight,
+    equal_weight_banded,
+    equal_weight_monthly,
+)
 
 AGENT = "agent"
 """Name of the agent's strategy, the first of every path."""
@@ -16,64 +37,72 @@ AGENT = "agent"
 EQUAL_WEIGHT = "equal_weight"
 """The baseline that verdicts compare the agent with."""
 
-Targets = tuple[Float[Tensor, "step asset+1"], Bool[Tensor, " step"]]
-"""Weights to trade to at each row's close, cash last, and the rows in which nothing is traded."""
 
-
-@dataclass(frozen=True)
-class Baseline:
-    """A strategy that depends on the market alone."""
-
-    label: str
-    """Its name in tables."""
-    targets: Callable[[MarketTensors, range], Targets]
-    """Computes its target weights over a range of rows, float64."""
-
-
-def _every_session(market: MarketTensors, rows: range) -> Targets:
-    """Equal weight, rebalanced in every session."""
-    days = slice(rows.start, rows.stop)
-    # The same rule and precision as the regime EQUAL_WEIGHT in `action_targets`, so the paths agree to the last bit.
-    risky = FactorTilt().weights(market.factor_ranks[days].double(), market.tradable[days])
-    weights = torch.cat([risky, (risky.sum(-1, keepdim=True) == 0).double()], -1)
-    return weights, torch.zeros(len(rows), dtype=torch.bool, device=market.device)
-
-
-def _cash(market: MarketTensors, rows: range) -> Targets:
-    weights, hold = _every_session(market, rows)
-    cash = torch.zeros_like(weights)
-    cash[:, -1] = 1
-    return cash, hold
-
-
-def _once(market: MarketTensors, rows: range) -> Targets:
-    """Equal weight, bought in the first session."""
-    weights, hold = _every_session(market, rows)
-    hold[1:] = True
-    return weights, hold
+def _estimated(label: str, estimator: Estimator, may_leave: bool = False) -> Baseline:
+    return Baseline(label, Estimated(label, estimator, may_leave), "classical")
 
 
 BASELINES: dict[str, Baseline] = {
-    EQUAL_WEIGHT: Baseline("Equal weight", _every_session),
-    "cash": Baseline("Cash", _cash),
-    "buy_and_hold": Baseline("Buy and hold", _once),
+    EQUAL_WEIGHT: Baseline("Equal weight", equal_weight, always=True),
+    "cash": Baseline("Cash", cash, always=True),
+    "buy_and_hold": Baseline("Buy and hold", buy_and_hold, always=True),
+    "equal_weight_monthly": Baseline("Equal weight, monthly", equal_weight_monthly),
+    "equal_weight_banded": Baseline("Equal weight, banded", equal_weight_banded),
+    "best_constant": Baseline("Best constant regime", best_constant, "regime"),
+    "random_regimes": Baseline("Random regimes", random_regimes, "agent's own"),
+    "inverse_volatility": _estimated("Inverse volatility", inverse_volatility),
+    "minimum_variance": _estimated("Minimum variance", minimum_variance),
+    "hierarchical_risk_parity": _estimated("Hierarchical risk parity", hierarchical_risk_parity),
+    "maximum_sharpe": _estimated("Maximum Sharpe ratio", maximum_sharpe, may_leave=True),
+    "time_series_momentum": Baseline("12-month momentum", time_series_momentum, "classical"),
+    "downside_volatility_target": Baseline("Downside-volatility target", downside_volatility_target, "classical"),
+    "hindsight": Baseline("Best path in hindsight", hindsight, "hindsight"),
 }
-"""By name, in the order in which results list them."""
+"""By name, in the order in which results list them. `baselines_of` adds the constant regimes."""
+
+
+def always() -> dict[str, Baseline]:
+    """The cheap baselines that every validation and every printed table has."""
+    return {name: baseline for name, baseline in BASELINES.items() if baseline.always}
+
+
+def baselines_of(market: MarketTensors) -> dict[str, Baseline]:
+    """All baselines in their order, with one per regime of the market's table before the other regimes."""
+    simple = {name: baseline for name, baseline in BASELINES.items() if baseline.group == "simple"}
+    return {**simple, **constant_regimes(market), **BASELINES}
+
+
+def answers(question: Question, baselines: Mapping[str, Baseline]) -> tuple[dict[str, Targets], dict[str, str]]:
+    """Ask baselines.
+
+    Returns:
+        Targets by name, and for every baseline that is not available its reason.
+    """
+    targets: dict[str, Targets] = {}
+    missing: dict[str, str] = {}
+    for name, baseline in baselines.items():
+        try:
+            targets[name] = baseline.targets(question)
+        except NotAvailable as refusal:
+            missing[name] = refusal.reason
+    return targets, missing
 
 
 def baseline_targets(
-    market: MarketTensors, rows: range
+    question: Question, baselines: Mapping[str, Baseline] | None = None
 ) -> tuple[tuple[str, ...], Float[Tensor, "step strategy asset+1"], Bool[Tensor, "step strategy"]]:
-    """Target weights of all baselines over a range of rows.
+    """Target weights of the baselines that are available, by default of those that are `always` there.
 
     Returns:
         Their names, target weights and hold flags, for `backtest`.
     """
-    paths = [baseline.targets(market, rows) for baseline in BASELINES.values()]
-    targets, hold = (torch.stack(parts, dim=1) for parts in zip(*paths, strict=True))
-    return tuple(BASELINES), targets, hold
+    targets, _ = answers(question, always() if baselines is None else baselines)
+    weights, hold = (torch.stack(parts, dim=1) for parts in zip(*targets.values(), strict=True))
+    return tuple(targets), weights, hold
 
 
 def label_of(strategy: str) -> str:
     """A strategy's name in tables."""
+    if strategy.startswith(PREFIX):
+        return constant_label(strategy.removeprefix(PREFIX))
     return "Agent" if strategy == AGENT else BASELINES[strategy].label

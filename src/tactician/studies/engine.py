@@ -6,7 +6,7 @@ it runs, and may be done again when a machine is lost. Scheduling is the standar
 
 import signal
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -27,7 +27,7 @@ class Engine(Protocol):
     slots: int
     """Jobs that run side by side, as far as it is known."""
 
-    def run(self, work: Callable[[J, S], R], jobs: Sequence[J], shared: S) -> Iterator[tuple[int, R]]:
+    def run(self, work: Callable[[J, S], R], jobs: Sequence[J], shared: S) -> Generator[tuple[int, R], None, None]:
         """Do all jobs. Whoever stops before the end closes the iterator, which stops the workers at once.
 
         Args:

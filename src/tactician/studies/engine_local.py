@@ -5,7 +5,7 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ class LocalEngine:
     def __init__(self, n_processes: int) -> None:
         self.slots = n_processes
 
-    def run(self, work: Callable[[J, S], R], jobs: Sequence[J], shared: S) -> Iterator[tuple[int, R]]:
+    def run(self, work: Callable[[J, S], R], jobs: Sequence[J], shared: S) -> Generator[tuple[int, R], None, None]:
         """See `Engine.run`."""
         if not jobs:
             return

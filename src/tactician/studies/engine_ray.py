@@ -4,8 +4,8 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from tactician.errors import UserError
@@ -34,7 +34,7 @@ class RayEngine:
         self._address, self._n_processes, self._gpu = address or os.environ.get("RAY_ADDRESS"), n_processes, gpu
         self.slots = n_processes or 1
 
-    def run(self, work: Callable[[J, S], R], jobs: Sequence[J], shared: S) -> Iterator[tuple[int, R]]:
+    def run(self, work: Callable[[J, S], R], jobs: Sequence[J], shared: S) -> Generator[tuple[int, R], None, None]:
         """See `Engine.run`."""
         if not jobs:
             return
@@ -123,10 +123,8 @@ def _import_ray() -> Any:
 
 def _restore(handler: Any) -> None:
     """Take SIGTERM back, which Ray claims for itself."""
-    try:
+    with suppress(ValueError, TypeError):  # not in the main thread, or a handler that Python did not set
         signal.signal(signal.SIGTERM, handler)
-    except (ValueError, TypeError):  # not in the main thread, or a handler that Python did not set
-        pass
 
 
 def _lost(what: str) -> str:

@@ -13,6 +13,7 @@ from tactician.config import make_config
 from tactician.environment import EnvState, observe
 from tactician.monitor.progress import Reporter
 from tactician.policy import Network
+from tactician.studies.learnability_plan import UNLESS_SAID
 from tactician.synthetic import Choose, Played, Problem, best_constant, play
 from tactician.training.loop import iterate
 from tactician.training.setup import Setup, prepare_run
@@ -73,6 +74,7 @@ def problem_setup(problem: Problem, settings: Mapping[str, Any]) -> Setup:
             "cache_path": _NOWHERE,
             "checkpoint_dir": _NOWHERE,
             "device": "cpu",
+            **UNLESS_SAID,
             **settings,
             **vars(problem.frictions),
         },

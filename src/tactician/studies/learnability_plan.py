@@ -41,10 +41,13 @@ key's value."""
 _LAWS = 1
 """Must be raised when a market's law changes. Then trainings on the former law no longer count."""
 
-_DEFAULTS = {name: field.default for name, field in Config.model_fields.items()}
+UNLESS_SAID: dict[str, Any] = {"anneal_steps": 0, "decide_coef": 0.0}
+"""Where a training of the study differs from the defaults: its markets anneal only if their settings say so."""
+
+_DEFAULTS = {name: field.default for name, field in Config.model_fields.items()} | UNLESS_SAID
 _ELSEWHERE = HARMLESS | OF_DATA
 """Keys that no training of the study depends on. Its markets are made, not read."""
-_SINCE = {"network": "recurrent"}
+_SINCE = {"network": "recurrent", "decide_coef": 0.0}
 """Keys that came after the first trainings were stored, with the value that these had: it does not tell a training apart."""
 
 MARKETS: dict[str, dict[str, Any]] = {

@@ -1,7 +1,7 @@
 """The study's trainings, side by side. One file keeps them, so an interrupted study can continue."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -40,7 +40,7 @@ def run_job(job: Job, _: None = None) -> dict[str, Any]:
     }
 
 
-def run_study(jobs: Sequence[Job], path: Path, engine: Engine) -> Iterator[tuple[dict[str, Any], int]]:
+def run_study(jobs: Sequence[Job], path: Path, engine: Engine) -> Generator[tuple[dict[str, Any], int], None, None]:
     """Do the trainings that the file does not have yet. The file is rewritten after each.
 
     Yields:

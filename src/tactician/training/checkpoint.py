@@ -15,6 +15,8 @@ from torch import Tensor
 from tactician.environment import OBSERVATION_NAMES
 from tactician.errors import UserError
 from tactician.policy import Network, make_network
+from tactician.record import registration
+from tactician.report.files import FILES
 from tactician.storage import load_tensors, save_tensors
 from tactician.training.lineage import contamination, run_of, seen_by_checkpoint
 from tactician.training.setup import Setup
@@ -26,6 +28,8 @@ FINAL, BEST = "model_final.pt", "model_best.pt"
 _FORMAT = "tactician checkpoint"
 _VERSION = 1
 _PERIODIC = "model_iteration_"
+_OF_A_RUN = (*FILES, registration.FILE, "summary.json", "metrics.jsonl", "tensorboard")
+"""What a run writes beside its models. ``summary.json`` is of versions before the report."""
 
 
 def save_checkpoint(setup: Setup, state: TrainState, path: Path) -> None:
@@ -89,7 +93,13 @@ class Keeper:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of a run that was killed while it saved."""
-    for pattern in (".model_*.tmp", ".metrics.jsonl.*.tmp", ".summary.json.*.tmp"):
+    for pattern in (
+        ".model_*.tmp",
+        ".metrics.jsonl.*.tmp",
+        ".report.*.tmp",
+        ".returns.csv.*.tmp",
+        ".registration.json.*.tmp",
+    ):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
 
@@ -110,7 +120,7 @@ def set_aside(folder: Path) -> Path | None:
     aside = folder / f"earlier_{number}"
     try:
         aside.mkdir()
-        for path in (*models, *(folder / name for name in ("summary.json", "metrics.jsonl", "tensorboard"))):
+        for path in (*models, *(folder / name for name in _OF_A_RUN)):
             if path.exists():
                 path.rename(aside / path.name)
     except OSError as error:

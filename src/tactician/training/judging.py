@@ -2,20 +2,22 @@
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tactician.errors import UserError
 from tactician.evaluation import AGENT, Evaluation, NotFinite, PolicyNotFinite, evaluate
 from tactician.monitor.progress import Reporter
-from tactician.policy import use_native
-from tactician.training.checkpoint import BEST, FINAL, Keeper, load_policy, record_look
-from tactician.training.lineage import Contamination
+from tactician.policy import Network, use_native
+from tactician.training.checkpoint import BEST, FINAL, Keeper, load_policy
+from tactician.training.counting import Counting
+from tactician.training.lineage import Contamination, Seen
+from tactician.training.reporting import Candidate, judge_and_report
+from tactician.training.schedules import decided
 from tactician.training.score import model_score
 from tactician.training.setup import Setup
 from tactician.training.state import TrainState
-from tactician.training.summary import Summary, summarise
+from tactician.training.summary import Summary
 
 
 class Diverged(UserError):
@@ -23,7 +25,19 @@ class Diverged(UserError):
 
 
 def validate(setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter) -> tuple[TrainState, bool]:
-    """Judge the policy on the validation range.
+    """Judge the policy on the validation range; see `validated`.
+
+    Raises:
+        Diverged: a return is not finite; the state is saved.
+    """
+    try:
+        return validated(setup, state, reporter)
+    except NotFinite as error:
+        raise _no_result("validation", error, keeper.save_interrupted(setup, state)) from error
+
+
+def validated(setup: Setup, state: TrainState, reporter: Reporter) -> tuple[TrainState, bool]:
+    """Judge the policy on the validation range, and write nothing.
 
     Validation does not affect training: it changes neither weights, nor environments, nor random numbers.
 
@@ -31,14 +45,11 @@ def validate(setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter
         The state with the figures among its metrics, and whether they are the best so far. The best is also in its progress.
 
     Raises:
-        Diverged: a return is not finite; the state is saved.
+        NotFinite: a return is not finite.
     """
     begun = time.perf_counter()
-    try:
-        with reporter.phase("🔎 Validating"):
-            result = evaluate(setup.environment, state.learner.policy, setup.splits["validation"])
-    except NotFinite as error:
-        raise _no_result("validation", error, keeper.save_interrupted(setup, state)) from error
+    with reporter.phase("🔎 Validating"):
+        result = evaluate(setup.environment, state.learner.policy, setup.splits["validation"])
     growth = float(result.path.growth[:, result.path.column(AGENT)].mean()) * result.path.sessions_per_year
     score = _validation_score(result, state.metrics)
     metrics = {
@@ -54,8 +65,13 @@ def validate(setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter
         reporter.note(
             "  The model score on the validation range is not available: this model is not taken for the best."
         )
+    # A model from before the policy has decided is not the one that is judged. It gives way to the first one after.
+    progress, samples = state.progress, setup.sizes.samples
+    best_so_far = progress.best_validation
+    if decided(setup, progress.timesteps) and not decided(setup, progress.best_iteration * samples):
+        best_so_far = -math.inf
     # Written with "not", so that a figure of NaN is never the best.
-    if not figure > state.progress.best_validation:
+    if not figure > best_so_far:
         return state, False
     reporter.note(f"  💾 Best on validation so far: {100 * growth:+.1f} % log growth per year")
     progress = replace(state.progress, best_validation=figure, best_iteration=state.progress.iteration)
@@ -70,60 +86,96 @@ def has_best(setup: Setup, state: TrainState, keeper: Keeper) -> bool:
 
 
 def judge(
-    setup: Setup,
-    state: TrainState,
-    keeper: Keeper,
-    contaminated: Contamination | None,
-    reporter: Reporter,
-    ranges: Sequence[str],
+    setup: Setup, state: TrainState, keeper: Keeper, contaminated: Contamination | None, reporter: Reporter
 ) -> Summary:
-    """Judge the best model on the given ranges, and write the summary. ``ranges`` is empty if there is no best model yet.
+    """Judge the best model of a finished run on the validation and the test range, and write the report.
 
     Only the end of a run looks at the test range. Every look makes the next one worth less, so it is recorded. The record
     goes into all checkpoints of the run, because a run can be prolonged from any of them.
 
     Raises:
-        Diverged: a return is not finite; the models are saved, and there is no summary.
+        Diverged: a return is not finite; the models are saved, and there is no report.
     """
-    results = _judge_best(setup, keeper.folder, contaminated, reporter, ranges) if ranges else {}
-    # The look is recorded before the summary is written, so that an interruption cannot hide it.
-    if "test" in results and setup.process.leads:
-        record_look(keeper.folder, state.run, results["test"].first, results["test"].last)
-    return summarise(setup, state, results, contaminated)
+    best = _best_policy(setup, keeper.folder)
+    validation = _validated(setup, best, keeper.folder, contaminated, reporter)
+    if not setup.process.leads:  # one process reads the test range
+        return Summary(setup, state.progress, state.metrics, {"validation": validation}, state.seen, contaminated)
+    counting(setup, state, reporter).trial(validation)
+
+    def summary(result: Evaluation, seen: Seen) -> Summary:
+        results = {"validation": validation, "test": result}
+        return Summary(setup, state.progress, state.metrics, results, seen, contaminated)
+
+    candidate = Candidate(
+        judged=setup,
+        config=setup.config,
+        policy=best,
+        run=state.run,
+        seen=state.seen,
+        contaminated=contaminated,
+        models=keeper.folder,
+        checkpoint=keeper.folder / BEST,
+    )
+    try:
+        with reporter.phase("⚖️  Judging the best model on the test range"):
+            reported = judge_and_report(
+                candidate,
+                "test",
+                keeper.folder,
+                warn=reporter.warn,
+                tell=lambda registration: reporter.note(
+                    f"  Registered before the test range is read: {registration.sha256[:16]}"
+                ),
+                run=lambda result, seen: summary(result, seen).as_dict(),
+            )
+    except NotFinite as error:
+        raise _no_result("test", error, keeper.folder / FINAL) from error
+    return summary(reported.result, reported.seen)
 
 
 def judge_so_far(
     setup: Setup, state: TrainState, keeper: Keeper, contaminated: Contamination | None, reporter: Reporter
 ) -> Summary:
-    """Write the summary of an interrupted run, then add the best model's figures on the validation range, if it has one.
+    """Write what an interrupted run has found, then add the best model's figures on the validation range, if it has one.
 
-    The first summary is there whatever happens to the judgement: who has interrupted a run may do so again.
+    The first file is there whatever happens to the judgement: who has interrupted a run may do so again.
 
     Raises:
         Diverged: see `judge`.
     """
-    so_far = judge(setup, state, keeper, contaminated, reporter, ())
+    so_far = Summary(setup, state.progress, state.metrics, {}, state.seen, contaminated)
+    so_far.write()
     if not has_best(setup, state, keeper):
         return so_far
-    return judge(setup, state, keeper, contaminated, reporter, ("validation",))
+    best = _best_policy(setup, keeper.folder)
+    so_far = replace(so_far, results={"validation": _validated(setup, best, keeper.folder, contaminated, reporter)})
+    so_far.write()
+    return so_far
 
 
-def _judge_best(
-    setup: Setup, folder: Path, contaminated: Contamination | None, reporter: Reporter, ranges: Sequence[str]
-) -> dict[str, Evaluation]:
-    results = {}
-    what = " and ".join(ranges) + (" ranges" if len(ranges) > 1 else " range")
-    with reporter.phase(f"⚖️  Judging the best model on the {what}"):
-        saved = setup.process.from_leader(lambda: load_policy(folder / BEST).policy.cpu())
-        policy = saved.to(setup.device)
-        use_native(policy, setup.native_recurrence)
-        for name in ranges:
-            try:
-                result = evaluate(setup.environment, policy, setup.splits[name])
-            except NotFinite as error:
-                raise _no_result(name, error, folder / FINAL) from error
-            results[name] = replace(result, caveat=contaminated.caveat if contaminated else None)
-    return results
+def counting(setup: Setup, state: TrainState, reporter: Reporter) -> Counting:
+    """The trial ledger's account of a run."""
+    return Counting(setup.config, state.run, setup.environment.market.fingerprint, reporter.warn)
+
+
+def _validated(
+    setup: Setup, policy: Network, folder: Path, contaminated: Contamination | None, reporter: Reporter
+) -> Evaluation:
+    """The best model's figures on the validation range."""
+    with reporter.phase("⚖️  Judging the best model on the validation range"):
+        try:
+            result = evaluate(setup.environment, policy, setup.splits["validation"])
+        except NotFinite as error:
+            raise _no_result("validation", error, folder / FINAL) from error
+    return replace(result, caveat=contaminated.caveat if contaminated else None)
+
+
+def _best_policy(setup: Setup, folder: Path) -> Network:
+    """The best model, on the run's device."""
+    saved: Network = setup.process.from_leader(lambda: load_policy(folder / BEST).policy.cpu())
+    policy = saved.to(setup.device)
+    use_native(policy, setup.native_recurrence)
+    return policy
 
 
 def _no_result(name: str, error: NotFinite, saved: Path) -> Diverged:

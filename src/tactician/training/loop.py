@@ -20,7 +20,7 @@ from tactician.monitor.wording import count
 from tactician.training.checkpoint import FINAL, Keeper
 from tactician.training.duration import Share, next_share
 from tactician.training.interruption import Interrupted, Interruption
-from tactician.training.judging import Diverged, has_best, judge, judge_so_far, validate
+from tactician.training.judging import Diverged, counting, has_best, judge, judge_so_far, validate
 from tactician.training.lineage import Contamination, contamination
 from tactician.training.metrics import read_once, rollout_metrics
 from tactician.training.schedules import annealed, training_environment
@@ -44,10 +44,10 @@ def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
         stop: after every iteration it says whether to stop.
 
     Returns:
-        The summary, also written to ``summary.json``.
+        The summary. The report is written beside the models.
 
     Raises:
-        Interrupted: the run was asked to stop. Its state is saved, and the results so far are in ``summary.json``.
+        Interrupted: the run was asked to stop. Its state is saved, and the results so far are in ``report.json``.
         Diverged: a reward or a judged return was not finite, or too many consecutive updates were dropped. The last good
             state is saved.
         UserError: the run's folder cannot be written.
@@ -57,6 +57,8 @@ def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
     keeper = Keeper(setup.config.checkpoint_dir, setup.config.keep_checkpoints)
     contaminated = contamination(setup, state.seen)
     with Trackers(keeper.folder, state.progress.iteration, writes=setup.process.leads) as trackers:
+        if setup.process.leads:
+            counting(setup, state, reporter).trial()
         saved = time.perf_counter()
         taken: Taken | None = Taken(setup.device)
         while state.progress.timesteps < setup.total_timesteps:
@@ -89,7 +91,7 @@ def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
         state = _marked(_with_a_best_model(setup, state, keeper, reporter), contaminated)
         keeper.save_final(setup, state)
         stop.saved = keeper.folder / FINAL
-    return judge(setup, state, keeper, contaminated, reporter, ("validation", "test"))
+    return judge(setup, state, keeper, contaminated, reporter)
 
 
 def _with_a_best_model(setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter) -> TrainState:

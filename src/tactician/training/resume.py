@@ -54,6 +54,8 @@ _OF_ENVIRONMENTS = OF_DATA | {
 
 _OF_NETWORK = frozenset({"network", "hidden_dim", "n_gru_layers"})
 _SIZES = ("n_envs", "n_steps", "batch_size")
+_FILLED_IN = (*_SIZES, "anneal_steps")
+"""Keys whose value a run chooses at its start if the configuration leaves it open."""
 _FILE_ONLY = frozenset(name for name, key in Config.model_fields.items() if FileOnly in key.metadata)
 
 _OF_VALIDATION = OF_DATA | {
@@ -109,7 +111,7 @@ def settings_to_go_on(
 
     The flags that began a run belong to the run, so the user need not repeat them. If a configuration file is named now,
     the run's other settings come from it; otherwise they come from the checkpoint. The network always comes from the
-    checkpoint, and so do sizes that were chosen for the machine.
+    checkpoint, and so do sizes that were chosen for the machine and the length of the annealing.
 
     Args:
         config: present settings, flags over file.
@@ -127,7 +129,7 @@ def settings_to_go_on(
     saved = {key: value for key, value in content["config"].items() if key in Config.model_fields}
     # ``kept`` are the keys whose value comes from the checkpoint. All others come from the present settings.
     kept = set(content.get("flags", saved)) if file_named else set(saved)
-    kept |= _OF_NETWORK | {key for key in _SIZES if getattr(config, key) is None}
+    kept |= _OF_NETWORK | {key for key in _FILLED_IN if getattr(config, key) is None}
     if DURATIONS & set(given):  # a new duration replaces all old ones
         kept -= DURATIONS
     elif DURATIONS & kept:
@@ -140,10 +142,16 @@ def settings_to_go_on(
     merged = make_config({**config.model_dump(), **{key: saved[key] for key in kept}}, str(path))
     for key in Config.model_fields:
         now, then = getattr(config, key), getattr(merged, key)
-        if now != then and key not in _SIZES:
+        if now != then and key not in _FILLED_IN:
             flag = f"; --{key.replace('_', '-')} would change it" if key not in _FILE_ONLY else ""
             reporter.note(f"  {key} stays {then}, as the run has it (the configuration has {now}{flag}).")
     return merged
+
+
+def saved_annealing(content: Mapping[str, Any]) -> int | None:
+    """The length of the annealing with which a checkpoint's run began. A run that is prolonged does not anneal anew."""
+    # A checkpoint from before this key learnt at constant rates; the old formats do not say.
+    return None if is_legacy(content) else content["config"].get("anneal_steps", 0)
 
 
 def saved_normaliser(content: Mapping[str, Any], config: Config, n_actions: int) -> tuple[Tensor, Tensor] | None:
@@ -259,9 +267,10 @@ def changed_keys(before: Mapping[str, Any], config: Config) -> dict[str, tuple[A
     """Configuration keys that differ from a checkpoint's, with both values."""
     now = config.model_dump(mode="json")
     keys = [key for key in now if key in before and before[key] != now[key]]
-    keys += [key for key in now if key not in before and now[key] != _default(key)]
+    keys += [key for key in now if key not in before and now[key] != _before(key)]
     return {key: (before.get(key, "not known"), now[key]) for key in keys}
 
 
-def _default(key: str) -> Any:
-    return Config.model_fields[key].default
+def _before(key: str) -> Any:
+    """What a checkpoint that lacks a key was trained with: the default, or constant rates."""
+    return 0 if key == "anneal_steps" else Config.model_fields[key].default

@@ -15,7 +15,7 @@ from tactician.training.checkpoint import is_legacy, remove_leftovers, set_aside
 from tactician.training.interruption import Interruption
 from tactician.training.lineage import refuse_contaminated, seen_by_checkpoint
 from tactician.training.loop import train
-from tactician.training.resume import goes_on_from, resume, saved_normaliser
+from tactician.training.resume import goes_on_from, resume, saved_annealing, saved_normaliser
 from tactician.training.setup import Setup, prepare_run
 from tactician.training.state import first_train_state
 from tactician.training.summary import Summary
@@ -53,6 +53,8 @@ def prepare(
     goes_on = found is not None and goes_on_from(found[1], config, n_actions)
     # A resumed run keeps its sizes even on a slow machine, because with other sizes it would be another run. The exception
     # is a checkpoint from a GPU on a CPU.
+    if found is not None and goes_on and config.anneal_steps is None:
+        config = config.model_copy(update={"anneal_steps": saved_annealing(found[1])})
     device = pick_device(config.device, process.local_rank).type
     fixed = found is not None and goes_on and found[1].get("device", device) == device
     setup = prepare_run(config, market, normaliser=normaliser, process=process, fixed_sizes=fixed)

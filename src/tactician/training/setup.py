@@ -38,7 +38,7 @@ class Setup:
     """The constant part of a run. Everything that changes is in `TrainState`."""
 
     config: Config
-    """With the sizes filled in."""
+    """With the sizes and the length of the annealing filled in."""
     environment: Environment
     """Its market features are normalised on the training range, and its episodes lie inside that range."""
     normaliser: tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]
@@ -137,6 +137,7 @@ def prepare_run(
     normaliser: tuple[Tensor, Tensor] | None = None,
     process: Process = SINGLE,
     fixed_sizes: bool = False,
+    splits: dict[str, range] | None = None,
 ) -> Setup:
     """Choose sizes, probe their memory and pace, fit them to the machine, and share them among the processes.
 
@@ -146,18 +147,20 @@ def prepare_run(
         normaliser: of a checkpoint; None to fit one on the training range.
         process: which of the run's processes this is.
         fixed_sizes: the sizes are a checkpoint's, so a lack of memory may change them, but not a slow pace.
+        splits: rows of the market by range, 'train', 'validation' and 'test'; default: by the configuration's dates.
 
     Raises:
         UserError: a range is too short, the device is not available, or the regime table is too large.
     """
-    request = _choose(config, market, normaliser, process)
+    request = _choose(config, market, splits or split_rows(config, market), normaliser, process)
     budgets = _budgets(request, process)
     plan, pace, wrong_kernels = _probe(request, budgets, process)
     sizes, plan, warnings = _fit(request, plan, None if fixed_sizes else pace, process)
     total = total_timesteps(config, sizes.n_envs, sizes.n_steps)
     notes = (*request.notes, wrong_kernels, *warnings, note_on_learning(sizes, total, config.ppo_epochs))
+    annealing = total if config.anneal_steps is None else config.anneal_steps
     return Setup(
-        config=config.model_copy(update=asdict(sizes)),
+        config=config.model_copy(update={**asdict(sizes), "anneal_steps": annealing}),
         environment=request.environment,
         normaliser=request.normaliser,
         splits=request.splits,
@@ -223,16 +226,19 @@ class _Request:
 
 
 def _choose(
-    config: Config, market: MarketTensors, normaliser: tuple[Tensor, Tensor] | None, process: Process
+    config: Config,
+    market: MarketTensors,
+    splits: dict[str, range],
+    normaliser: tuple[Tensor, Tensor] | None,
+    process: Process,
 ) -> _Request:
-    """Choose the device, the ranges and the sizes, and make the environment from them.
+    """Choose the device and the sizes, and make the environment from them.
 
     Raises:
         UserError: see `prepare_run`.
     """
     device = pick_device(config.device, process.local_rank)
     _check_market(market, config, process)
-    splits = split_rows(config, market)
     sizes, notes = choose_sizes(config, device, process.collective.size)
     mean, std = normaliser or fit_normaliser(market, splits["train"])
     dtype, no_amp = pick_autocast(config, device)

@@ -10,12 +10,12 @@ from tactician.evaluation import Evaluation, performance_table, reservations
 from tactician.monitor.progress import Reporter
 from tactician.monitor.tables import as_text, print_table
 from tactician.monitor.wording import count, tell
-from tactician.storage import json_text, save_text
+from tactician.report.files import NUMBERS, PAGE, write_numbers
 from tactician.training.checkpoint import versions
 from tactician.training.lineage import Contamination, Seen
 from tactician.training.score import model_score
 from tactician.training.setup import Setup
-from tactician.training.state import Progress, TrainState
+from tactician.training.state import Progress
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Summary:
         return 0 if test is None else self.seen.looks_at(test.first, test.last)
 
     def as_dict(self) -> dict[str, Any]:
-        """The content of ``summary.json``."""
+        """The report's part about the run."""
         progress = self.progress
         return {
             "finished": self.finished,
@@ -87,18 +87,11 @@ class Summary:
             "versions": versions(),
         }
 
-
-def summarise(
-    setup: Setup, state: TrainState, results: dict[str, Evaluation], contaminated: Contamination | None = None
-) -> Summary:
-    """Make the summary and write it beside the models."""
-    test, seen = results.get("test"), state.seen
-    if test is not None:
-        seen = seen.looked(test.first, test.last)
-    summary = Summary(setup, state.progress, state.metrics, results, seen, contaminated)
-    if setup.process.leads:
-        save_text(json_text(summary.as_dict(), indent=2) + "\n", setup.config.checkpoint_dir / "summary.json")
-    return summary
+    def write(self) -> None:
+        """Write ``report.json`` of a run that is not finished: this part alone."""
+        if self.setup.process.leads:
+            content = {"format": "tactician report", "version": 1, "kind": "interrupted run", "run": self.as_dict()}
+            write_numbers(content, self.setup.config.checkpoint_dir)
 
 
 def print_summary(summary: Summary, reporter: Reporter, next_commands: list[str]) -> None:
@@ -124,7 +117,8 @@ def print_summary(summary: Summary, reporter: Reporter, next_commands: list[str]
         reporter.say(f"  Model:   {folder / 'model_best.pt'} (last: model_final.pt)", whole=[folder])
     elif summary.results:
         reporter.say(f"  Best so far: {folder / 'model_best.pt'}", whole=[folder])
-    reporter.say(f"  Summary: {folder / 'summary.json'}", whole=[folder])
+    name = PAGE if summary.finished else NUMBERS
+    reporter.say(f"  Report:  {folder / name}", whole=[folder])
     for line in next_commands:
         reporter.note(f"  Next:    {line}", whole=[line.partition("   ")[0]])  # a remark may follow
 

@@ -1,0 +1,250 @@
+"""The judge: a policy's path beside baselines, other starts, dearer costs and late execution, through one ledger."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from tactician.environment import Environment, EnvState, MarketTensors
+from tactician.evaluation.agent import Evaluation, summarised
+from tactician.evaluation.backtest import Path, action_targets, backtest
+from tactician.evaluation.baselines import AGENT, EQUAL_WEIGHT, answers, baselines_of
+from tactician.evaluation.decisions import IN_CASH, Decisions, Start, all_starts, decide, starting_weights
+from tactician.evaluation.inference import block_permutations, permutation_p_value
+from tactician.evaluation.question import Piece, Question
+from tactician.evaluation.rivals_regime import paths_of_regimes, shuffled
+from tactician.policy import Network
+
+MULTIPLIERS = (0.0, 1.0, 2.0, 5.0)
+"""Factors on all trading costs."""
+DELAYS = (0, 1, 2, 5)
+"""Sessions from a decision to its execution, beyond the one that is always between."""
+
+_PERMUTATIONS, _BLOCK = 200, 20
+_AT_ONCE = 20_000_000
+"""Weights of permuted paths in memory at a time: 160 MB."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A stretch of the judged range, and who decides in it."""
+
+    piece: Piece
+    environment: Environment
+    """Its market's features are normalised as the policies know them."""
+    policies: tuple[Network, ...]
+    """One per seed. Together they are an ensemble."""
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A column of the path, or a baseline that could not have one."""
+
+    name: str
+    label: str
+    group: str
+    missing: str = ""
+    """Why there is no path."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The judge's findings."""
+
+    turns: tuple[Turn, ...]
+    question: Question
+    """What the baselines were asked."""
+    result: Evaluation
+    """The agent beside the baselines that are always there."""
+    decisions: Decisions
+    """The agent's, from cash. With several seeds the agent is their ensemble."""
+    path: Path
+    """The agent, its seeds if there are several, then the baselines."""
+    strategies: tuple[Strategy, ...]
+    """All, in the order of the path; those without a path in between."""
+    notes: tuple[str, ...]
+    """Remarks on baselines."""
+    by_cost: dict[float, Path]
+    """Agent and equal weight, by factor on the costs."""
+    by_delay: dict[int, Path]
+    """Agent and equal weight, by delay of the agent's trades in sessions."""
+    by_start: Path
+    """The agent from every start, named so, then equal weight from the same."""
+    timing: float
+    """p-value of the agent's timing: how often its own regimes, shuffled in blocks, grew as much."""
+
+    @property
+    def market(self) -> MarketTensors:
+        """The market."""
+        return self.turns[0].environment.market
+
+    @property
+    def rows(self) -> range:
+        """The judged rows."""
+        return self.decisions.rows
+
+    @property
+    def seeds(self) -> tuple[str, ...]:
+        """The seeds' strategies; none if there is one policy."""
+        return tuple(s.name for s in self.strategies if s.group == "seed")
+
+
+def judge(turns: Sequence[Turn], seed: int = 0) -> Judged:
+    """Judge policies over a range in which they take turns.
+
+    The pieces are stitched through one ledger: a policy goes on with what its predecessor holds.
+
+    Args:
+        turns: in order; the rows of their pieces join up.
+        seed: of random baselines and permutations.
+
+    Raises:
+        NotFinite: a growth of the agent, or an output of a policy, is not a finite number.
+    """
+    turns = tuple(turns)
+    env = turns[0].environment
+    decisions = _in_turn(turns, lambda turn: turn.policies)
+    agents = {AGENT: decisions.actions[:, 0], **_seeds(turns)}
+    pieces = tuple(turn.piece for turn in turns)
+    question = Question(
+        env.market, decisions.rows, pieces, env.frictions, env.portfolio_value, decisions.actions[:, 0], seed
+    )
+    runs = _Runs(env, decisions.rows)
+    strategies, targets, hold = _everyone(question, agents)
+    path = runs(targets, hold, [s.name for s in strategies if not s.missing])
+    result = summarised(env.market, decisions, path)  # refuses figures that are not finite
+    pair = [path.column(AGENT), path.column(EQUAL_WEIGHT)]
+    return Judged(
+        turns=turns,
+        question=question,
+        result=result,
+        decisions=decisions,
+        path=path,
+        strategies=tuple(strategies),
+        notes=tuple(question.notes),
+        by_cost={
+            m: path.only(_PAIR) if m == 1 else runs(targets[:, pair], hold[:, pair], _PAIR, costs=m)
+            for m in MULTIPLIERS
+        },
+        by_delay=_late(runs, targets[:, pair], hold[:, pair]),
+        by_start=_from_all_starts(turns, runs, targets[:, pair[1:]], hold[:, pair[1:]]),
+        timing=_timing(question, runs, float(path.growth[:, pair[0]].sum())),
+    )
+
+
+_PAIR = (AGENT, EQUAL_WEIGHT)
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Backtests over the judged rows, with the agent's frictions."""
+
+    env: Environment
+    rows: range
+
+    def __call__(
+        self,
+        targets: Float[Tensor, "step strategy asset+1"],
+        hold: Bool[Tensor, "step strategy"],
+        names: Sequence[str] = (),
+        costs: float = 1.0,
+        start: Tensor | None = None,
+    ) -> Path:
+        frictions = self.env.frictions if costs == 1 else self.env.frictions.scaled(costs)
+        value = self.env.portfolio_value
+        return backtest(
+            self.env.market, self.rows, targets, hold, frictions, value, tuple(names), start=start, liquidate=True
+        )
+
+
+def _in_turn(
+    turns: Sequence[Turn], who: Callable[[Turn], Sequence[Network]], starts: Sequence[Start] = (IN_CASH,)
+) -> Decisions:
+    """Decisions over all turns, each going on from the holdings of the one before."""
+    parts: list[Decisions] = []
+    held: EnvState | None = None
+    for turn in turns:
+        parts.append(decide(turn.environment, who(turn), turn.piece.rows, starts, held))
+        held = parts[-1].last
+    return replace(
+        parts[-1],
+        rows=range(parts[0].rows.start, parts[-1].rows.stop),
+        actions=torch.cat([p.actions for p in parts]),
+        probabilities=torch.cat([p.probabilities for p in parts]),
+        observations=torch.cat([p.observations for p in parts]),
+        memories=tuple(torch.cat(states) for states in zip(*(p.memories for p in parts), strict=True)),
+        finite=all(p.finite for p in parts),
+    )
+
+
+def _seeds(turns: Sequence[Turn]) -> dict[str, Int64[Tensor, " step"]]:
+    """What each seed's policies would have done alone; nothing if there is one."""
+    n = len(turns[0].policies)
+    if n == 1:
+        return {}
+
+    def alone(k: int) -> Int64[Tensor, " step"]:
+        return _in_turn(turns, lambda turn: turn.policies[k : k + 1]).actions[:, 0]
+
+    return {f"seed:{k}": alone(k) for k in range(n)}
+
+
+def _everyone(
+    question: Question, agents: dict[str, Int64[Tensor, " step"]]
+) -> tuple[list[Strategy], Float[Tensor, "step strategy asset+1"], Bool[Tensor, "step strategy"]]:
+    """All strategies, and the targets of those that have a path."""
+    strategies, targets, hold = [], [], []
+    for name, actions in agents.items():
+        weights, waits = action_targets(question.market, question.rows, actions)
+        known = name == AGENT
+        strategies.append(
+            Strategy(name, "Agent" if known else name.replace(":", " ").capitalize(), "agent" if known else "seed")
+        )
+        targets.append(weights[:, 0])
+        hold.append(waits[:, 0])
+    baselines = baselines_of(question.market)
+    answered, missing = answers(question, baselines)
+    strategies += [Strategy(name, b.label, b.group, missing.get(name, "")) for name, b in baselines.items()]
+    targets += [weights for weights, _ in answered.values()]
+    hold += [waits for _, waits in answered.values()]
+    return strategies, torch.stack(targets, 1), torch.stack(hold, 1)
+
+
+def _late(runs: _Runs, targets: Tensor, hold: Tensor) -> dict[int, Path]:
+    """The agent's trades some sessions later, beside equal weight. Before the first of them the agent holds cash."""
+    late, waits = [targets[:, 1]], [hold[:, 1]]
+    for k in DELAYS:
+        late.append(targets[:, 0].roll(k, 0))
+        waits.append(hold[:, 0].roll(k, 0))
+        waits[-1][:k] = True
+    names = (EQUAL_WEIGHT, *(f"{AGENT} {k} late" for k in DELAYS))
+    path = runs(torch.stack(late, 1), torch.stack(waits, 1), names)
+    return {k: path.only((f"{AGENT} {k} late", EQUAL_WEIGHT)).named(_PAIR) for k in DELAYS}
+
+
+def _from_all_starts(turns: Sequence[Turn], runs: _Runs, equal: Tensor, waits: Tensor) -> Path:
+    env = turns[0].environment
+    starts = all_starts(env)
+    decisions = _in_turn(turns, lambda turn: turn.policies, starts)
+    parts = [action_targets(env.market, decisions.rows, decisions.actions[:, k]) for k in range(len(starts))]
+    n = len(starts)
+    targets = torch.cat([*(weights for weights, _ in parts), equal.expand(-1, n, -1)], 1)
+    hold = torch.cat([*(still for _, still in parts), waits.expand(-1, n)], 1)
+    names = [*(s.name for s in starts), *(f"{EQUAL_WEIGHT} from {s.name}" for s in starts)]
+    return runs(targets, hold, names, start=starting_weights(env, decisions.rows, starts).repeat(2, 1))
+
+
+def _timing(question: Question, runs: _Runs, growth: float) -> float:
+    """p-value of the agent's timing against its own regimes in another order, in blocks of 20 sessions."""
+    actions, market = question.actions, question.market
+    assert actions is not None
+    n = len(actions)
+    orders = torch.from_numpy(block_permutations(n, min(_BLOCK, max(n // 4, 1)), _PERMUTATIONS, question.seed))
+    at_once = max(_AT_ONCE // (n * (len(market.symbols) + 1)), 1)
+    grown = [
+        runs(*paths_of_regimes(market, question.rows, shuffled(actions.cpu(), some))).growth.sum(0)
+        for some in orders.split(at_once)
+    ]
+    return permutation_p_value(growth, torch.cat(grown).cpu().numpy())

@@ -1,0 +1,83 @@
+"""What is tried and looked at is counted in the trial ledger beside the market cache."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tactician.config import Config
+from tactician.evaluation import AGENT, Evaluation
+from tactician.record.registration import Registration, fingerprint_of
+from tactician.record.trials import TrialLedger, trials_beside
+from tactician.training.lineage import HARMLESS
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the ledger knows; None for what it does not."""
+
+    trials: int | None
+    sharpes: tuple[float, ...]
+    """Per session, of the trials that have one."""
+    looks: int | None
+    """At ranges that overlap the judged one, by any configuration."""
+
+
+def configuration_hash(config: Config) -> str:
+    """sha256 of the settings that decide what is learnt. The seed is not among them: the ledger has it beside."""
+    settings = config.model_dump(mode="json")
+    return fingerprint_of({key: value for key, value in settings.items() if key not in HARMLESS | {"seed"}})
+
+
+class Counting:
+    """Counts a run's trial and looks, and reads the counts."""
+
+    def __init__(self, config: Config, run: str, fingerprint: str, warn: Callable[[str], None]) -> None:
+        """Nothing is written yet.
+
+        Args:
+            config: of the run.
+            run: its name.
+            fingerprint: of its market.
+            warn: tells a sentence if the ledger cannot be written.
+        """
+        self._ledger = TrialLedger(trials_beside(config.cache), warn)
+        self._run, self._fingerprint = run, fingerprint
+        self._configuration, self._seed = configuration_hash(config), config.seed
+
+    def trial(self, validated: Evaluation | None = None) -> None:
+        """The configuration is trained: when it begins, and again with its figures on the validation range."""
+        self._ledger.add_trial(
+            run=self._run,
+            fingerprint=self._fingerprint,
+            validated=(validated.first, validated.last) if validated else None,
+            sharpe_per_session=_sharpe(validated) if validated else None,
+            configuration=self._configuration,
+            seed=self._seed,
+        )
+
+    def look(self, result: Evaluation, registration: Registration) -> None:
+        """A test range was read."""
+        self._ledger.add_look(
+            run=self._run,
+            fingerprint=self._fingerprint,
+            range=(result.first, result.last),
+            registration=registration.sha256,
+            sharpe_per_session=_sharpe(result),
+            configuration=self._configuration,
+            seed=self._seed,
+        )
+
+    def counts(self, result: Evaluation) -> Counts:
+        """The counts on this data, for a judgement of a range. A ledger that does not know the run knows no count."""
+        trials, run = self._ledger.read(), self._run or "not known"
+        return Counts(
+            trials.n_trials(self._fingerprint, run=run),
+            trials.sharpes(result.first, result.last, self._fingerprint, run=run) or (),
+            trials.looks(result.first, result.last),
+        )
+
+
+def _sharpe(result: Evaluation) -> float | None:
+    """Sharpe ratio per session of simple returns in excess of cash; None if it is not available."""
+    sharpe = result.performances[AGENT].sharpe / math.sqrt(result.path.sessions_per_year)
+    return sharpe if math.isfinite(sharpe) else None

@@ -1,0 +1,156 @@
+"""A saved model is judged and reported: registered before the test range is read, counted as a look, written as files.
+
+The end of a run and ``tactician evaluate`` both come here.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tactician.bars import picked_with_hindsight
+from tactician.config import Config
+from tactician.evaluation import Evaluation, Piece, Turn, document, judge, reservations
+from tactician.monitor.wording import count
+from tactician.policy import Network
+from tactician.record.registration import Registration, register
+from tactician.report.files import check_writable, write_report
+from tactician.training.checkpoint import record_look
+from tactician.training.counting import Counting
+from tactician.training.deployed import deployed_gap
+from tactician.training.lineage import Contamination, Ranges, Seen
+from tactician.training.provenance import provenance
+
+METRIC = "annual return beyond equal weight, net of costs, with a 95 % confidence interval"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model to be judged, and where it comes from."""
+
+    judged: Ranges
+    """Its market, environment and ranges."""
+    config: Config
+    policy: Network
+    run: str
+    """Name of its run; '' if not known."""
+    seen: Seen
+    contaminated: Contamination | None
+    models: Path
+    """The folder of the run's models, which keep the record of looks."""
+    checkpoint: Path
+    """Its file."""
+
+    @property
+    def hindsight(self) -> bool:
+        """Whether the universe was picked knowing how it would do."""
+        return picked_with_hindsight(self.config, self.judged.environment.market.built_from.get("source", ""))
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A judged model with its report."""
+
+    result: Evaluation
+    seen: Seen
+    """The data that the model has seen, this look included."""
+    document: dict[str, Any]
+
+
+def report_folder(checkpoint: Path, split: str) -> Path:
+    """Where the report of a model goes by default: ``report_test`` beside it. A run's own report is not overwritten."""
+    return checkpoint.parent / f"report_{split}"
+
+
+def judge_and_report(
+    candidate: Candidate,
+    split: str,
+    folder: Path,
+    *,
+    warn: Callable[[str], None],
+    tell: Callable[[Registration], None] = lambda _: None,
+    run: Callable[[Evaluation, Seen], Mapping[str, Any]] | None = None,
+) -> Reported:
+    """Judge a model on a range and write its report.
+
+    A test range is registered before it is read. The look is recorded in the run's models and in the trial ledger, before
+    the report is written, so that an interruption cannot hide it.
+
+    Args:
+        candidate: the model.
+        split: 'validation' or 'test'.
+        folder: gets the report.
+        warn: tells a sentence.
+        tell: is given the registration.
+        run: makes the report's part about the training, from the result and what the model has seen.
+
+    Raises:
+        NotFinite: a growth or an output is not finite; nothing is written but the registration.
+        UserError: the folder cannot be written.
+    """
+    check_writable(folder)
+    registration = register(folder, _registered(candidate)) if split == "test" else None
+    if registration is not None:
+        tell(registration)
+    found = judge([_turn(candidate, split)], candidate.config.seed)
+    result, seen = found.result, candidate.seen
+    book = Counting(candidate.config, candidate.run, found.market.fingerprint, warn)
+    if registration is not None:
+        seen = seen.looked(result.first, result.last)
+        record_look(candidate.models, candidate.run, result.first, result.last)
+        book.look(result, registration)
+    counts = book.counts(result)
+    looks = max(seen.looks_at(result.first, result.last), counts.looks or 0) if split == "test" else 0
+    result = replace(
+        result,
+        caveat=candidate.contaminated.caveat if candidate.contaminated else None,
+        notes=reservations(looks, candidate.hindsight),
+    )
+    content = document(
+        found,
+        result,
+        kind="evaluation",
+        title=f"{split.capitalize()} range {result.first} to {result.last}",
+        subtitle=_subtitle(candidate),
+        trials=(counts.trials, counts.sharpes),
+        training=deployed_gap(candidate.judged.environment, candidate.policy, candidate.config.seed).as_dict(),
+        provenance=provenance(
+            candidate.config,
+            found.market,
+            registration=registration,
+            looks=counts.looks,
+            trials=counts.trials,
+            hindsight=candidate.hindsight,
+            checkpoint=candidate.checkpoint,
+        ),
+        run=None if run is None else run(result, seen),
+    )
+    write_report(content, folder)
+    return Reported(result, seen, content)
+
+
+def _turn(candidate: Candidate, split: str) -> Turn:
+    """The whole range is one turn. A constant regime is chosen on the validation range, if that is another one."""
+    splits = candidate.judged.splits
+    validation = splits["validation"] if split == "test" else None
+    return Turn(Piece(splits[split], validation, splits["train"]), candidate.judged.environment, (candidate.policy,))
+
+
+def _registered(candidate: Candidate) -> dict[str, Any]:
+    market, splits = candidate.judged.environment.market, candidate.judged.splits
+    fold = {name: [str(market.date_of(rows[0])), str(market.date_of(rows[-1]))] for name, rows in splits.items()}
+    return {
+        "configuration": candidate.config.model_dump(mode="json"),
+        "folds": [fold],
+        "seeds": [candidate.config.seed],
+        "data_fingerprint": market.fingerprint,
+        "metric": METRIC,
+    }
+
+
+def _subtitle(candidate: Candidate) -> str:
+    market = candidate.judged.environment.market
+    return (
+        f"{count(len(market.symbols), 'asset')}, {market.regimes.n_actions} regimes ({market.regimes.kind}), seed "
+        f"{candidate.config.seed}"
+    )

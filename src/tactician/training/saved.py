@@ -1,0 +1,88 @@
+"""A saved model as the judge takes it: with the market, the settings and the lineage that its checkpoint names."""
+
+from collections.abc import Mapping
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from tactician.config import Config, make_config
+from tactician.environment import OBSERVATION_NAMES, MarketTensors
+from tactician.errors import UserError
+from tactician.policy import settle_recurrence
+from tactician.training.checkpoint import LoadedPolicy
+from tactician.training.lineage import contamination, refuse_contaminated, run_of, seen_by_checkpoint
+from tactician.training.reporting import Candidate
+from tactician.training.setup import prepare_judgement
+
+
+def settings_of(content: Mapping[str, Any], path: Path) -> Config:
+    """A checkpoint's settings; keys that this version has no more are passed over."""
+    saved = {key: value for key, value in content["config"].items() if key in Config.model_fields}
+    return make_config(saved, f"the configuration in {path}")
+
+
+def candidate(
+    path: Path, loaded: LoadedPolicy, config: Config, market: MarketTensors, *, allow_contaminated: bool
+) -> Candidate:
+    """A model to be judged.
+
+    Args:
+        path: its file.
+        loaded: its content.
+        config: market cache, dates and costs.
+        market: of the configuration.
+        allow_contaminated: judge although the model has seen a range that is called held out; the verdict says so.
+
+    Raises:
+        UserError: the model chooses among other regimes or observes something else, or a range is not held out.
+    """
+    content, seen = loaded.content, seen_by_checkpoint(loaded.content)
+    _check_regimes(path, content["regime_names"], market.regimes.names)
+    _check_observation(path, content["observation_names"])
+    judged = prepare_judgement(config, market, (content["normaliser"]["mean"], content["normaliser"]["std"]))
+    if not allow_contaminated:
+        refuse_contaminated(judged, seen, path)
+    policy = loaded.policy.to(judged.device)
+    settle_recurrence(policy)
+    return Candidate(
+        judged=judged,
+        config=config,
+        policy=policy,
+        run=run_of(content) or "",
+        seen=seen,
+        contaminated=contamination(judged, seen),
+        models=path.parent,
+        checkpoint=path,
+    )
+
+
+def _check_regimes(path: Path, theirs: list[str], ours: tuple[str, ...]) -> None:
+    """Refuse a model whose actions mean something else.
+
+    Raises:
+        UserError: names both tables' first difference.
+    """
+    for number, (name, other) in enumerate(zip(theirs, ours, strict=False)):
+        if name != other:
+            raise UserError(
+                f"{path} calls its regime {number} {name}, and the configuration {other}; set 'regimes' and 'universe' as "
+                "it was trained."
+            )
+    if len(theirs) != len(ours):
+        raise UserError(
+            f"{path} chooses among {len(theirs)} regimes, and the configuration has {len(ours)}; set 'regimes' and "
+            "'universe' as it was trained."
+        )
+
+
+def _check_observation(path: Path, theirs: list[str]) -> None:
+    """Refuse a model that observes something else.
+
+    Raises:
+        UserError: names the first difference.
+    """
+    for name, other in zip_longest(theirs, OBSERVATION_NAMES, fillvalue="nothing"):
+        if name != other:
+            raise UserError(
+                f"{path} observes {name} where this version observes {other}; judge it with the version that trained it."
+            )
