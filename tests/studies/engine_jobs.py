@@ -49,3 +49,8 @@ def break_down(job, _):
 def die(job, parent):
     assert os.getpid() != parent
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def wait_and_learn(job, shared):
+    time.sleep(2)
+    return learn(job, shared)

@@ -59,6 +59,7 @@ def run(words: list[str]) -> int:
     # A sign of life before torch, which takes seconds to import.
     reporter.say(f"  Tactician {__version__}, {configs.shortest(arguments.config_file)} → {folder}", whole=[folder])
     from tactician.environment import load_cached_market
+    from tactician.hardware.device import pick_device
     from tactician.report.files import check_writable
     from tactician.studies.engine import make_engine
     from tactician.studies.folds import make_folds
@@ -66,7 +67,8 @@ def run(words: list[str]) -> int:
     from tactician.studies.walk_forward_report import tell_plan
     from tactician.training.lock import only_writer
 
-    engine = make_engine(arguments.engine, processes=arguments.processes, address=arguments.address)
+    gpu = pick_device(config.device).type == "cuda"
+    engine = make_engine(arguments.engine, processes=arguments.processes, address=arguments.address, gpu=gpu)
     market = load_cached_market(config, rebuild_command(arguments.config_file, config))
     folds = make_folds(
         market,

@@ -1,8 +1,8 @@
 """The trainings of a walk-forward: folds × seeds through an engine, kept one file per training, so a stopped study goes on."""
 
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tactician.training.reporting import METRIC
 from tactician.training.setup import prepare_run
 
 _FORMAT = "tactician fold"
+_SIZES = ("n_envs", "n_steps", "batch_size")
 Results = dict[tuple[int, int], dict[str, Any]]
 """What each training found, by number of the fold and seed."""
 
@@ -33,6 +34,8 @@ class Study:
     folds: tuple[Fold, ...]
     seeds: tuple[int, ...]
     folder: Path
+    asked: Mapping[str, int | None]
+    """The sizes that the user's configuration asks for; None for the machine's choice."""
 
     @property
     def jobs(self) -> list[FoldJob]:
@@ -68,9 +71,25 @@ def plan_study(
     Raises:
         UserError: see `prepare_run`.
     """
-    setup = prepare_run(config, market, splits=max(folds, key=lambda fold: len(fold.train)).splits)
+    asked = {name: getattr(config, name) for name in _SIZES}
+    before = _sizes_before(folder, asked)
+    splits = max(folds, key=lambda fold: len(fold.train)).splits
+    setup = prepare_run(config.model_copy(update=before or {}), market, splits=splits, fixed_sizes=before is not None)
     seeds = tuple(range(config.seed, config.seed + n_seeds))
-    return Study(setup.config, market, tuple(folds), seeds, folder), setup.notes
+    # A machine of a cluster may have a GPU that this one lacks.
+    device = setup.device.type if config.device == "auto" else config.device
+    config = setup.config.model_copy(update={"device": device})
+    return Study(config, market, tuple(folds), seeds, folder, asked), setup.notes
+
+
+def _sizes_before(folder: Path, asked: Mapping[str, int | None]) -> dict[str, int] | None:
+    """The sizes that kept trainings have, if the same were asked for: a busy machine must not make another study of it."""
+    for path in sorted(folder.glob("fold_*_seed_*.pt")):
+        with suppress(UserError):  # told when the trainings are read
+            content = _read(path)
+            if content.get("asked") == asked:
+                return dict(content["sizes"])
+    return None
 
 
 def kept_results(study: Study) -> Results:
@@ -106,7 +125,9 @@ def run_study(study: Study, engine: Engine, kept: Results) -> Generator[tuple[Fo
     todo = [job for job in study.jobs if (job.fold.number, job.seed) not in kept]
     with closing(engine.run(train_fold, todo, study.market)) as results:
         for number, result in results:
-            save_tensors({"format": _FORMAT, "version": 1, **result}, study.file(todo[number]))
+            sizes = {name: getattr(study.config, name) for name in _SIZES}
+            content = {"format": _FORMAT, "version": 1, "asked": dict(study.asked), "sizes": sizes, **result}
+            save_tensors(content, study.file(todo[number]))
             yield todo[number], result
 
 
