@@ -1,21 +1,27 @@
 """Jobs on a Ray cluster. Ray starts them, and does again what was lost with a process or a machine."""
 
+import io
 import logging
 import os
 import signal
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any
+import socket
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from typing import Any, TextIO
 
 from tactician.errors import UserError
-from tactician.studies.engine import J, R, S, attempt
+from tactician.studies.engine import J, Outcome, R, S, attempt
+from tactician.training.checkpoint import versions
 
 _TRIES_AGAIN = 20
 """Losses of a process or machine that a job survives. Without a bound, a job that kills its process would never end."""
+_PATIENCE = 10.0
+"""Seconds that a cluster may take to answer."""
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # a study tells nobody of itself
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # as Ray will do by default; without it, it warns
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # else Ray's own library writes to the user's screen when a machine is lost
 }
 
 
@@ -40,9 +46,9 @@ class RayEngine:
         with self._connected():
             self.slots = self._count_slots()
             options = {"num_cpus": 1, "num_gpus": int(self._gpu)}
-            task = ray.remote(**options, max_retries=_TRIES_AGAIN, retry_exceptions=False)(attempt)
+            task = ray.remote(**options, max_retries=_TRIES_AGAIN, retry_exceptions=False)(attempt_there)
             there = ray.put(shared)
-            pending = {task.remote(work, job, there): k for k, job in enumerate(jobs)}
+            pending = {task.remote(versions(), work, job, there): k for k, job in enumerate(jobs)}
             try:
                 while pending:
                     (ready,), _ = ray.wait(list(pending), num_returns=1)
@@ -74,7 +80,9 @@ class RayEngine:
             yield
             return
         handler = signal.getsignal(signal.SIGTERM)
+        streams = sys.stdout, sys.stderr
         try:
+            _knock(self._address)
             ray.init(
                 address=self._address or "local",
                 num_cpus=None if self._address else self._n_processes,
@@ -90,10 +98,48 @@ class RayEngine:
             ) from error
         finally:
             _restore(handler)
+        sys.stdout, sys.stderr = map(_WithoutRay, streams)
         try:
             yield
         finally:
-            ray.shutdown()
+            sys.stdout, sys.stderr = streams
+            # Messages that Ray has put off come now.
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                ray.shutdown()
+
+
+class _WithoutRay:
+    """A stream that takes nothing from Ray's threads. They print pages when a machine is lost, whatever Ray's settings."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        if threading.current_thread().name.startswith("ray_"):
+            return len(text)
+        return self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def attempt_there(expected: Mapping[str, str], work: Callable[[J, S], Any], job: J, shared: S) -> Outcome:
+    """Do a job on a machine of the cluster, unless it has other versions, which would compute other figures."""
+    there = versions()
+    for name, version in expected.items():
+        if there[name] != version:
+            return Outcome(
+                mistake=f"{socket.gethostname()} has {name} {there[name]}, and this machine has {version}; install the same on "
+                "all machines of the cluster."
+            )
+    return attempt(work, job, shared)
+
+
+def _knock(address: str | None) -> None:
+    """Raise an OSError if nobody listens at an address: Ray itself would try for minutes."""
+    host, colon, port = (address or "").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
 
 
 def _import_ray() -> Any:
