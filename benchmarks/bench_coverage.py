@@ -2,7 +2,8 @@
 
     python benchmarks/bench_coverage.py [--samples 1500] [--resamples 400]
 
-Daily volatility is 1 %. The second path is 0.7 of the first plus 0.3 of an independent one. Prints the table of docs/statistics.md.
+Daily volatility is 1 %. The second path is 0.7 of the first plus 0.3 of an independent one. The output is the table of
+docs/statistics.md.
 """
 
 import argparse
@@ -76,7 +77,9 @@ def main() -> None:
     given = parser.parse_args()
     interval.counts = lambda n, block: resampling.counts(n, block, given.resamples)
     draw = np.random.default_rng(given.seed)
-    print("| sessions | Sharpe ratio | law | Sharpe ratio | its difference | growth difference |\n|--:|--:|---|--:|--:|--:|")
+    print(
+        "| sessions | Sharpe ratio | law | Sharpe ratio | its difference | growth difference |\n|--:|--:|---|--:|--:|--:|"
+    )
     for n in (250, 1000):
         for sharpe in (0.0, 1.0):
             for law in LAWS:
