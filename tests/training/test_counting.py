@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tactician.config import load_config
+from tactician.errors import UserError
 from tactician.evaluation import Piece, Turn, judge
 from tactician.record.registration import Registration
 from tactician.record.trials import trials_beside
@@ -70,15 +71,22 @@ def test_a_run_that_the_ledger_did_not_see_in_training_knows_no_count(config, re
         assert book.counts(result) == UNKNOWN, run
 
 
-def test_a_ledger_that_cannot_be_written_is_told_once_and_knows_no_count(config, result, tmp_path):
-    counting(config).trial()
-    trials_beside(config.cache).unlink()
-    trials_beside(config.cache).mkdir()
+def test_a_damaged_ledger_is_told_when_the_training_begins(config):
+    trials_beside(config.cache).write_text("{}\n{}\n")
+    with pytest.raises(UserError, match="line 1 is no entry of a trial ledger"):
+        counting(config).trial()
+
+
+def test_a_ledger_that_cannot_be_written_is_told_once_and_knows_no_count(config, result, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tactician.record.trials._append", full)
     said = []
     book = counting(config, warn=said.append)
     book.trial()
     book.trial(result)
-    assert len(said) == 1 and "Cannot write the trial ledger" in said[0]
+    assert len(said) == 1 and "Cannot write the trial ledger" in said[0] and book.counts(result) == UNKNOWN
 
 
 def test_a_sharpe_ratio_that_is_not_available_is_none(config, result):

@@ -151,6 +151,14 @@ def test_without_the_ledger_counts_and_deflated_ratio_are_not_available(model):
     assert "looked at 2 times" in document["verdict"]["notes"][0]
 
 
+def test_a_damaged_ledger_stops_a_run_before_it_trains(tiny, tmp_path, refused):
+    config = configuration(tiny, tmp_path)
+    trials_beside(tmp_path / "cache.pt").write_text("{}\n{}\n")
+    said = refused("train", "--config", str(config), "-q", "--iterations", "2")
+    assert "line 1 is no entry of a trial ledger; put it back as it was" in said
+    assert not list((tmp_path / "run").glob("model_*"))
+
+
 def test_the_look_counts_although_the_report_could_not_be_written(model, monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt

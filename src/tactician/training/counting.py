@@ -45,7 +45,12 @@ class Counting:
         self._configuration, self._seed = configuration_hash(config), config.seed
 
     def trial(self, validated: Evaluation | None = None) -> None:
-        """The configuration is trained: when it begins, and again with its figures on the validation range."""
+        """The configuration is trained: when it begins, and again with its figures on the validation range.
+
+        Raises:
+            UserError: the ledger is damaged. It is read here first, since the end of a training is too late to be told.
+        """
+        self._ledger.read()
         self._ledger.add_trial(
             run=self._run,
             fingerprint=self._fingerprint,
