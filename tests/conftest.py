@@ -65,10 +65,15 @@ def light_judge(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     Hundreds of tests train a tiny model, and most of them are not about how it is judged.
     """
     if request.node.get_closest_marker("whole_judge") is None:
-        judge = importlib.import_module("tactician.evaluation.judge")
-        baselines = importlib.import_module("tactician.evaluation.baselines")
-        monkeypatch.setattr(judge, "baselines_of", lambda market: baselines.always())
-        monkeypatch.setattr(judge, "_PERMUTATIONS", 5)
+        spare_the_judge(monkeypatch)
+
+
+def spare_the_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for what a fixture of a whole module trains."""
+    judge = importlib.import_module("tactician.evaluation.judge")
+    baselines = importlib.import_module("tactician.evaluation.baselines")
+    monkeypatch.setattr(judge, "baselines_of", lambda market: baselines.always())
+    monkeypatch.setattr(judge, "_PERMUTATIONS", 5)
 
 
 @pytest.fixture(scope="session")

@@ -41,11 +41,11 @@ class WalkForwardArguments:
     address: str | None = None
     """Of a running Ray cluster, 'auto' for this machine's; default: start one here for the study."""
     processes: Count | None = None
-    """Trainings side by side on this machine, each on one thread; default: one per core."""
+    """Trainings side by side on this machine, each on one thread; default: one per core, or one on a GPU."""
     output: Path | None = None
     """Folder for trainings and report; default: walk_forward in the configuration's checkpoint folder."""
     dry_run: bool = False
-    """Print the folds and stop."""
+    """Print the folds and stop; nothing is written."""
     as_json: Json = False
 
 
@@ -61,14 +61,19 @@ def run(words: list[str]) -> int:
     from tactician.environment import load_cached_market
     from tactician.hardware.device import pick_device
     from tactician.report.files import check_writable
+    from tactician.storage import json_text
     from tactician.studies.engine import make_engine
     from tactician.studies.folds import make_folds
     from tactician.studies.walk_forward import plan_study
     from tactician.studies.walk_forward_report import tell_plan
     from tactician.training.lock import only_writer
 
-    gpu = pick_device(config.device).type == "cuda"
-    engine = make_engine(arguments.engine, processes=arguments.processes, address=arguments.address, gpu=gpu)
+    engine = make_engine(
+        arguments.engine,
+        processes=arguments.processes,
+        address=arguments.address,
+        gpu=pick_device(config.device).type == "cuda",
+    )
     market = load_cached_market(config, rebuild_command(arguments.config_file, config))
     folds = make_folds(
         market,
@@ -83,6 +88,8 @@ def run(words: list[str]) -> int:
         reporter.warn(note)
     tell_plan(study, reporter)
     if arguments.dry_run:
+        if arguments.as_json:
+            print(json_text({"folds": study.ranges, "seeds": study.seeds}, indent=2))
         return 0
     check_writable(folder)
     with only_writer(folder / ".walk_forward.lock", folder, "--output"):

@@ -20,6 +20,7 @@ from tactician.evaluation.importance import METHOD, occlude
 from tactician.evaluation.judge import Judged, Strategy
 from tactician.evaluation.statistics import performance
 from tactician.portfolio.frictions import COMPONENTS
+from tactician.storage import plain
 
 _CURVES = (AGENT, EQUAL_WEIGHT, "buy_and_hold", "cash", "best_constant")
 """The strategies whose wealth the page draws, if they have a path."""
@@ -54,7 +55,7 @@ def document(
         more: further parts: folds, run.
     """
     market, rows, path = judged.market, judged.rows, judged.path
-    return {
+    content = {
         "format": "tactician report",
         "version": 1,
         "kind": kind,
@@ -100,6 +101,8 @@ def document(
         "run": None,
         **more,
     }
+    whole: dict[str, Any] = plain(content)  # a figure that is not available is None
+    return whole
 
 
 def end_dates(market: MarketTensors, rows: range) -> list[str]:

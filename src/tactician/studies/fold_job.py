@@ -21,9 +21,10 @@ from tactician.training.judging import validated
 from tactician.training.lineage import HARMLESS
 from tactician.training.loop import iterate
 from tactician.training.setup import Setup, prepare_run
-from tactician.training.state import first_train_state
+from tactician.training.state import TrainState, first_train_state
 
-_OF_THE_SIZES = ("n_envs", "n_steps", "batch_size")
+SIZES = ("n_envs", "n_steps", "batch_size")
+"""Keys that are chosen for the machine, once for all trainings of a study."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def train_fold(job: FoldJob, market: MarketTensors) -> dict[str, Any]:
         Plain values, and the model as the bytes of `torch.save`.
 
     Raises:
-        UserError: the settings do not fit into this machine's memory, or figures are not finite.
+        UserError: the settings do not fit into this machine's memory, or figures, losses or gradients are not finite.
     """
     begun = time.perf_counter()
     setup = _setup(job, market)
@@ -72,6 +73,7 @@ def train_fold(job: FoldJob, market: MarketTensors) -> dict[str, Any]:
     try:
         while state.progress.timesteps < setup.total_timesteps:
             state = iterate(setup, state, quiet)
+            _refuse_diverged(job, setup, state)
             last = state.progress.timesteps >= setup.total_timesteps
             if last or state.progress.iteration % setup.config.validate_every == 0:
                 state, better = validated(setup, state, quiet)
@@ -105,14 +107,24 @@ def load_model(saved: bytes) -> tuple[Network, tuple[torch.Tensor, torch.Tensor]
 
 def _setup(job: FoldJob, market: MarketTensors) -> Setup:
     setup = prepare_run(job.config, market, fixed_sizes=True, splits=job.fold.splits)
-    asked = {name: job.settings[name] for name in _OF_THE_SIZES}
-    got = {name: getattr(setup.config, name) for name in _OF_THE_SIZES}
+    asked = {name: job.settings[name] for name in SIZES}
+    got = {name: getattr(setup.config, name) for name in SIZES}
     if asked != got:
         raise UserError(
             f"A training with {asked['n_envs']:,} environments does not fit into this machine's memory beside the others; use "
             "fewer --processes, or lower --n-envs."
         )
     return setup
+
+
+def _refuse_diverged(job: FoldJob, setup: Setup, state: TrainState) -> None:
+    """Dropped updates leave the weights as they were: without this, an untrained model would be judged."""
+    dropped = state.metrics["dropped_in_a_row"]
+    if dropped >= setup.config.max_dropped_updates:
+        raise UserError(
+            f"Fold {job.fold.number}, seed {job.seed} has no result: {dropped:.0f} updates in a row had a loss or gradient "
+            "that was not finite. Lower --actor-lr and --critic-lr."
+        )
 
 
 def _saved(setup: Setup, policy: Network) -> bytes:

@@ -1,8 +1,9 @@
 """The trainings of a walk-forward: folds × seeds through an engine, kept one file per training, so a stopped study goes on."""
 
+import json
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,16 @@ from typing import Any
 from tactician.config import Config
 from tactician.environment import MarketTensors
 from tactician.errors import UserError
-from tactician.record.registration import Registration, register
+from tactician.record.registration import FILE, Registration, register, verify
 from tactician.storage import load_tensors, save_tensors
 from tactician.studies.engine import Engine
-from tactician.studies.fold_job import FoldJob, train_fold
+from tactician.studies.fold_job import SIZES, FoldJob, train_fold
 from tactician.studies.folds import Fold, dates_of
+from tactician.training.lineage import HARMLESS
 from tactician.training.reporting import METRIC
 from tactician.training.setup import prepare_run
 
 _FORMAT = "tactician fold"
-_SIZES = ("n_envs", "n_steps", "batch_size")
 Results = dict[tuple[int, int], dict[str, Any]]
 """What each training found, by number of the fold and seed."""
 
@@ -34,8 +35,13 @@ class Study:
     folds: tuple[Fold, ...]
     seeds: tuple[int, ...]
     folder: Path
-    asked: Mapping[str, int | None]
-    """The sizes that the user's configuration asks for; None for the machine's choice."""
+    sizes_asked: Mapping[str, int | None]
+    """Those of the user, before they were fitted to the machine."""
+
+    @property
+    def ranges(self) -> list[dict[str, tuple[str, str]]]:
+        """First and last session of each range, by fold."""
+        return [{name: dates_of(self.market, rows) for name, rows in fold.splits.items()} for fold in self.folds]
 
     @property
     def jobs(self) -> list[FoldJob]:
@@ -49,10 +55,10 @@ class Study:
 
     def register(self) -> Registration:
         """Write down what will be judged, before anything is trained (see `record.registration`)."""
-        folds = [{name: dates_of(self.market, rows) for name, rows in fold.splits.items()} for fold in self.folds]
         content = {
             "configuration": self.config.model_dump(mode="json"),
-            "folds": folds,
+            "sizes_asked": dict(self.sizes_asked),
+            "folds": self.ranges,
             "seeds": list(self.seeds),
             "data_fingerprint": self.market.fingerprint,
             "metric": METRIC,
@@ -65,31 +71,21 @@ def plan_study(
 ) -> tuple[Study, tuple[str, ...]]:
     """Choose the sizes that all trainings have, on this machine and for the longest training range.
 
+    A study that goes on keeps its sizes, although the machine may be busier than before. Its device is settled here, too.
+
     Returns:
         The study, and notes for the user.
 
     Raises:
         UserError: see `prepare_run`.
     """
-    asked = {name: getattr(config, name) for name in _SIZES}
-    before = _sizes_before(folder, asked)
-    splits = max(folds, key=lambda fold: len(fold.train)).splits
-    setup = prepare_run(config.model_copy(update=before or {}), market, splits=splits, fixed_sizes=before is not None)
+    kept = _sizes_before(folder, config)
+    longest = max(folds, key=lambda fold: len(fold.train)).splits
+    setup = prepare_run(config.model_copy(update=kept), market, fixed_sizes=bool(kept), splits=longest)
     seeds = tuple(range(config.seed, config.seed + n_seeds))
-    # A machine of a cluster may have a GPU that this one lacks.
     device = setup.device.type if config.device == "auto" else config.device
-    config = setup.config.model_copy(update={"device": device})
-    return Study(config, market, tuple(folds), seeds, folder, asked), setup.notes
-
-
-def _sizes_before(folder: Path, asked: Mapping[str, int | None]) -> dict[str, int] | None:
-    """The sizes that kept trainings have, if the same were asked for: a busy machine must not make another study of it."""
-    for path in sorted(folder.glob("fold_*_seed_*.pt")):
-        with suppress(UserError):  # told when the trainings are read
-            content = _read(path)
-            if content.get("asked") == asked:
-                return dict(content["sizes"])
-    return None
+    settled = setup.config.model_copy(update={"device": device})
+    return Study(settled, market, tuple(folds), seeds, folder, _sizes_of(config)), setup.notes
 
 
 def kept_results(study: Study) -> Results:
@@ -125,9 +121,7 @@ def run_study(study: Study, engine: Engine, kept: Results) -> Generator[tuple[Fo
     todo = [job for job in study.jobs if (job.fold.number, job.seed) not in kept]
     with closing(engine.run(train_fold, todo, study.market)) as results:
         for number, result in results:
-            sizes = {name: getattr(study.config, name) for name in _SIZES}
-            content = {"format": _FORMAT, "version": 1, "asked": dict(study.asked), "sizes": sizes, **result}
-            save_tensors(content, study.file(todo[number]))
+            save_tensors({"format": _FORMAT, "version": 1, **result}, study.file(todo[number]))
             yield todo[number], result
 
 
@@ -141,6 +135,28 @@ class TimeLeft:
         """Seconds left after one more training."""
         self._done += 1
         return (self._clock() - self._begun) / self._done * (self._todo - self._done)
+
+
+def _sizes_of(config: Config) -> dict[str, int | None]:
+    return {name: getattr(config, name) for name in SIZES}
+
+
+def _sizes_before(folder: Path, config: Config) -> dict[str, int]:
+    """The sizes with which the folder's study began, if it is that of the same settings; else nothing."""
+    path = folder / FILE
+    try:
+        verify(path)
+        content = json.loads(path.read_text(encoding="utf-8"))["content"]
+    except UserError:
+        return {}
+
+    def rest(settings: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: x for name, x in settings.items() if name not in HARMLESS | {"seed", *SIZES}}
+
+    before = content["configuration"]
+    if content.get("sizes_asked") != _sizes_of(config) or rest(before) != rest(config.model_dump(mode="json")):
+        return {}
+    return {name: before[name] for name in SIZES}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -85,6 +85,7 @@ def judge_study(study: Study, results: Results, registration: Registration, warn
         ),
         folds=_folds(study, found, results),
     )
+    _name_seeds(content, study.seeds)
     write_report(content, study.folder)
     return Reported(result, content)
 
@@ -93,6 +94,18 @@ def count_trials(study: Study, registration: Registration, warn: Callable[[str],
     """Note in the trial ledger that the study's configuration is trained, with each of its seeds."""
     for seed in study.seeds:
         _counting(study, registration, seed, warn).trial()
+
+
+def _name_seeds(content: dict[str, Any], seeds: Sequence[int]) -> None:
+    """Give the seeds their numbers: the judge counts its policies from 0, and a study begins with the configuration's seed."""
+    if content["seeds"] is None:
+        return
+    strategies = [strategy for strategy in content["strategies"] if strategy["group"] == "seed"]
+    for seed, *told in zip(seeds, content["seeds"], content["band"]["seeds"], strict=True):
+        for part in told:
+            part["seed"] = seed
+    for seed, strategy in zip(seeds, strategies, strict=True):
+        strategy |= {"name": f"seed:{seed}", "label": f"Seed {seed}"}
 
 
 def _counting(study: Study, registration: Registration, seed: int, warn: Callable[[str], None]) -> Counting:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tactician.config import Config
 from tactician.evaluation import AGENT, Evaluation
 from tactician.record.registration import Registration, fingerprint_of
-from tactician.record.trials import TrialLedger, trials_beside
+from tactician.record.trials import Trial, TrialLedger, trials_beside
 from tactician.training.lineage import HARMLESS
 
 
@@ -68,8 +68,14 @@ class Counting:
         )
 
     def counts(self, result: Evaluation) -> Counts:
-        """The counts on this data, for a judgement of a range. A ledger that does not know the run knows no count."""
-        trials, run = self._ledger.read(), self._run or "not known"
+        """The counts on this data, for a judgement of a range.
+
+        A ledger that does not know the run's trial was not there when it was trained, and knows no count. A look is no
+        proof: the judgement itself has just added one.
+        """
+        trials, run = self._ledger.read(), self._run
+        if not any(isinstance(entry, Trial) and entry.run == run for entry in trials.entries):
+            return Counts(None, (), None)
         return Counts(
             trials.n_trials(self._fingerprint, run=run),
             trials.sharpes(result.first, result.last, self._fingerprint, run=run) or (),

@@ -37,6 +37,7 @@ def candidate(
         UserError: the model chooses among other regimes or observes something else, or a range is not held out.
     """
     content, seen = loaded.content, seen_by_checkpoint(loaded.content)
+    _check_names(path, content)
     _check_regimes(path, content["regime_names"], market.regimes.names)
     _check_observation(path, content["observation_names"])
     judged = prepare_judgement(config, market, (content["normaliser"]["mean"], content["normaliser"]["std"]))
@@ -54,6 +55,17 @@ def candidate(
         models=path.parent,
         checkpoint=path,
     )
+
+
+def _check_names(path: Path, content: Mapping[str, Any]) -> None:
+    """Refuse a model that does not say what its actions and its inputs are.
+
+    Raises:
+        UserError: a key is missing.
+    """
+    for key, what in (("regime_names", "regimes"), ("observation_names", "observations")):
+        if key not in content:
+            raise UserError(f"{path} does not name its {what}; resume training from it once to have it written anew.")
 
 
 def _check_regimes(path: Path, theirs: list[str], ours: tuple[str, ...]) -> None:

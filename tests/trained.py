@@ -1,0 +1,35 @@
+"""A tiny trained model with a market cache, and so a trial ledger, of its own."""
+
+import importlib
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tactician.cli import main
+
+
+def configuration(tiny: Path, folder: Path, **changes) -> Path:
+    """The tiny configuration with a copy of its cache in a folder: other tests' trials are not in its ledger."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(tiny.parent / "cache.pt", folder / "cache.pt")
+    settings = yaml.safe_load(tiny.read_text()) | {"cache_path": str(folder / "cache.pt"), **changes}
+    path = folder / "my.yaml"
+    path.write_text(yaml.safe_dump({**settings, "checkpoint_dir": str(folder / "run")}))
+    return path
+
+
+def train(config: Path, *words: str) -> int:
+    return main(["train", "--config", str(config), "-q", "--iterations", "2", *words])
+
+
+def trained(tiny: Path, folder: Path) -> Path:
+    """The best model of a finished run, judged lightly."""
+    judge = importlib.import_module("tactician.evaluation.judge")
+    baselines = importlib.import_module("tactician.evaluation.baselines")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge, "baselines_of", lambda market: baselines.always())
+        patch.setattr(judge, "_PERMUTATIONS", 5)
+        assert train(configuration(tiny, folder)) == 0
+    return folder / "run" / "model_best.pt"
