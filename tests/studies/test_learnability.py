@@ -229,3 +229,24 @@ def test_those_that_matter_most_come_first():
         ("window", 0, "null"),
         ("window", 1, "oracle"),
     ]
+
+
+class Interrupted:
+    """An engine that is stopped after one training."""
+
+    slots = 1
+
+    def run(self, work, jobs, shared):
+        yield 0, work(jobs[0], shared)
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "study.json"
+    words = ["learnability", "--markets", "null", "--variants", "window", "--timesteps", "8192", "--seeds", "2"]
+    with monkeypatch.context() as patched:
+        patched.setattr("tactician.studies.engine.make_engine", lambda *_, **__: Interrupted())
+        assert main([*words, "--out", str(out)]) == 130
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Stopped: 1 of 2 trainings are kept" in said and "run the same command again" in said
+    assert len(json.loads(out.read_text())["runs"]) == 1
