@@ -216,7 +216,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_read(untouch
     monkeypatch.setattr("tactician.training.reporting.judge", never)
     for folder in (tmp_path / "file", tmp_path / "file/deeper"):
         said = untouched("--checkpoint", str(model), "--output", str(folder))
-        assert f"Cannot write into {folder}" in said and "give --output another folder" in said
+        assert f"Cannot write into {folder}" in said and "choose another folder" in said
 
 
 def test_a_missing_market_cache_is_told_with_a_remedy(untouched, model, tmp_path, tiny):

@@ -1,5 +1,6 @@
 """What is not finite is no result: it stops a run, or is told as not available; it is never best."""
 
+import importlib
 import io
 import json
 import math
@@ -11,7 +12,6 @@ import torch
 from rich.console import Console
 
 import tactician.environment as preparation
-import tactician.training.judging as judging
 import tactician.training.loop as loop
 from tactician.cli import main
 from tactician.config import load_config
@@ -104,9 +104,8 @@ def test_a_run_without_a_closed_trade_has_no_win_rate_and_no_score(tiny, tmp_pat
         return replace(rollout, trade_closed=torch.zeros_like(rollout.trade_closed)), env_state, hidden
 
     monkeypatch.setattr(loop, "collect_rollout", collect)
-    monkeypatch.setattr(
-        judging, "evaluate", lambda *args: replace(evaluate(*args), trade_return=math.nan, win_rate=math.nan)
-    )
+    agent = importlib.import_module("tactician.evaluation.agent")
+    monkeypatch.setattr(agent, "closed_trades", lambda *_: torch.zeros(0, dtype=torch.float64))
     assert main(words(tiny, tmp_path, "--best-by", "score", "--validate-every", "1")) == 0
     out = capsys.readouterr().out
     said = " ".join(out.split())

@@ -12,7 +12,6 @@ from tactician import configs
 from tactician.commands.flags import DEFAULT_CONFIG, ConfigFile, Json, parse
 from tactician.config import Config
 from tactician.config_values import Count
-from tactician.errors import UserError
 from tactician.version import __version__
 
 if TYPE_CHECKING:
@@ -129,19 +128,13 @@ def _decisions(config: Config, checkpoint: Path | None) -> "Decisions":
     decisions = Decisions(Frictions.of(config), config.portfolio_value, config.train_until)
     if checkpoint is None:
         return decisions
-    from tactician.environment import OBSERVATION_NAMES
     from tactician.portfolio.regimes import regime_table
     from tactician.training.checkpoint import load_policy
+    from tactician.training.saved import check_meaning
 
     loaded = load_policy(checkpoint)
     content, table = loaded.content, regime_table(config.regimes, config.symbols, config.groups)
-    if list(content["regime_names"]) != list(table.names):
-        raise UserError(
-            f"{checkpoint} has other regimes than the table {config.regimes} of this configuration; give the "
-            "configuration that it was trained with."
-        )
-    if list(content["observation_names"]) != list(OBSERVATION_NAMES):
-        raise UserError(f"{checkpoint} reads other observations than this version makes; train it anew.")
+    check_meaning(checkpoint, content, table.names)
     normaliser = content["normaliser"]
     return replace(decisions, policy=loaded.policy, moments=(normaliser["mean"], normaliser["std"]))
 

@@ -61,4 +61,4 @@ def check_writable(folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UserError(f"Cannot write into {folder}: {error.strerror}; give --output another folder.") from error
+        raise UserError(f"Cannot write into {folder}: {error.strerror}; choose another folder.") from error

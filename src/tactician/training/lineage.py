@@ -217,10 +217,10 @@ def refuse_contaminated(judged: Ranges, seen: Seen, path: Path) -> None:
         return
     name = found.ranges[-1]  # the test range, if both are
     first, last = _dates(judged, name)
-    key, bound = ("--validation-until", found.seen_until) if name == "test" else ("--train-until", seen.trained_until)
+    key, bound = ("validation_until", found.seen_until) if name == "test" else ("train_until", seen.trained_until)
     raise UserError(
         f"The {name} range {first} to {last} is not held out: {path} has seen data from {seen.first or 'its start'} to "
-        f"{bound}; set {key} to {bound} or later, start without this checkpoint, or give "
+        f"{bound}; set the key {key} to {bound} or later, use another checkpoint, or give "
         "--allow-contaminated, which marks every result."
     )
 

@@ -37,9 +37,7 @@ def candidate(
         UserError: the model chooses among other regimes or observes something else, or a range is not held out.
     """
     content, seen = loaded.content, seen_by_checkpoint(loaded.content)
-    _check_names(path, content)
-    _check_regimes(path, content["regime_names"], market.regimes.names)
-    _check_observation(path, content["observation_names"])
+    check_meaning(path, content, market.regimes.names)
     judged = prepare_judgement(config, market, (content["normaliser"]["mean"], content["normaliser"]["std"]))
     if not allow_contaminated:
         refuse_contaminated(judged, seen, path)
@@ -57,15 +55,22 @@ def candidate(
     )
 
 
-def _check_names(path: Path, content: Mapping[str, Any]) -> None:
-    """Refuse a model that does not say what its actions and its inputs are.
+def check_meaning(path: Path, content: Mapping[str, Any], regime_names: tuple[str, ...]) -> None:
+    """Refuse a model whose actions or inputs mean something else here, or that does not say what they mean.
+
+    Args:
+        path: its file.
+        content: the checkpoint.
+        regime_names: the configuration's.
 
     Raises:
-        UserError: a key is missing.
+        UserError: names the first difference.
     """
     for key, what in (("regime_names", "regimes"), ("observation_names", "observations")):
         if key not in content:
             raise UserError(f"{path} does not name its {what}; resume training from it once to have it written anew.")
+    _check_regimes(path, content["regime_names"], regime_names)
+    _check_observation(path, content["observation_names"])
 
 
 def _check_regimes(path: Path, theirs: list[str], ours: tuple[str, ...]) -> None:
