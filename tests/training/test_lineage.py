@@ -70,7 +70,7 @@ def test_a_test_range_that_an_ancestor_has_seen_is_refused_with_the_dates_and_th
     said = refused(*words, "--checkpoint", str(late), *OWN)
     assert "The test range 2013-07-01 to 2013-12-31 is not held out" in said
     assert f"{late} has seen data from 2011-04-01 to 2013-10-31" in said
-    assert "set --validation-until to 2013-10-31 or later" in said and "--allow-contaminated" in said
+    assert "set the key validation_until to 2013-10-31 or later" in said and "--allow-contaminated" in said
     assert not (tmp_path / "run").exists()
 
 
@@ -99,7 +99,7 @@ def test_a_validation_range_that_an_ancestor_was_trained_on_is_refused(tiny, lat
     words = ["train", "--config", str(tiny), "--checkpoint-dir", str(tmp_path), "-q", "--iterations", "3"]
     said = refused(*words, "--checkpoint", str(late), *ranges)
     assert "The validation range 2013-04-01 to 2013-11-15 is not held out" in said
-    assert "set --train-until to 2013-08-30 or later" in said
+    assert "set the key train_until to 2013-08-30 or later" in said
     assert said == refused(*words, "--checkpoint", str(late), *ranges, "--dry-run")
     assert main([*words, "--checkpoint", str(late), *ranges, "--allow-contaminated"]) == 0
     out = flat(capsys.readouterr().out)
@@ -110,7 +110,7 @@ def test_a_validation_range_that_an_ancestor_was_trained_on_is_refused(tiny, lat
     grandchild = ("--train-until", "2013-08-15", "--validation-until", "2013-11-15", "--iterations", "4")
     child = str(tmp_path / "model_final.pt")
     said = refused(*words[:-2], "--checkpoint", child, *grandchild)
-    assert "set --train-until to 2013-08-30 or later" in said
+    assert "set the key train_until to 2013-08-30 or later" in said
 
 
 def test_ranges_after_all_that_was_seen_are_held_out(tiny, late, tmp_path, capsys):
