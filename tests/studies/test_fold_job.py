@@ -122,6 +122,21 @@ def test_the_kept_model_is_the_one_with_the_best_validation(first):
     assert 1 <= result["best_iteration"] <= result["iterations"]
 
 
+def test_a_later_model_that_is_not_better_does_not_replace_the_best(first, monkeypatch):
+    job, market, _ = first
+    real, policies = fold_job.validated, []
+
+    def worse_and_worse(setup, state, reporter):
+        policies.append({name: x.clone() for name, x in state.learner.policy.state_dict().items()})
+        return real(setup, state, reporter)[0], len(policies) == 1
+
+    monkeypatch.setattr(fold_job, "validated", worse_and_worse)
+    kept = load_model(train_fold(job, market)["model"])[0].state_dict()
+    assert len(policies) > 1
+    assert all(torch.equal(kept[name], x) for name, x in policies[0].items())
+    assert not all(torch.equal(kept[name], x) for name, x in policies[-1].items())
+
+
 def test_the_normaliser_is_fitted_on_the_training_range(first):
     job, market, result = first
     mean, std = load_model(result["model"])[1]

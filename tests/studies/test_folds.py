@@ -120,8 +120,8 @@ def test_five_folds_by_hand():
     [
         ({"n": 400}, "--folds"),
         ({"n": 200, "begin": 590}, "--folds"),
-        ({"begin": 1}, "--test-from"),
-        ({"begin": 600}, "--test-from"),
+        ({"begin": 1}, "--test-from 1997-05-20 lies outside"),
+        ({"begin": 600}, "--test-from 1999-01-09 lies outside"),
         ({"begin": 599}, "--folds"),  # one session is left
         ({"purge": 200}, "--purge"),
         ({"purge": 10_000}, "--purge"),
