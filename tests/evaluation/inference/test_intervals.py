@@ -161,6 +161,14 @@ def test_what_does_not_vary_has_no_sharpe_ratio_and_a_difference_without_chance(
     assert math.isnan(inference.minimum_detectable_return_difference(x, x, YEAR))
 
 
+def test_one_lucky_session_has_no_interval(recwarn):
+    one = np.zeros(200)
+    one[50] = 0.01  # one resample in three (1/e) misses it, and the others all show a gain
+    assert math.isnan(inference.sharpe_interval(one, YEAR).low)
+    assert math.isnan(inference.growth_difference(one, np.zeros(200), YEAR).low)
+    assert not recwarn.list
+
+
 @settings(max_examples=25, deadline=None)
 @given(scale=st.floats(1e-6, 1e3), seed=st.integers(0, 100))
 def test_a_sharpe_ratio_does_not_depend_on_the_unit_of_returns(scale, seed):

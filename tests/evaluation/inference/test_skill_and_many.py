@@ -89,6 +89,55 @@ def test_luck_among_many_is_not_taken_for_skill_and_skill_is_seen():
     assert inference.superior_predictive_ability(benchmark, luck + np.eye(20)[3] * 0.002) < 0.02
 
 
+def drawn(sessions: int, block: int, rng: np.random.Generator) -> list[int]:
+    """Politis and Romano (1994): go on to the next session, or with probability 1/block to a random one."""
+    at = [int(rng.integers(sessions))]
+    while len(at) < sessions:
+        at.append(int(rng.integers(sessions)) if rng.random() < 1 / block else (at[-1] + 1) % sessions)
+    return at
+
+
+def hansen(beyond: np.ndarray, block: int, resamples: int, seed: int) -> float:
+    """Consistent p-value of Hansen (2005), with the kernel variance of the stationary bootstrap."""
+    sessions, p = len(beyond), 1 / block
+    mean, centred = beyond.mean(0), beyond - beyond.mean(0)
+    variance = (centred**2).mean(0)
+    for i in range(1, sessions):
+        weight = (sessions - i) / sessions * (1 - p) ** i + i / sessions * (1 - p) ** (sessions - i)
+        variance += 2 * weight * (centred[i:] * centred[:-i]).sum(0) / sessions
+    root, deviation = math.sqrt(sessions), np.sqrt(variance)
+    kept = np.where(root * mean >= -deviation * math.sqrt(2 * math.log(math.log(sessions))), mean, 0.0)
+    statistic = max(0.0, float((root * mean / deviation).max()))
+    rng, larger = np.random.default_rng(seed), 0
+    for _ in range(resamples):
+        shifted = root * (beyond[drawn(sessions, block, rng)].mean(0) - kept) / deviation
+        larger += max(0.0, float(shifted.max())) > statistic
+    return larger / resamples
+
+
+@pytest.mark.parametrize(
+    ("edges", "noise"),
+    [
+        ([-2e-4, -3e-3, -1e-4], [0.003, 0.003, 0.003]),  # none is better in the sample
+        ([3e-4, 1e-4], [0.003, 0.003]),
+        ([0.0, 6e-5], [0.03, 0.0008]),  # the steady edge is lost in the wild one's noise if not studentised
+        ([1e-4, -3e-3, -2e-3, -3e-3], [0.003] * 4),  # hopeless strategies must not weigh
+    ],
+)
+def test_the_p_value_of_superior_ability_is_hansens(edges, noise):
+    rng = np.random.default_rng(5)
+    benchmark = daily(500, 0.0003)
+    beyond = rng.normal(edges, noise, (500, len(edges)))
+    found = inference.superior_predictive_ability(benchmark, benchmark[:, None] + beyond)
+    assert found == pytest.approx(hansen(beyond, 2, 1000, 1), abs=0.06)
+
+
+def test_a_wild_strategy_does_not_hide_the_edge_of_a_steady_one():
+    benchmark = daily(500, 0.0003)
+    beyond = np.random.default_rng(0).normal([0, 3e-4], [0.03, 0.0008], (500, 2))  # the second has a t of about 8
+    assert inference.superior_predictive_ability(benchmark, benchmark[:, None] + beyond) < 0.01
+
+
 def test_a_twin_of_the_benchmark_changes_nothing():
     others, benchmark = np.stack([daily(400, seed=k) for k in range(3)], 1), daily(400, seed=9)
     alone = inference.superior_predictive_ability(benchmark, others)
@@ -125,6 +174,14 @@ def test_alpha_and_beta_have_newey_wests_errors():
     assert (found.alpha.value, found.beta.value) == pytest.approx((params[0] * YEAR, params[1]))
     assert found.alpha.high - found.alpha.value == pytest.approx(1.959964 * errors[0] * YEAR, rel=1e-6)
     assert found.beta.value - found.beta.low == pytest.approx(1.959964 * errors[1], rel=1e-6)
+
+
+def test_a_strategy_that_its_benchmark_explains_has_no_errors_made_of_rounding(recwarn):
+    b = daily(500, 0.0003)
+    for a in (b.copy(), 0.5 * b, b + 1e-4, np.zeros(500)):
+        fit = inference.alpha_beta(a, b, YEAR)
+        assert math.isnan(fit.alpha.low) and math.isnan(fit.beta.low)
+    assert not recwarn.list
 
 
 def test_permutations_keep_blocks_together_and_lose_no_session():

@@ -138,8 +138,11 @@ def _studentised(terms: Moments, statistic: Statistic, block: int) -> Interval:
     """
     n = len(terms)
     value, variance = (float(x) for x in statistic(terms.mean(0)))
-    again, variances = statistic(counts(n, block).astype(np.float64) @ terms / n)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a resample that does not vary has no ratio
+        again, variances = statistic(counts(n, block).astype(np.float64) @ terms / n)
     kept = variances > 1e-12 * max(variance, 1e-300)  # a resample of a single session has no error
+    if 1 - kept.mean() > (1 - LEVEL) / 2:  # all that varies is in so few sessions that resamples miss them
+        return NOT_AVAILABLE
     error = math.sqrt(max(variance, 0.0) / n)
     t = (again[kept] - value) / np.sqrt(variances[kept] / n)
     tail = (1 - LEVEL) / 2

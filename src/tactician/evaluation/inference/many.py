@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tactician.evaluation.inference.resampling import Series, block_length, usable, varies
+from tactician.evaluation.inference.resampling import Series, block_length, counts, usable, varies
 
 _RESAMPLES, _SEED, _BLOCKS = 1_000, 7, 10
 _FEWEST_PER_BLOCK = 10
@@ -16,7 +16,8 @@ _FEWEST_PER_BLOCK = 10
 def superior_predictive_ability(benchmark: Series, others: NDArray[np.float64]) -> float:
     """p-value of the hypothesis that none of the others beats the benchmark; NaN if not available.
 
-    Hansen (2005), "A test for superior predictive ability", the consistent p-value, computed by arch.
+    Hansen (2005), "A test for superior predictive ability", the consistent p-value, computed by arch. The differences are
+    studentised, so that a wild strategy does not hide the edge of a steady one.
 
     Args:
         benchmark: log growth per session, of shape [T].
@@ -27,11 +28,16 @@ def superior_predictive_ability(benchmark: Series, others: NDArray[np.float64]) 
         return math.nan
     from arch.bootstrap import SPA
 
-    models = np.stack(differ, 1)
-    block = max(block_length(x - benchmark) for x in differ)
+    beyond = np.stack(differ, 1) - benchmark[:, None]
+    block = max(block_length(x) for x in beyond.T)
+    # arch 8.0 takes `studentize` and does not use it, so the differences come in units of their errors. The column of zeros is
+    # the 0 of Hansen's statistic max(0, t₁, t₂, …), which arch leaves out.
+    resampled = counts(len(beyond), block).astype(np.float64) @ beyond / len(beyond)
+    zero = np.zeros_like(benchmark)
+    losses = -np.column_stack([beyond / resampled.std(0), zero])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        test = SPA(-benchmark, -models, block_size=block, reps=_RESAMPLES, seed=_SEED)  # losses are negative growths
+        test = SPA(zero, losses, block_size=block, reps=_RESAMPLES, seed=_SEED)
         test.compute()
     return float(test.pvalues["consistent"])
 

@@ -38,7 +38,8 @@ def block_length(x: Series) -> int:
     """Mean length of a block for a series: that of Politis and White (2004), corrected by Patton et al. (2009); at least 1."""
     from arch.bootstrap import optimal_block_length
 
-    length = float(optimal_block_length(x)["stationary"].iloc[0])
+    with np.errstate(all="ignore"):  # autocorrelations of a series that is zero almost everywhere are 0/0
+        length = float(optimal_block_length(x)["stationary"].iloc[0])
     return int(np.clip(np.ceil(length), 1, max(len(x) // 4, 1))) if np.isfinite(length) else 1
 
 
