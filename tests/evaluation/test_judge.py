@@ -158,7 +158,7 @@ def test_costs_scale_with_their_factor():
     for factor, path in found.by_cost.items():
         assert path.strategies == (AGENT, EQUAL_WEIGHT)
         dearer = Frictions(0.0002 * factor, 0.0005 * factor, 0.01 * factor)
-        close(path.growth[:, :1], backtest(found.market, ROWS, targets, hold, dearer).growth)
+        close(path.growth[:, :1], backtest(found.market, ROWS, targets, hold, dearer, liquidate=True).growth)
     assert float(found.by_cost[0].costs.abs().sum()) == 0
     close(found.by_cost[1].growth, found.path.only((AGENT, EQUAL_WEIGHT)).growth)
     paid = {factor: float(path.costs[:, 0].sum()) for factor, path in found.by_cost.items()}
@@ -188,7 +188,7 @@ def test_a_late_agent_pays_for_its_shifted_trades_and_equal_weight_is_not_late()
         waits, late = torch.ones_like(hold), torch.zeros_like(targets)
         for t in range(k, len(ROWS)):
             waits[t], late[t] = hold[t - k], targets[t - k]
-        expected = backtest(found.market, ROWS, late, waits, FRICTIONS)
+        expected = backtest(found.market, ROWS, late, waits, FRICTIONS, liquidate=True)
         for name in ("growth", "turnover", "costs"):
             close(getattr(found.by_delay[k].only((AGENT,)), name), getattr(expected, name))
         close(found.by_delay[k].growth[:, 1], now.growth[:, 1])
