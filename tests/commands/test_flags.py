@@ -289,7 +289,19 @@ def test_an_empty_name_is_no_name(refused):
 
 def test_the_spellings_of_a_verb_are_those_that_it_takes(tiny):
     assert spellings(Named) == {"-h", "--help"}
-    of_study = {"markets", "variants", "seeds", "sweep", "timesteps", "out", "processes", "json", "help"}
+    of_study = {
+        "markets",
+        "variants",
+        "seeds",
+        "sweep",
+        "timesteps",
+        "out",
+        "processes",
+        "json",
+        "help",
+        "engine",
+        "address",
+    }
     assert spellings(LearnabilityArguments) == {"-h", *(f"--{name}" for name in of_study)}
     of_train = spellings(TrainArguments)
     assert {"--config", "--json", "-v", "--hidden-dim", "--amp", "--no-amp"} <= of_train

@@ -157,7 +157,7 @@ def test_the_out_of_sample_path_is_that_of_the_turns_by_hand(done):
             actions.append(decided.actions[:, 0])
         rows = range(folds[0].test.start, folds[-1].test.stop)
         targets, hold = action_targets(market, rows, torch.cat(actions))
-        path = backtest(market, rows, targets, hold, env.frictions, env.portfolio_value, (AGENT,))
+        path = backtest(market, rows, targets, hold, env.frictions, env.portfolio_value, (AGENT,), liquidate=True)
         return torch.cat(actions).tolist(), path.growth[:, 0]
 
     chosen, growth = path_of(SEEDS)

@@ -1,5 +1,6 @@
 """What changes in a run depends on its settings and the steps done alone; judging always pays costs in full."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from tactician.config import Config, load_config
 from tactician.environment import load_cached_market
 from tactician.monitor.progress import Reporter
 from tactician.training.checkpoint import read_checkpoint
+from tactician.training.judging import validated
 from tactician.training.loop import iterate
-from tactician.training.schedules import annealed, training_environment
+from tactician.training.schedules import annealed, decided, training_environment
 from tactician.training.setup import prepare_run
 from tactician.training.state import first_train_state
 
@@ -34,13 +36,37 @@ def test_without_a_warm_up_the_environment_is_the_setups_own(tiny):
 
 
 def test_rates_and_entropy_bonus_fall_to_a_twentieth_and_stay_there(tiny):
-    config = load_config(tiny, {"anneal_steps": 1000})
+    config = load_config(tiny, {"anneal_steps": 1000, "decide_coef": 0})
     setup = prepare_run(config, load_cached_market(config, "unused"))
     for steps, share in ((0, 1.0), (500, 0.5), (990, 0.05), (9000, 0.05)):
         hyper = annealed(setup, steps)
         assert (hyper.actor_lr, hyper.critic_lr) == pytest.approx((share * 3e-4, share * 9e-4))
         assert hyper.entropy_coef == pytest.approx(share * 0.01)
         assert hyper.clip == setup.hyper.clip
+
+
+def test_the_penalty_on_entropy_is_whole_after_three_quarters_of_the_annealing(tiny):
+    config = load_config(tiny, {"anneal_steps": 1000, "decide_coef": 0.4})
+    setup = prepare_run(config, load_cached_market(config, "unused"))
+    for steps, bonus, penalty in ((0, 0.01, 0.0), (375, 0.00625, 0.2), (750, 0.0025, 0.4), (9000, 0.0005, 0.4)):
+        assert annealed(setup, steps).entropy_coef == pytest.approx(bonus - penalty)
+    assert [decided(setup, steps) for steps in (0, 749, 750, 9000)] == [False, False, True, True]
+    for never in ({"decide_coef": 0}, {"anneal_steps": 0}):
+        settled = prepare_run(config.model_copy(update=never), load_cached_market(config, "unused"))
+        assert decided(settled, 0) and annealed(settled, 0).entropy_coef == 0.01
+
+
+def test_a_model_from_before_the_policy_has_decided_gives_way_to_the_first_one_after(tiny):
+    config = load_config(tiny, {"anneal_steps": 1024, "timesteps": 1024, "decide_coef": 0.5})
+    setup = prepare_run(config, load_cached_market(config, "unused"))
+    state, quiet = first_train_state(setup), Reporter("quiet", silent=True)
+    picked = []
+    for _ in range(4):
+        state, better = validated(setup, iterate(setup, state, quiet), quiet)
+        # As if this model could not be beaten, so that only the rule can replace it.
+        state = replace(state, progress=replace(state.progress, best_validation=9.0))
+        picked.append(better)
+    assert picked == [True, False, True, False]  # 256, 512, 768 and 1024 of 1024 steps
 
 
 def test_the_update_learns_at_the_rates_it_is_given(tiny):
