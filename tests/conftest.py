@@ -74,6 +74,13 @@ def spare_the_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     baselines = importlib.import_module("tactician.evaluation.baselines")
     monkeypatch.setattr(judge, "baselines_of", lambda market: baselines.always())
     monkeypatch.setattr(judge, "_PERMUTATIONS", 5)
+    every_start = judge.all_starts
+    monkeypatch.setattr(judge, "all_starts", lambda env: every_start(env)[:2])
+    interval, many, resampling = (
+        importlib.import_module(f"tactician.evaluation.inference.{name}") for name in ("interval", "many", "resampling")
+    )
+    monkeypatch.setattr(interval, "counts", lambda n, block: resampling.counts(n, block, 100))
+    monkeypatch.setattr(many, "_RESAMPLES", 50)
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,12 @@ FEWEST = 40
 _SEED = 20_140_601
 
 
-@lru_cache(maxsize=8)
-def counts(n: int, block: int, resamples: int = RESAMPLES) -> NDArray[np.float32]:
+_BLOCKS = tuple(k * 2**e for e in range(12) for k in (2, 3))
+"""Lengths of blocks beyond 1. There are few, so that strategies share their resamples."""
+
+
+@lru_cache(maxsize=16)
+def counts(n: int, block: int, resamples: int = RESAMPLES) -> NDArray[np.uint16]:
     """Counts of the stationary bootstrap (Politis and Romano 1994), ``[resample, session]``; the same at every call.
 
     Args:
@@ -31,16 +35,20 @@ def counts(n: int, block: int, resamples: int = RESAMPLES) -> NDArray[np.float32
     from arch.bootstrap import StationaryBootstrap
 
     drawn = StationaryBootstrap(block, np.arange(n), seed=_SEED).bootstrap(resamples)
-    return np.stack([np.bincount(data[0], minlength=n) for data, _ in drawn]).astype(np.float32)
+    return np.stack([np.bincount(data[0], minlength=n).astype(np.uint16) for data, _ in drawn])
 
 
 def block_length(x: Series) -> int:
-    """Mean length of a block for a series: that of Politis and White (2004), corrected by Patton et al. (2009); at least 1."""
+    """Mean length of a block for a series: that of Politis and White (2004), corrected by Patton et al. (2009).
+
+    It is rounded up to 1, 2, 3, 4, 6, 8, 12 …
+    """
     from arch.bootstrap import optimal_block_length
 
     with np.errstate(all="ignore"):  # autocorrelations of a series that is zero almost everywhere are 0/0
         length = float(optimal_block_length(x)["stationary"].iloc[0])
-    return int(np.clip(np.ceil(length), 1, max(len(x) // 4, 1))) if np.isfinite(length) else 1
+    length = min(length, len(x) / 4) if np.isfinite(length) else 1.0
+    return 1 if length <= 1 else next(block for block in _BLOCKS if block >= length)
 
 
 def usable(*series: Series) -> bool:
