@@ -196,6 +196,7 @@ def test_a_late_agent_pays_for_its_shifted_trades_and_equal_weight_is_not_late()
         assert not torch.equal(found.by_delay[k].growth[:, 0], now.growth[:, 0])
 
 
+@pytest.mark.whole_judge
 def test_starts_are_named_and_cash_is_the_headline():
     env = environment(length=8)
     found = judged(env, network(2))
@@ -206,6 +207,7 @@ def test_starts_are_named_and_cash_is_the_headline():
     close(found.by_start.only(("equal_weight from cash",)).growth, found.path.only((EQUAL_WEIGHT,)).growth)
 
 
+@pytest.mark.whole_judge
 def test_who_holds_keeps_its_start_and_has_not_paid_for_it():
     found = judged(followed(torch.full((300,), HOLD)), Told())
     shares = found.by_start.only(("EQUAL_WEIGHT",))

@@ -11,6 +11,7 @@ from tactician.evaluation import inference
 from tactician.evaluation.inference import interval, resampling
 
 YEAR = 252
+pytestmark = pytest.mark.whole_judge
 
 
 def daily(n: int, mean: float = 0.0, seed: int = 0, deviation: float = 0.01) -> np.ndarray:

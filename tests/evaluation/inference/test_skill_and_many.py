@@ -10,6 +10,7 @@ from scipy import stats
 from tactician.evaluation import inference
 
 YEAR = 252
+pytestmark = pytest.mark.whole_judge
 
 
 def daily(n: int, mean: float = 0.0, seed: int = 0) -> np.ndarray:
