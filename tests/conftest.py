@@ -81,6 +81,9 @@ def spare_the_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(interval, "counts", lambda n, block: resampling.counts(n, block, 100))
     monkeypatch.setattr(many, "_RESAMPLES", 50)
+    monkeypatch.setattr(judge, "MULTIPLIERS", (0.0, 1.0))
+    monkeypatch.setattr(judge, "DELAYS", (0, 1))
+    monkeypatch.setattr(importlib.import_module("tactician.training.deployed"), "_EPISODES", 8)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """A tiny trained model with a market cache, and so a trial ledger, of its own."""
 
-import importlib
 import shutil
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 import yaml
 
 from tactician.cli import main
+from tests.conftest import spare_the_judge
 
 
 def configuration(tiny: Path, folder: Path, **changes) -> Path:
@@ -26,10 +26,7 @@ def train(config: Path, *words: str) -> int:
 
 def trained(tiny: Path, folder: Path) -> Path:
     """The best model of a finished run, judged lightly."""
-    judge = importlib.import_module("tactician.evaluation.judge")
-    baselines = importlib.import_module("tactician.evaluation.baselines")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judge, "baselines_of", lambda market: baselines.always())
-        patch.setattr(judge, "_PERMUTATIONS", 5)
+        spare_the_judge(patch)
         assert train(configuration(tiny, folder)) == 0
     return folder / "run" / "model_best.pt"

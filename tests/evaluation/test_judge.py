@@ -26,6 +26,8 @@ from tactician.portfolio.frictions import Frictions
 from tests.evaluation.agents import CASH, EQUAL, HOLD, MOMENTUM, Told, environment, network, planned
 from tests.markets import random_market
 
+pytestmark = pytest.mark.whole_judge
+
 ROWS = range(200, 260)
 FRICTIONS = Frictions.specification()
 
