@@ -1,7 +1,7 @@
 """A tiny market on disk, with a configuration and a cache, made once for all tests that need a whole run."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import exchange_calendars
@@ -58,18 +58,22 @@ def synthetic_bars(symbols=("AAA", "BBB", "CCC", "DDD"), first="2010-01-04", las
     return pd.concat(frames).sort_values(["date", "symbol"], kind="stable").reset_index(drop=True)
 
 
-@pytest.fixture(autouse=True)
-def light_judge(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spare a run's end the dear baselines and permutations, except in tests marked ``whole_judge``.
+@pytest.fixture(scope="module", autouse=True)
+def light_judge(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Spare a run's end the dear baselines and most resamples, except in files marked ``whole_judge``.
 
-    Hundreds of tests train a tiny model, and most of them are not about how it is judged.
+    Hundreds of tests train a tiny model, and most of them are not about how it is judged. It holds for whole files, so that what a
+    fixture trains is judged as its tests judge again.
     """
-    if request.node.get_closest_marker("whole_judge") is None:
-        spare_the_judge(monkeypatch)
+    if request.node.get_closest_marker("whole_judge") is not None:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        _spare_the_judge(patch)
+        yield
 
 
-def spare_the_judge(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same for what a fixture of a whole module trains."""
+def _spare_the_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     judge = importlib.import_module("tactician.evaluation.judge")
     baselines = importlib.import_module("tactician.evaluation.baselines")
     monkeypatch.setattr(judge, "baselines_of", lambda market: baselines.always())

@@ -18,6 +18,8 @@ from tests.report import sample
 
 TRIALS = (3, (0.05, 0.02, -0.01))
 
+pytestmark = pytest.mark.whole_judge
+
 
 def described(judged, trials=TRIALS, **more):
     return document(
@@ -34,13 +36,13 @@ def described(judged, trials=TRIALS, **more):
 
 
 def short(n=30, **more):
-    """A range on which little can be said. Light: without the dear baselines."""
+    """A range on which little can be said."""
     return judge([Turn(Piece(range(200, 200 + n)), environment(), (network(),))], **more)
 
 
 @pytest.fixture(scope="module")
 def whole():
-    """Two pieces, two seeds, all baselines. A fixture of the module is made before the tests' lighter judge is set."""
+    """Two pieces, two seeds, all baselines."""
     env, policies = environment(random_market(500, listing=False), 8, rows=range(1, 250)), (network(1), network(2))
     pieces = (Piece(range(300, 420), range(251, 299)), Piece(range(420, 490), range(371, 419)))
     return judge([Turn(piece, env, policies) for piece in pieces])

@@ -131,7 +131,6 @@ def test_each_seed_has_the_path_that_it_has_alone_and_the_agent_is_their_mean():
     assert judged(env, policies[0]).seeds == ()
 
 
-@pytest.mark.whole_judge
 def test_every_baseline_is_there_or_says_why_not():
     env = followed(random_plan())
     found = judge([Turn(Piece(ROWS, validation=range(150, 199), train=range(1, 149)), env, (Told(),))])
@@ -198,7 +197,6 @@ def test_a_late_agent_pays_for_its_shifted_trades_and_equal_weight_is_not_late()
         assert not torch.equal(found.by_delay[k].growth[:, 0], now.growth[:, 0])
 
 
-@pytest.mark.whole_judge
 def test_starts_are_named_and_cash_is_the_headline():
     env = environment(length=8)
     found = judged(env, network(2))
@@ -209,7 +207,6 @@ def test_starts_are_named_and_cash_is_the_headline():
     close(found.by_start.only(("equal_weight from cash",)).growth, found.path.only((EQUAL_WEIGHT,)).growth)
 
 
-@pytest.mark.whole_judge
 def test_who_holds_keeps_its_start_and_has_not_paid_for_it():
     found = judged(followed(torch.full((300,), HOLD)), Told())
     shares = found.by_start.only(("EQUAL_WEIGHT",))
@@ -255,7 +252,6 @@ def test_the_permuted_paths_are_the_same_however_many_fit_into_memory(monkeypatc
 # What is not finite is no result
 
 
-@pytest.mark.whole_judge
 @pytest.mark.parametrize("value", [math.nan, math.inf, -2.0])
 def test_a_broken_market_has_no_result(value):
     env = environment()
@@ -266,7 +262,6 @@ def test_a_broken_market_has_no_result(value):
         judged(broken, Told())
 
 
-@pytest.mark.whole_judge
 def test_a_broken_policy_has_no_result():
     policy = network()
     with torch.no_grad():

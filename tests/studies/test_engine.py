@@ -16,6 +16,7 @@ import torch
 from tactician.errors import UserError
 from tactician.studies.engine import attempt, make_engine
 from tactician.studies.engine_local import LocalEngine, default_processes
+from tests.signals import as_from_a_terminal
 from tests.studies import engine_jobs
 
 SHARED = {"target": torch.linspace(-1, 1, 256)}
@@ -106,6 +107,7 @@ def started(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        preexec_fn=as_from_a_terminal,
     )
 
 

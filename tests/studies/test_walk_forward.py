@@ -28,7 +28,6 @@ from tactician.studies.fold_job import load_model
 from tactician.studies.folds import make_folds
 from tactician.training.lock import only_writer
 from tactician.training.setup import make_environment
-from tests import conftest
 from tests.studies.walk_forwards import PURGE, TEST_FROM, WORDS, tiny_study, train_here
 
 SEEDS = (3, 4)
@@ -81,7 +80,6 @@ def done(tiny, tmp_path_factory) -> Done:
         return {path.name: True for path in folder.iterdir() if not path.name.startswith(".")}
 
     with pytest.MonkeyPatch.context() as patch:
-        conftest.spare_the_judge(patch)
         engine = train_here(patch, watch=on_the_disk)
         with pytest.MonkeyPatch.context() as other:
             said: list[str] = []

@@ -19,14 +19,8 @@ import pytest
 from tactician.cli import main
 from tactician.training.checkpoint import newest_checkpoint, read_checkpoint
 from tactician.training.interruption import Interruption
+from tests.signals import as_from_a_terminal
 from tests.training.test_resume_is_bit_exact import differences, state
-
-
-def as_from_a_terminal() -> None:
-    """A suite that runs under nohup, or in a shell's background, must not hand on what it ignores."""
-    for number in (signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
-
 
 STARTED: list[subprocess.Popen] = []
 
