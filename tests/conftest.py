@@ -62,8 +62,8 @@ def synthetic_bars(symbols=("AAA", "BBB", "CCC", "DDD"), first="2010-01-04", las
 def light_judge(request: pytest.FixtureRequest) -> Iterator[None]:
     """Spare a run's end the dear baselines and most resamples, except in files marked ``whole_judge``.
 
-    Hundreds of tests train a tiny model, and most of them are not about how it is judged. It holds for whole files, so that what a
-    fixture trains is judged as its tests judge again.
+    Hundreds of tests train a tiny model, and most of them are not about how it is judged. It holds for whole files, so that
+    what a fixture trains is judged as its tests judge again.
     """
     if request.node.get_closest_marker("whole_judge") is not None:
         yield
@@ -87,7 +87,6 @@ def _spare_the_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(many, "_RESAMPLES", 50)
     monkeypatch.setattr(judge, "MULTIPLIERS", (0.0, 1.0))
     monkeypatch.setattr(judge, "DELAYS", (0, 1))
-    monkeypatch.setattr(importlib.import_module("tactician.training.deployed"), "_EPISODES", 8)
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,6 @@ from tactician.training.deployed import Deployed, Lived, deployed_gap
 from tests.evaluation.agents import CASH, EQUAL, Told, environment, planned
 from tests.markets import random_market
 
-pytestmark = pytest.mark.whole_judge
-
 
 class Undecided(Told):
     """Equal weight or cash, each with half the probability; equal weight is the first of the two most probable."""
