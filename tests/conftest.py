@@ -30,6 +30,7 @@ TINY = {
     "validate_every": 2,
     "timesteps": 600,
     "anneal_steps": 0,  # most tests prolong runs, and compare them with runs that were as long from the beginning
+    "report": False,  # hundreds of tests train a tiny model, and few are about its page
     "device": "cpu",
 }
 

@@ -155,7 +155,7 @@ def test_progress_reads_as_specified(tiny, tmp_path, capsys):
         "Held-out test range",
         "Verdict: the agent is",
         "model_best.pt",
-        "report.html",
+        "report.json",
         "Next:",
     ):
         assert text in out, text

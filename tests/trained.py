@@ -12,7 +12,7 @@ def configuration(tiny: Path, folder: Path, **changes) -> Path:
     """The tiny configuration with a copy of its cache in a folder: other tests' trials are not in its ledger."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(tiny.parent / "cache.pt", folder / "cache.pt")
-    settings = yaml.safe_load(tiny.read_text()) | {"cache_path": str(folder / "cache.pt"), **changes}
+    settings = yaml.safe_load(tiny.read_text()) | {"cache_path": str(folder / "cache.pt"), "report": True, **changes}
     path = folder / "my.yaml"
     path.write_text(yaml.safe_dump({**settings, "checkpoint_dir": str(folder / "run")}))
     return path

@@ -235,6 +235,9 @@ class Config(BaseModel):
     """Iterations between two passes over the validation range. A run always ends with one."""
     best_by: Literal["growth", "score"] = "growth"
     """What picks the best model on the validation range: log growth net of costs, or the model score (docs/score.md)."""
+    report: bool = True
+    """End a run with the whole judgement and its page, which takes about half a minute. Otherwise it ends with the figures of
+    the table alone, and `tactician evaluate` makes the page later."""
     save_every: PositiveInt | None = None
     """Iterations between two checkpoints. Default: as many as take about two minutes."""
     keep_checkpoints: PositiveInt = 3

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tactician.environment import MarketTensors
 from tactician.errors import UserError
-from tactician.studies.folds import FEWEST, LOOK_BACK, dates_of, make_folds
+from tactician.studies.folds import FEWEST, LOOK_BACK, make_folds
 from tests.markets import random_market
 
 FIRST_DAY = date(1970, 1, 1) + timedelta(days=10_000)  # of a random market, one row per day
@@ -112,7 +112,7 @@ def test_five_folds_by_hand():
     assert (last.train, last.validation) == (range(1, 1347), range(1600, 1800))
     rolling = make_folds(market, 5, episode_length=256, window="rolling")
     assert rolling[0] == first and rolling[-1].train == range(801, 1347)
-    assert dates_of(market, first.test) == ("2000-02-14", "2000-08-31")
+    assert market.dates_of(first.test) == ("2000-02-14", "2000-08-31")
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,10 @@ class MarketTensors:
         """The decision session of a row."""
         return _EPOCH + timedelta(days=int(self.dates[row]))
 
+    def dates_of(self, rows: range) -> tuple[str, str]:
+        """First and last decision session of a range, YYYY-MM-DD."""
+        return str(self.date_of(rows[0])), str(self.date_of(rows[-1]))
+
 
 def build_market_tensors(
     market: Market, regimes: str, groups: Mapping[str, Sequence[str]], built_from: Mapping[str, str]

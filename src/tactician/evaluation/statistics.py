@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tactician.evaluation.backtest import Path
+from tactician.evaluation.inference.interval import logarithmic_mean
 from tactician.monitor.wording import tell
 
 _NO_DEVIATION = 1e-12
@@ -104,12 +105,9 @@ def return_difference(path: Path, strategy: int | str, other: int | str) -> tupl
         Difference and standard error, as fractions; NaN if not available.
     """
     gap, error = difference(path, strategy, other)
-    mine, theirs = (
-        _expm1(float(path.growth[:, path.column(k)].mean()) * path.sessions_per_year) + 1 for k in (strategy, other)
-    )
-    # If the two wealths are nearly equal, the quotient would be rounding error, so L is their mean.
-    scale = (mine - theirs) / gap if abs(gap) > 1e-6 else (mine + theirs) / 2
-    return (mine - theirs, scale * error) if math.isfinite(mine - theirs) else (math.nan, math.nan)
+    mine, theirs = (path.growth[:, path.column(k)].cpu().numpy() for k in (strategy, other))
+    scale = logarithmic_mean(mine, theirs, path.sessions_per_year)
+    return (scale * gap, scale * error) if math.isfinite(scale * gap) else (math.nan, math.nan)
 
 
 def _mean_and_error(daily: Float[Tensor, " step"], per_year: int) -> tuple[float, float]:

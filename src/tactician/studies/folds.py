@@ -98,11 +98,6 @@ def make_folds(
     return folds
 
 
-def dates_of(market: MarketTensors, rows: range) -> tuple[str, str]:
-    """First and last decision session of a range, YYYY-MM-DD."""
-    return str(market.date_of(rows[0])), str(market.date_of(rows[-1]))
-
-
 def _first_test_row(market: MarketTensors, test_from: date | None) -> int:
     if test_from is None:
         return 1 + (market.n_days - 1) // 2

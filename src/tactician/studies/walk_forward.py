@@ -15,9 +15,9 @@ from tactician.record.registration import FILE, Registration, register, verify
 from tactician.storage import load_tensors, save_tensors
 from tactician.studies.engine import Engine
 from tactician.studies.fold_job import SIZES, FoldJob, train_fold
-from tactician.studies.folds import Fold, dates_of
+from tactician.studies.folds import Fold
 from tactician.training.lineage import HARMLESS
-from tactician.training.reporting import METRIC
+from tactician.training.reporting import to_register
 from tactician.training.setup import prepare_run
 
 _FORMAT = "tactician fold"
@@ -41,7 +41,7 @@ class Study:
     @property
     def ranges(self) -> list[dict[str, tuple[str, str]]]:
         """First and last session of each range, by fold."""
-        return [{name: dates_of(self.market, rows) for name, rows in fold.splits.items()} for fold in self.folds]
+        return [{name: self.market.dates_of(rows) for name, rows in fold.splits.items()} for fold in self.folds]
 
     @property
     def jobs(self) -> list[FoldJob]:
@@ -55,15 +55,8 @@ class Study:
 
     def register(self) -> Registration:
         """Write down what will be judged, before anything is trained (see `record.registration`)."""
-        content = {
-            "configuration": self.config.model_dump(mode="json"),
-            "sizes_asked": dict(self.sizes_asked),
-            "folds": self.ranges,
-            "seeds": list(self.seeds),
-            "data_fingerprint": self.market.fingerprint,
-            "metric": METRIC,
-        }
-        return register(self.folder, content)
+        content = to_register(self.config, self.market, [fold.splits for fold in self.folds], self.seeds)
+        return register(self.folder, {**content, "sizes_asked": dict(self.sizes_asked)})
 
 
 def plan_study(

@@ -28,9 +28,10 @@ from tactician.policy import settle_recurrence
 from tactician.record.registration import Registration
 from tactician.report.files import write_report
 from tactician.studies.fold_job import load_model
-from tactician.studies.folds import Fold, dates_of
+from tactician.studies.folds import Fold
 from tactician.studies.walk_forward import Results, Study
 from tactician.training.counting import Counting
+from tactician.training.deployed import Deployed, Lived
 from tactician.training.provenance import provenance
 from tactician.training.setup import make_environment
 
@@ -127,13 +128,12 @@ def _turn(study: Study, fold: Fold, results: Results) -> Turn:
 def _training(results: Results) -> dict[str, Any]:
     """Means over all trainings of what was trained, and of what is judged, on their training ranges."""
     each = [result["training"] for result in results.values()]
-    means = {
-        kind: {name: math.fsum(x[kind][name] for x in each) / len(each) for name in ("growth", "turnover")}
-        for kind in ("deployed", "sampled")
-    }
-    deployed, sampled = means["deployed"]["growth"], means["sampled"]["growth"]
-    gap = abs(sampled - deployed) / abs(deployed) if abs(deployed) > 1e-3 else math.nan
-    return {**means, "gap": gap}
+
+    def mean(kind: str) -> Lived:
+        growth, turnover = (math.fsum(x[kind][name] for x in each) / len(each) for name in ("growth", "turnover"))
+        return Lived(growth, turnover)
+
+    return Deployed(mean("deployed"), mean("sampled")).as_dict()
 
 
 def _folds(study: Study, found: Judged, results: Results) -> list[dict[str, Any]]:
@@ -146,7 +146,7 @@ def _folds(study: Study, found: Judged, results: Results) -> list[dict[str, Any]
         told.append(
             {
                 "number": fold.number,
-                **{name: list(dates_of(study.market, rows)) for name, rows in fold.splits.items()},
+                **{name: list(study.market.dates_of(rows)) for name, rows in fold.splits.items()},
                 "agent": performance(piece, AGENT).annual_return,
                 "equal_weight": performance(piece, EQUAL_WEIGHT).annual_return,
                 "difference": gap.value,

@@ -13,7 +13,6 @@ from tactician.monitor.tables import print_table
 from tactician.monitor.wording import count, tell, time_left
 from tactician.report.files import NUMBERS, PAGE, RETURNS
 from tactician.studies.fold_job import FoldJob
-from tactician.studies.folds import dates_of
 from tactician.studies.walk_forward import Study
 
 
@@ -28,7 +27,7 @@ def tell_plan(study: Study, reporter: Reporter) -> None:
     for name in ("Training", "Validation", "Test"):
         table.add_column(name, no_wrap=True)
     for fold in study.folds:
-        table.add_row(str(fold.number), *(" – ".join(dates_of(study.market, rows)) for rows in fold.splits.values()))
+        table.add_row(str(fold.number), *(" – ".join(study.market.dates_of(rows)) for rows in fold.splits.values()))
     print_table(reporter.console, table)
 
 

@@ -127,6 +127,7 @@ def judge(
                     f"  Registered before the test range is read: {registration.sha256[:16]}"
                 ),
                 run=lambda result, seen: summary(result, seen).as_dict(),
+                whole=setup.config.report,
             )
     except NotFinite as error:
         raise _no_result("test", error, keeper.folder / FINAL) from error

@@ -35,6 +35,7 @@ HARMLESS = frozenset(
         "bars",
         "hindsight",
         "expanded_hindsight",
+        "report",
     }
 )
 """Keys that do not affect what is learnt. (A duration only makes the run longer or shorter.)"""

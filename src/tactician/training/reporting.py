@@ -3,18 +3,19 @@
 The end of a run and ``tactician evaluate`` both come here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tactician.bars import picked_with_hindsight
 from tactician.config import Config
-from tactician.evaluation import Evaluation, Piece, Turn, document, judge, reservations
+from tactician.environment import MarketTensors
+from tactician.evaluation import Evaluation, Piece, Turn, document, evaluate, judge, reservations
 from tactician.monitor.wording import count
 from tactician.policy import Network
 from tactician.record.registration import Registration, register
-from tactician.report.files import check_writable, write_report
+from tactician.report.files import check_writable, write_numbers, write_report
 from tactician.training.checkpoint import record_look
 from tactician.training.counting import Counting
 from tactician.training.deployed import deployed_gap
@@ -70,6 +71,7 @@ def judge_and_report(
     warn: Callable[[str], None],
     tell: Callable[[Registration], None] = lambda _: None,
     run: Callable[[Evaluation, Seen], Mapping[str, Any]] | None = None,
+    whole: bool = True,
 ) -> Reported:
     """Judge a model on a range and write its report.
 
@@ -83,18 +85,20 @@ def judge_and_report(
         warn: tells a sentence.
         tell: is given the registration.
         run: makes the report's part about the training, from the result and what the model has seen.
+        whole: judge beside everything, and write all files. Otherwise ``report.json`` holds the part about the training alone.
 
     Raises:
         NotFinite: a growth or an output is not finite; nothing is written but the registration.
         UserError: the folder cannot be written.
     """
     check_writable(folder)
-    registration = register(folder, _registered(candidate)) if split == "test" else None
+    registration = register(folder, _of_one_model(candidate)) if split == "test" else None
     if registration is not None:
         tell(registration)
-    found = judge([_turn(candidate, split)], candidate.config.seed)
-    result, seen = found.result, candidate.seen
-    book = Counting(candidate.config, candidate.run, found.market.fingerprint, warn)
+    env, rows = candidate.judged.environment, candidate.judged.splits[split]
+    found = judge([_turn(candidate, split)], candidate.config.seed) if whole else None
+    result, seen = found.result if found else evaluate(env, candidate.policy, rows), candidate.seen
+    book = Counting(candidate.config, candidate.run, env.market.fingerprint, warn)
     if registration is not None:
         seen = seen.looked(result.first, result.last)
         record_look(candidate.models, candidate.run, result.first, result.last)
@@ -106,6 +110,11 @@ def judge_and_report(
         caveat=candidate.contaminated.caveat if candidate.contaminated else None,
         notes=reservations(looks, candidate.hindsight),
     )
+    told = None if run is None else run(result, seen)
+    if found is None:
+        content = run_alone(told, finished=True)
+        write_numbers(content, folder)
+        return Reported(result, seen, content)
     content = document(
         found,
         result,
@@ -113,17 +122,17 @@ def judge_and_report(
         title=f"{split.capitalize()} range {result.first} to {result.last}",
         subtitle=_subtitle(candidate),
         trials=(counts.trials, counts.sharpes),
-        training=deployed_gap(candidate.judged.environment, candidate.policy, candidate.config.seed).as_dict(),
+        training=deployed_gap(env, candidate.policy, candidate.config.seed).as_dict(),
         provenance=provenance(
             candidate.config,
-            found.market,
+            env.market,
             registration=registration,
             looks=counts.looks,
             trials=counts.trials,
             hindsight=candidate.hindsight,
             checkpoint=candidate.checkpoint,
         ),
-        run=None if run is None else run(result, seen),
+        run=told,
     )
     write_report(content, folder)
     return Reported(result, seen, content)
@@ -136,16 +145,35 @@ def _turn(candidate: Candidate, split: str) -> Turn:
     return Turn(Piece(splits[split], validation, splits["train"]), candidate.judged.environment, (candidate.policy,))
 
 
-def _registered(candidate: Candidate) -> dict[str, Any]:
-    market, splits = candidate.judged.environment.market, candidate.judged.splits
-    fold = {name: [str(market.date_of(rows[0])), str(market.date_of(rows[-1]))] for name, rows in splits.items()}
+def _of_one_model(candidate: Candidate) -> dict[str, Any]:
+    config, judged = candidate.config, candidate.judged
+    return to_register(config, judged.environment.market, [judged.splits], [config.seed])
+
+
+def to_register(
+    config: Config, market: MarketTensors, folds: Sequence[Mapping[str, range]], seeds: Sequence[int]
+) -> dict[str, Any]:
+    """What is registered before a test range is read.
+
+    Args:
+        config: the settings.
+        market: the data.
+        folds: rows of the ranges by name, for each fold.
+        seeds: of the models that are judged together.
+    """
     return {
-        "configuration": candidate.config.model_dump(mode="json"),
-        "folds": [fold],
-        "seeds": [candidate.config.seed],
+        "configuration": config.model_dump(mode="json"),
+        "folds": [{name: market.dates_of(rows) for name, rows in fold.items()} for fold in folds],
+        "seeds": list(seeds),
         "data_fingerprint": market.fingerprint,
         "metric": METRIC,
     }
+
+
+def run_alone(run: Mapping[str, Any] | None, *, finished: bool) -> dict[str, Any]:
+    """A report that holds nothing but the part about the training."""
+    kind = "run" if finished else "interrupted run"
+    return {"format": "tactician report", "version": 1, "kind": kind, "run": run}
 
 
 def _subtitle(candidate: Candidate) -> str:

@@ -13,6 +13,7 @@ from tactician.monitor.wording import count, tell
 from tactician.report.files import NUMBERS, PAGE, write_numbers
 from tactician.training.checkpoint import versions
 from tactician.training.lineage import Contamination, Seen
+from tactician.training.reporting import run_alone
 from tactician.training.score import model_score
 from tactician.training.setup import Setup
 from tactician.training.state import Progress
@@ -90,8 +91,7 @@ class Summary:
     def write(self) -> None:
         """Write ``report.json`` of a run that is not finished: this part alone."""
         if self.setup.process.leads:
-            content = {"format": "tactician report", "version": 1, "kind": "interrupted run", "run": self.as_dict()}
-            write_numbers(content, self.setup.config.checkpoint_dir)
+            write_numbers(run_alone(self.as_dict(), finished=False), self.setup.config.checkpoint_dir)
 
 
 def print_summary(summary: Summary, reporter: Reporter, next_commands: list[str]) -> None:
@@ -117,7 +117,7 @@ def print_summary(summary: Summary, reporter: Reporter, next_commands: list[str]
         reporter.say(f"  Model:   {folder / 'model_best.pt'} (last: model_final.pt)", whole=[folder])
     elif summary.results:
         reporter.say(f"  Best so far: {folder / 'model_best.pt'}", whole=[folder])
-    name = PAGE if summary.finished else NUMBERS
+    name = PAGE if summary.finished and summary.setup.config.report else NUMBERS
     reporter.say(f"  Report:  {folder / name}", whole=[folder])
     for line in next_commands:
         reporter.note(f"  Next:    {line}", whole=[line.partition("   ")[0]])  # a remark may follow

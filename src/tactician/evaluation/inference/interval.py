@@ -70,7 +70,7 @@ def return_difference(mine: Series, theirs: Series, per_year: int) -> Interval:
     gap = growth_difference(mine, theirs, per_year)
     if not math.isfinite(gap.value):
         return NOT_AVAILABLE
-    found = gap.scaled(_logarithmic_mean(mine, theirs, per_year))
+    found = gap.scaled(logarithmic_mean(mine, theirs, per_year))
     return found if all(map(math.isfinite, (found.value, found.low, found.high))) else NOT_AVAILABLE
 
 
@@ -116,7 +116,7 @@ def minimum_detectable_return_difference(mine: Series, theirs: Series, per_year:
         return math.nan
     gap = mine - theirs
     error = _error(_powers(gap, 2), _mean, block_length(gap)) * per_year
-    return (_NORMAL_975 + _NORMAL_80) * error * _logarithmic_mean(mine, theirs, per_year)
+    return (_NORMAL_975 + _NORMAL_80) * error * logarithmic_mean(mine, theirs, per_year)
 
 
 def minimum_detectable_sharpe_difference(mine: Series, theirs: Series, per_year: int) -> float:
@@ -209,7 +209,7 @@ def _in_unit(x: Series) -> Series:
     return x / x.std()
 
 
-def _logarithmic_mean(mine: Series, theirs: Series, per_year: int) -> float:
+def logarithmic_mean(mine: Series, theirs: Series, per_year: int) -> float:
     """(A − B)/(ln A − ln B) of the annual wealths A and B."""
     a, b = float(mine.mean()) * per_year, float(theirs.mean()) * per_year
     try:
