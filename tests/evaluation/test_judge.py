@@ -218,6 +218,20 @@ def test_who_holds_keeps_its_start_and_has_not_paid_for_it():
     assert cash.turnover.count_nonzero() == 0 and float(cash.growth.sum()) == pytest.approx(60 * math.log(1.0001))
 
 
+def test_a_result_that_hangs_on_the_start_says_so():
+    """Whoever always holds earns what it began with. Whoever buys the same on the first day does not."""
+    holds = judged(followed(torch.full((300,), HOLD)), Told())
+    assert holds.spread is not None and holds.spread.startswith("The result hangs on the start: beside equal weight")
+    growth = {name: float(holds.by_start.growth[:, k].sum()) for k, name in enumerate(holds.by_start.strategies)}
+    annual = {name: math.expm1(x * 252 / len(ROWS)) for name, x in growth.items()}
+    assert holds.starts["cash"].value == pytest.approx(annual["cash"] - annual["equal_weight from cash"])
+    worst = min(holds.starts, key=lambda name: holds.starts[name].value)
+    assert f"{100 * holds.starts[worst].value:+.1f} % per year from {worst}" in holds.spread
+    assert judged(followed(torch.full((300,), CASH)), Told()).starts["cash"].value == pytest.approx(
+        annual["cash"] - annual["equal_weight from cash"]
+    )
+
+
 # Timing
 
 

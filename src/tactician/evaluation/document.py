@@ -222,11 +222,17 @@ def _beside(path: Path, strategy: str, other: str) -> dict[str, float]:
 def _starts(judged: Judged) -> list[dict[str, Any]]:
     path = judged.by_start
     assert path.weights is not None
-    names = path.strategies[: len(path.strategies) // 2]
     in_cash = (path.weights[..., -1] > 1 - 1e-6).double().mean(0).tolist()
     return [
-        {"name": name, **_beside(path, name, f"{EQUAL_WEIGHT} from {name}"), "sessions_in_cash": in_cash[k]}
-        for k, name in enumerate(names)
+        {
+            "name": name,
+            "annual_return": performance(path, name).annual_return,
+            "beyond_equal_weight": gap.value,
+            "low": gap.low,
+            "high": gap.high,
+            "sessions_in_cash": in_cash[k],
+        }
+        for k, (name, gap) in enumerate(judged.starts.items())
     ]
 
 

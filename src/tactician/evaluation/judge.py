@@ -8,11 +8,11 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from tactician.environment import Environment, EnvState, MarketTensors
-from tactician.evaluation.agent import Evaluation, summarised
+from tactician.evaluation.agent import Evaluation, beyond, summarised
 from tactician.evaluation.backtest import Path, action_targets, backtest
 from tactician.evaluation.baselines import AGENT, EQUAL_WEIGHT, answers, baselines_of
 from tactician.evaluation.decisions import IN_CASH, Decisions, Start, all_starts, decide, starting_weights
-from tactician.evaluation.inference import block_permutations, permutation_p_value
+from tactician.evaluation.inference import Interval, block_permutations, permutation_p_value
 from tactician.evaluation.question import Piece, Question
 from tactician.evaluation.rivals_regime import paths_of_regimes, shuffled
 from tactician.policy import Network
@@ -22,6 +22,8 @@ MULTIPLIERS = (0.0, 1.0, 2.0, 5.0)
 DELAYS = (0, 1, 2, 5)
 """Sessions from a decision to its execution, beyond the one that is always between."""
 
+_HANGS = 0.02
+"""Difference in annual return between two starts from which on a result hangs on the start."""
 _PERMUTATIONS, _BLOCK = 200, 20
 _AT_ONCE = 20_000_000
 """Weights of permuted paths in memory at a time: 160 MB."""
@@ -74,6 +76,24 @@ class Judged:
     """The agent from every start, named so, then equal weight from the same."""
     timing: float
     """p-value of the agent's timing: how often its own regimes, shuffled in blocks, grew as much."""
+
+    @property
+    def starts(self) -> dict[str, Interval]:
+        """Annual return beyond equal weight by start. Equal weight begins in the same place."""
+        names = self.by_start.strategies[: len(self.by_start.strategies) // 2]
+        return {name: beyond(self.by_start, name, _equal_from(name)) for name in names}
+
+    @property
+    def spread(self) -> str | None:
+        """A sentence if the result hangs on where the agent starts; None if it does not."""
+        found = sorted((gap.value, name) for name, gap in self.starts.items())
+        (low, worst), (high, best) = found[0], found[-1]
+        if not high - low >= _HANGS:  # also for figures that are not available
+            return None
+        return (
+            f"The result hangs on the start: beside equal weight the agent earns {100 * low:+.1f} % per year from {worst} and "
+            f"{100 * high:+.1f} % from {best}. The table begins in cash, as the baselines do."
+        )
 
     @property
     def market(self) -> MarketTensors:
@@ -224,6 +244,10 @@ def _late(runs: _Runs, targets: Tensor, hold: Tensor) -> dict[int, Path]:
     return {k: path.only((f"{AGENT} {k} late", EQUAL_WEIGHT)).named(_PAIR) for k in DELAYS}
 
 
+def _equal_from(start: str) -> str:
+    return f"{EQUAL_WEIGHT} from {start}"
+
+
 def _from_all_starts(turns: Sequence[Turn], runs: _Runs, equal: Tensor, waits: Tensor) -> Path:
     env = turns[0].environment
     starts = all_starts(env)
@@ -232,7 +256,7 @@ def _from_all_starts(turns: Sequence[Turn], runs: _Runs, equal: Tensor, waits: T
     n = len(starts)
     targets = torch.cat([*(weights for weights, _ in parts), equal.expand(-1, n, -1)], 1)
     hold = torch.cat([*(still for _, still in parts), waits.expand(-1, n)], 1)
-    names = [*(s.name for s in starts), *(f"{EQUAL_WEIGHT} from {s.name}" for s in starts)]
+    names = [*(s.name for s in starts), *(_equal_from(s.name) for s in starts)]
     return runs(targets, hold, names, start=starting_weights(env, decisions.rows, starts).repeat(2, 1))
 
 

@@ -66,7 +66,7 @@ def judge_study(study: Study, results: Results, registration: Registration, warn
     book.look(found.result, registration)
     counts = book.counts(found.result)
     hindsight = picked_with_hindsight(study.config, study.market.built_from.get("source", ""))
-    result = replace(found.result, notes=reservations(counts.looks or 0, hindsight))
+    result = replace(found.result, notes=reservations(counts.looks or 0, hindsight, found.spread))
     content = document(
         found,
         result,

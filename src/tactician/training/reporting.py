@@ -108,7 +108,7 @@ def judge_and_report(
     result = replace(
         result,
         caveat=candidate.contaminated.caveat if candidate.contaminated else None,
-        notes=reservations(looks, candidate.hindsight),
+        notes=reservations(looks, candidate.hindsight, found.spread if found else None),
     )
     told = None if run is None else run(result, seen)
     if found is None:

@@ -147,7 +147,9 @@ def _tell_caveats(summary: Summary, reporter: Reporter) -> None:
             "the model was trained on.",
             "bold",
         )
-    for line in reservations(summary.looks, summary.hindsight):
+    # Only the test range has looks, and its judge has said what else there is to say.
+    notes = summary.judged.notes if "test" in summary.results else reservations(0, summary.hindsight)
+    for line in notes:
         reporter.say(f"  {line}", "dim")
 
 
