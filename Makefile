@@ -33,7 +33,7 @@ learnability: $(VENV)/.run ## train on markets whose best policy is known (all v
 	$(BIN)/tactician learnability --variants all --sweep --out benchmarks/results/learnability.json
 
 test: $(VENV)/.dev ## the whole test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n logical --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n logical --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.dev ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow

@@ -35,6 +35,18 @@ TINY = {
 }
 
 
+LONG = ("studies", "hardware", "training", "commands")
+"""Rooms of which the tests take long. They come first, so that no process waits for another one's last file."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        room = item.path.parent.name
+        return LONG.index(room) if room in LONG else len(LONG)
+
+    items.sort(key=place)  # stable: the order within a file stays
+
+
 def synthetic_bars(symbols=("AAA", "BBB", "CCC", "DDD"), first="2010-01-04", last="2013-12-31", seed=0) -> pd.DataFrame:
     """Random-walk bars on real sessions, tidy long."""
     sessions = exchange_calendars.get_calendar("XNYS", start=first, end=last).sessions

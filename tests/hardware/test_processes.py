@@ -123,7 +123,7 @@ def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
-@pytest.fixture(params=["loopback", "namespaces"])
+@pytest.fixture(params=["loopback", pytest.param("namespaces", marks=pytest.mark.slow)])
 def hosts(request) -> Iterator[list[Host]]:
     """Two launchers on loopback; or two network namespaces, each with an interface of its own and a cable between them."""
     if request.param == "loopback":

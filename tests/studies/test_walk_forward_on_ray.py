@@ -16,6 +16,8 @@ for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_
 ray = pytest.importorskip("ray", reason="Ray is in the extra 'cluster'")
 pytest.importorskip("ray.cluster_utils", reason="Ray is in the extra 'cluster'")
 
+pytestmark = pytest.mark.slow  # the engine's own test loses a machine too
+
 HERE = str(Path(__file__).parents[2])
 
 

@@ -16,6 +16,7 @@ from tactician.storage import checksum, save_tensors
 from tactician.training.checkpoint import newest_checkpoint, read_checkpoint, record_look
 from tactician.training.lineage import HARMLESS, Look, Seen, run_name, run_of, seen_by_checkpoint
 from tactician.training.resume import OF_DATA
+from tests.trained import configuration
 
 LATE = ("--train-until", "2013-08-30", "--validation-until", "2013-10-31")
 OWN = ("--train-until", "2012-12-31", "--validation-until", "2013-06-28")
@@ -162,6 +163,7 @@ def test_where_it_is_not_known_what_was_seen_the_result_says_so(tiny, early, tmp
 
 
 def test_a_run_that_is_prolonged_is_clean_and_counts_its_looks_at_the_test_range(tiny, tmp_path, capsys):
+    tiny = configuration(tiny, tmp_path / "market", report=False)
     for looks, iterations in ((1, "1"), (2, "2"), (3, "3")):
         assert run(tiny, tmp_path, "--iterations", iterations, "--resume") == 0
         said = flat(capsys.readouterr().out)
