@@ -244,7 +244,9 @@ def test_seeds_are_told_one_by_one(whole, told):
 
 def test_reasons_are_told_by_name_and_share_the_whole(told):
     assert told["why"]["entries"] == list(OBSERVATION_NAMES)
-    assert sum(part["share"] for part in told["why"]["importance"]) == pytest.approx(1, abs=1e-4)
+    shares = [part["share"] for part in told["why"]["importance"]]
+    assert sum(shares) == pytest.approx(1, abs=1e-4) and shares == sorted(shares, reverse=True)
+    assert {part["entry"] for part in told["why"]["importance"]} == set(OBSERVATION_NAMES)
     for day in told["why"]["decisions"]:
         assert len(day) == 10 and all(0 <= entry < 64 for entry, *_ in day)
         assert [abs(effect) for _, effect, _ in day] == sorted((abs(effect) for _, effect, _ in day), reverse=True)
@@ -255,6 +257,7 @@ def test_what_moved_told_decisions_is_the_feature_that_tells_them():
     env = environment(planned(random_market(300, listing=False), drawn))
     told = described(judge([Turn(Piece(range(200, 230)), env, (Told(sure=0.1),))]))
     shares = [part["share"] for part in told["why"]["importance"]]
+    assert told["why"]["importance"][0]["entry"] == OBSERVATION_NAMES[0]
     assert shares[0] == pytest.approx(1) and sum(shares[1:]) == 0
     for day, decisions in enumerate(told["why"]["decisions"]):
         ((entry, _, value),) = decisions

@@ -85,7 +85,7 @@ def evaluation(sessions: int = 1000, regimes: int = 12, seed: int = 0) -> dict[s
         "delays": [_swept("sessions", k, agent, equal, 0.003 * k) for k in (0, 1, 2, 5)],
         "starts": [
             {"name": name, "annual_return": agent - 0.002 * k, "beyond_equal_weight": agent - equal - 0.002 * k}
-            | {"sessions_in_cash": 0.62 / (1 + 9 * k)}
+            | {"low": agent - equal - 0.05, "high": agent - equal + 0.06, "sessions_in_cash": 0.62 / (1 + 9 * k)}
             for k, name in enumerate(("cash", "equal weight", "MOMENTUM", "LOW_VOL", "QUALITY_HALF_CASH"))
         ],
         "months": {c["name"]: _months(dates, c["growth"]) for c in curves[:2]},

@@ -178,12 +178,20 @@ def test_the_out_of_sample_path_is_that_of_the_turns_by_hand(done):
 def test_each_seed_is_a_trial_and_the_judgement_one_look(done):
     trials = [entry for entry in done.ledger if isinstance(entry, Trial)]
     looks = [entry for entry in done.ledger if isinstance(entry, Look)]
-    assert [trial.seed for trial in trials] == list(SEEDS) and len({trial.configuration for trial in trials}) == 1
+    assert [trial.seed for trial in trials] == [*SEEDS, *SEEDS] and len({trial.configuration for trial in trials}) == 1
     (look,) = looks
+    begun, judged = trials[: len(SEEDS)], trials[len(SEEDS) :]
+    assert all(trial.sharpe_per_session is None for trial in begun)
+    for trial, told in zip(judged, done.document["seeds"], strict=True):
+        assert trial.sharpe_per_session == pytest.approx(told["sharpe"] / math.sqrt(252))
+        assert trial.validated == look.range
+    assert look.sharpe_per_session is None  # the seeds' mean is none of the trials
+    deflated = next(row for row in done.document["statistics"] if row["name"] == "dsr")
+    assert 0 <= deflated["value"] <= 1 and "2 counted" in deflated["text"]
     assert look.registration == done.document["provenance"]["registration"]
     assert look.range == (done.document["range"]["first"], done.document["range"]["last"])
     assert (done.document["provenance"]["trials"], done.document["provenance"]["looks"]) == (2, 1)
-    assert done.ledger.index(look) == 2  # trials are noted when they begin
+    assert done.ledger.index(look) == 4  # trials are noted when they begin, and again with their figures
 
 
 def test_a_second_call_trains_nothing_and_finds_the_same_but_is_a_second_look(done, again, monkeypatch, capsys):

@@ -97,8 +97,8 @@ class Evaluation:
         if not math.isfinite(self.detectable):
             return None
         return (
-            f"These {self.performances[AGENT].sessions:,} sessions would show a true difference of "
-            f"±{100 * self.detectable:.1f} % per year in four cases of five."
+            f"In {self.performances[AGENT].sessions:,} such sessions, a true difference of {100 * self.detectable:.1f} % per year "
+            "would be found in four cases of five; smaller ones less often."
         )
 
     @property

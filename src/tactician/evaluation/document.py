@@ -181,7 +181,9 @@ def _why(judged: Judged) -> dict[str, Any]:
         ],
         "importance": [
             {"entry": name, "share": round(share, 6)}
-            for name, share in zip(OBSERVATION_NAMES, shares.tolist(), strict=True)
+            for name, share in sorted(
+                zip(OBSERVATION_NAMES, shares.tolist(), strict=True), key=lambda part: part[1], reverse=True
+            )
         ],
     }
 

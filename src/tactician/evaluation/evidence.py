@@ -127,7 +127,7 @@ def _among_many(judged: Judged) -> list[dict[str, Any]]:
             **_entry(
                 "mcs",
                 "Model confidence set",
-                math.nan if kept is None else float(len(kept)),
+                math.nan if kept is None else len(kept),
                 "Strategies that cannot be told from the best at 90 % (Hansen, Lunde and Nason 2011): "
                 + ("" if kept is None else ", ".join(labels[name] for name in kept) + "."),
             ),

@@ -45,9 +45,9 @@ class Trial:
     fingerprint: str
     """Of the market data."""
     validated: Dates | None
-    """The validation range, if the model was judged there."""
+    """The validation range, if the model was judged there. For a seed of a walk-forward: all its test pieces."""
     sharpe_per_session: FiniteFloat | None
-    """On the validation range, not annualised."""
+    """On that range, not annualised."""
     at: str = ""
     """When the line was written, ISO 8601 in UTC; filled in by the ledger."""
     kind: Literal["trial"] = "trial"

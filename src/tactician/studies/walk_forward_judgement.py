@@ -62,8 +62,10 @@ def judge_study(study: Study, results: Results, registration: Registration, warn
     turns = [_turn(study, fold, results) for fold in study.folds]
     found = judge(turns, study.config.seed)
     # Every seed was a trial. They look at the range together, under the name of the first.
+    for seed, name in zip(study.seeds, found.seeds, strict=bool(found.seeds)):
+        _counting(study, registration, seed, warn).trial_of_seed(found.path, name, (found.result.first, found.result.last))
     book = _counting(study, registration, study.seeds[0], warn)
-    book.look(found.result, registration)
+    book.look(found.result, registration, together=len(study.seeds) > 1)
     counts = book.counts(found.result)
     hindsight = picked_with_hindsight(study.config, study.market.built_from.get("source", ""))
     result = replace(found.result, notes=reservations(counts.looks or 0, hindsight, found.spread))

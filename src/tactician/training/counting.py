@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tactician.config import Config
-from tactician.evaluation import AGENT, Evaluation
+from tactician.evaluation import AGENT, Evaluation, Path, Performance, performance
 from tactician.record.registration import Registration, fingerprint_of
 from tactician.record.trials import Trial, TrialLedger, trials_beside
 from tactician.training.lineage import HARMLESS
@@ -51,23 +51,39 @@ class Counting:
             UserError: the ledger is damaged. It is read here first, since the end of a training is too late to be told.
         """
         self._ledger.read()
+        if validated is None:
+            self._trial(None, None)
+        else:
+            self._trial((validated.first, validated.last), _sharpe(validated.performances[AGENT], validated.path))
+
+    def trial_of_seed(self, judged: Path, strategy: str, dates: tuple[str, str]) -> None:
+        """One seed of several that were judged together, with its own figures on the judged range."""
+        self._trial(dates, _sharpe(performance(judged, strategy), judged))
+
+    def _trial(self, dates: tuple[str, str] | None, sharpe: float | None) -> None:
         self._ledger.add_trial(
             run=self._run,
             fingerprint=self._fingerprint,
-            validated=(validated.first, validated.last) if validated else None,
-            sharpe_per_session=_sharpe(validated) if validated else None,
+            validated=dates,
+            sharpe_per_session=sharpe,
             configuration=self._configuration,
             seed=self._seed,
         )
 
-    def look(self, result: Evaluation, registration: Registration) -> None:
-        """A test range was read."""
+    def look(self, result: Evaluation, registration: Registration, *, together: bool = False) -> None:
+        """A test range was read.
+
+        Args:
+            result: what came out.
+            registration: written before.
+            together: by several seeds together. Their mean is none of the trials, so it has no figure among theirs.
+        """
         self._ledger.add_look(
             run=self._run,
             fingerprint=self._fingerprint,
             range=(result.first, result.last),
             registration=registration.sha256,
-            sharpe_per_session=_sharpe(result),
+            sharpe_per_session=None if together else _sharpe(result.performances[AGENT], result.path),
             configuration=self._configuration,
             seed=self._seed,
         )
@@ -88,7 +104,7 @@ class Counting:
         )
 
 
-def _sharpe(result: Evaluation) -> float | None:
+def _sharpe(found: Performance, path: Path) -> float | None:
     """Sharpe ratio per session of simple returns in excess of cash; None if it is not available."""
-    sharpe = result.performances[AGENT].sharpe / math.sqrt(result.path.sessions_per_year)
+    sharpe = found.sharpe / math.sqrt(path.sessions_per_year)
     return sharpe if math.isfinite(sharpe) else None
