@@ -1,21 +1,24 @@
 """Draw docs/overview.png, README's picture: what is found where it is known, and what is said where it is not.
 
-The left half is of benchmarks/results/learnability.json. The right half is of the model that `make train` has left, judged
-again (the look is counted): ``python docs/make_picture.py``.
+The left half is of benchmarks/results/learnability.json. The right half is of the report that `tactician walk-forward --config
+embedded_sp500` has left in its default folder: ``python docs/make_picture.py [REPORT.json]``.
 """
 
 import json
+import math
+import sys
+from datetime import date
+from itertools import accumulate
 from pathlib import Path
 
-import torch
 from matplotlib.axes import Axes
 from matplotlib.dates import DateFormatter, YearLocator
 from matplotlib.figure import Figure
-
-import tactician
+from matplotlib.ticker import NullFormatter
 
 ROOT = Path(__file__).parent.parent
 STUDY, TARGET = ROOT / "benchmarks/results/learnability.json", ROOT / "docs/overview.png"
+JUDGED = Path(sys.argv[1] if len(sys.argv) > 1 else "checkpoints/embedded_sp500/walk_forward/report.json")
 MARKETS = {
     "oracle": "tomorrow is announced",
     "observable": "a regime that is seen",
@@ -50,20 +53,26 @@ def draw_found(axes: Axes) -> None:
 
 
 def draw_judged(axes: Axes) -> None:
-    """Wealth over the held-out test range, with the verdict above it."""
-    config = tactician.load_config("embedded_sp500")
-    result = tactician.evaluate(config.checkpoint_dir / "model_best.pt", split="test")
-    market = tactician.load_market(config)
-    first = next(k for k in range(market.n_days) if str(market.date_of(k)) == result.first)
-    days = [market.date_of(first + k) for k in range(len(result.path.growth))]
-    for name, (label, colour, width) in SHOWN.items():
-        wealth = torch.exp(result.path.growth[:, result.path.column(name)].cumsum(0))
-        axes.plot(days, wealth.tolist(), color=colour, linewidth=width, label=label)
-    axes.xaxis.set_major_locator(YearLocator())
+    """Wealth over all test pieces, with the seeds' band, and the verdict above it."""
+    report = json.loads(JUDGED.read_text())
+    days = [date.fromisoformat(day) for day in report["dates"]]
+    band = report["band"]
+    axes.fill_between(days, band["low"], band["high"], color="C0", alpha=0.15, linewidth=0, label="Each seed alone")
+    for curve in report["curves"]:
+        if curve["name"] in SHOWN:
+            label, colour, width = SHOWN[curve["name"]]
+            wealth = list(accumulate(curve["growth"], lambda before, x: before * math.exp(x), initial=1.0))[1:]
+            axes.plot(days, wealth, color=colour, linewidth=width, label=label)
+    axes.xaxis.set_major_locator(YearLocator(2))
     axes.xaxis.set_major_formatter(DateFormatter("%Y"))
     axes.legend(frameon=False, loc="upper left", fontsize=8)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g} ×")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_yticks([1, 2, 4])
     axes.set_ylabel("wealth, net of costs")
-    axes.set_title(f"Real prices, held out:\n{result.verdict.partition(' (')[0]}", fontsize=10, loc="left")
+    verdict = report["verdict"]["text"].partition(" (")[0].rstrip(".")
+    axes.set_title(f"Real prices, five folds, each tested once:\n{verdict}", fontsize=10, loc="left")
 
 
 def main() -> None:
