@@ -228,7 +228,7 @@ def test_cash_is_no_trade_and_the_same_targets_are_no_move():
     assert closed == [False] * 5 + [True, True, False]
     actions = torch.tensor([names.index(x) for x in ("FULL_CASH", EW, "SIZE_SMALL", "MOMENTUM", "FULL_CASH", "HOLD")])
     growth = torch.tensor([0.01, 0.02, 0.03, -0.01, 0.0, 0.0], dtype=torch.float64)
-    trades = closed_trades(market.canonical_regimes[actions], growth)
+    trades = closed_trades(market.canonical_regimes(range(market.n_days))[actions], growth)
     assert trades.tolist() == pytest.approx([np.expm1(0.05), np.expm1(-0.01)])
 
 

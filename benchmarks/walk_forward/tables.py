@@ -28,7 +28,18 @@ def with_ends(x: float | None, ends: Sequence[float | None] | None, shape: Any, 
 
 def strategies(report: dict[str, Any]) -> Iterator[str]:
     """One row per strategy that could be followed."""
-    yield "| strategy | return % | volatility % | Sharpe | drawdown % | turnover × | costs % | beside equal weight, % per year | ΔSharpe |"
+    heads = (
+        "strategy",
+        "return %",
+        "volatility %",
+        "Sharpe",
+        "drawdown %",
+        "turnover ×",
+        "costs %",
+        "Δreturn %",
+        "ΔSharpe",
+    )
+    yield f"| {' | '.join(heads)} |"
     yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|"
     for row in report["strategies"]:
         if not row["available"]:

@@ -127,13 +127,13 @@ def evaluate(
     """
     from tactician.training.checkpoint import load_policy
     from tactician.training.reporting import judge_and_report, report_folder
-    from tactician.training.saved import candidate, settings_of
+    from tactician.training.saved import candidate, judged_settings
 
     path = Path(checkpoint)
     if split not in ("validation", "test"):
         raise UserError(f"split cannot be {split!r}; give 'validation' or 'test'.")
     loaded = load_policy(path)
-    config = settings_of(loaded.content, path) if config is None else _checked(config)
+    config = judged_settings(loaded.content, path, config and _checked(config))
     judged = candidate(path, loaded, config, load_market(config), allow_contaminated=allow_contaminated)
     folder = report_folder(path, split) if output is None else Path(output)
     return judge_and_report(judged, split, folder, warn=_reporter(False).warn).result

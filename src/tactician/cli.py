@@ -5,6 +5,7 @@ once.
 """
 
 import difflib
+import errno
 import importlib
 import sys
 import warnings
@@ -46,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         streams.close()
         return 141
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        streams.close()  # what is left in the buffer cannot be written either
+        print(f"tactician: cannot write the output: {error.strerror}; make room.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:  # between the verb's end and the program's
         return 130
     return code
@@ -77,6 +84,11 @@ def _answer(words: list[str]) -> int:
     except KeyboardInterrupt:
         print(f"tactician {verb}: interrupted.", file=sys.stderr)
         return 130
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) or error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        print(f"tactician {verb}: cannot write the output: {error.strerror}; make room.", file=sys.stderr)
+        return 2
 
 
 def _usage() -> str:

@@ -8,7 +8,7 @@ import torch
 
 from tactician.environment import FULL_CASH, HOLD
 from tactician.evaluation import NotAvailable, Piece, Question, action_targets, backtest, baselines_of
-from tactician.evaluation.rivals_regime import best_constants, paths_of_regimes, regimes_in_force, shuffled
+from tactician.evaluation.rivals_regime import best_constants, follow, paths_of_regimes, regimes_in_force, shuffled
 from tactician.portfolio.frictions import Frictions
 from tests.markets import random_market
 from tests.portfolio.scalar_ledger import Coefficients, grow, trade
@@ -65,21 +65,25 @@ def test_hold_continues_the_regime_before_and_the_beginning_is_cash():
     assert regimes_in_force(AGENT).tolist() == [1, 1, 5, 5, 5, 6, 6, 6, 1, 4, 4, 4]
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_random_regimes_move_and_hold_as_often_as_the_agent(seed):
+def changed(path):
+    """The sum of the changes of targets, from cash on."""
+    targets, _ = path
+    cash = torch.eye(targets.shape[1], dtype=targets.dtype)[-1:]
+    return float((targets - torch.cat([cash, targets[:-1]])).abs().sum()) / 2
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("kinds", [[4, 5, 6], [FULL_CASH, 4, 11, *[HOLD] * 6], [*[HOLD] * 8, 5, FULL_CASH]])
+def test_random_regimes_trade_as_much_as_the_agent(kinds, seed):
     market = random_market(n_assets=20)  # in which no two tilts agree by chance
-    actions = torch.cat([AGENT, torch.full((88,), HOLD)])
-    weights, hold = baselines_of(market)["random_regimes"].targets(Question(market, ROWS, actions=actions, seed=seed))
-    # Four moves (5, 6, cash, 4), and 94 sessions of HOLD.
-    assert hold.sum() == (actions == HOLD).sum() == 94 and not hold[0]
-    by_regime = paths_of_regimes(market, ROWS, torch.arange(12)[:, None].expand(12, 100))[0]
-    regimes, before = [], FULL_CASH
-    for k in range(100):
-        if not hold[k]:  # which regime's weights are these?
-            (before,) = torch.nonzero((by_regime[k] == weights[k]).all(-1))[:, 0].tolist()
-        regimes.append(before)
-    assert sum(a != b for a, b in zip([FULL_CASH, *regimes], regimes, strict=False)) == 4
-    assert regimes[0] != FULL_CASH
+    drawn = torch.Generator().manual_seed(seed)
+    actions = torch.tensor(kinds)[torch.randint(len(kinds), (100,), generator=drawn)]
+    question = Question(market, ROWS, actions=actions, seed=seed)
+    path = baselines_of(market)["random_regimes"].targets(question)
+    # The last move decides: one is worth up to a whole portfolio.
+    assert changed(path) == pytest.approx(changed(follow(question, actions)), rel=0.1, abs=1.0)
+    weights, hold = path
+    assert not hold[0] and torch.equal(weights[1:][hold[1:]], weights[:-1][hold[1:]])
 
 
 def test_random_regimes_differ_by_seed_use_every_regime_and_say_their_seed():
@@ -93,7 +97,7 @@ def test_random_regimes_differ_by_seed_use_every_regime_and_say_their_seed():
     assert not torch.equal(drawn[0], drawn[1])
     by_regime = paths_of_regimes(market, ROWS, torch.arange(1, 12)[:, None].expand(11, 100))[0]
     times = (by_regime == drawn[0][:, None]).all(-1).sum(0)
-    assert times.min() >= 2 and times.sum() == 100
+    assert times.min() >= 1
 
 
 def test_an_agent_that_stays_in_cash_has_random_regimes_in_cash():

@@ -171,6 +171,9 @@ def test_dates_are_those_at_which_the_returns_end():
     told = described(judge([Turn(Piece(range(200, 230)), env, (network(),))]))
     ends = [date(1970, 1, 1) + timedelta(days=10_000 + t + (3 if t % 5 == 4 else 1)) for t in range(200, 230)]
     assert told["dates"] == [day.isoformat() for day in ends]
+    assert told["decided"] == [
+        str(market.date_of(row)) for row in range(200, 230)
+    ]  # where they trade, one session before
     # The range is told by its decisions.
     assert (told["range"]["first"], told["range"]["last"]) == ("1997-12-05", "1998-01-03")
 

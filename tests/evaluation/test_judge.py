@@ -21,6 +21,7 @@ from tactician.evaluation import (
     evaluate,
     judge,
 )
+from tactician.evaluation.decisions import all_starts, starting_weights
 from tactician.evaluation.judge import DELAYS, MULTIPLIERS
 from tactician.portfolio.frictions import Frictions
 from tests.evaluation.agents import CASH, EQUAL, HOLD, MOMENTUM, Told, environment, network, planned
@@ -230,6 +231,24 @@ def test_a_result_that_hangs_on_the_start_says_so():
     assert judged(followed(torch.full((300,), CASH)), Told()).starts["cash"].value == pytest.approx(
         annual["cash"] - annual["equal_weight from cash"]
     )
+
+
+def test_equal_weight_is_a_start_also_where_it_is_no_regime_of_the_table():
+    market = random_market(300, listing=False)
+    env = environment(market)
+    assert [s.name for s in all_starts(env)].count("EQUAL_WEIGHT") == 1
+    renamed = [replace(r, name=r.name.replace("EQUAL_WEIGHT", "EVEN")) for r in market.regimes.regimes]
+    env = environment(replace(market, regimes=replace(market.regimes, regimes=tuple(renamed))))
+    starts = all_starts(env)
+    assert [s.name for s in starts][:2] == ["cash", "EQUAL_WEIGHT"]
+    weights = starting_weights(env, range(200, 230), starts)
+    even = [s.name for s in starts].index("EVEN")
+    assert torch.allclose(weights[1], weights[even])
+
+
+def test_few_sessions_say_nothing_of_timing():
+    few = judge([Turn(Piece(range(200, 230)), environment(random_market(300, listing=False)), (Told(),))])
+    assert math.isnan(few.timing)
 
 
 # Timing

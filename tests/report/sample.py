@@ -65,6 +65,7 @@ def evaluation(sessions: int = 1000, regimes: int = 12, seed: int = 0) -> dict[s
         "verdict": _verdict(agent - equal),
         "range": {"first": dates[0], "last": dates[-1], "sessions": sessions, "sessions_per_year": 252},
         "dates": dates,
+        "decided": ["2019-01-02", *dates[:-1]],
         "curves": curves,
         "band": None,
         "regimes": {

@@ -110,7 +110,7 @@ def test_a_chosen_day_is_explained(pages, reader):
     page = reader.open(pages / "evaluation.html")
     document = sample.evaluation()
     at = 500
-    page.fill("#day", document["dates"][at])
+    page.fill("#day", document["decided"][at])
     page.dispatch_event("#day", "change")
     names = [document["why"]["entries"][entry] for entry, *_ in document["why"]["decisions"][at]]
     assert page.locator("#decision tbody th").all_inner_texts() == names
@@ -118,9 +118,9 @@ def test_a_chosen_day_is_explained(pages, reader):
     traded = [k for k, x in enumerate(document["trading"]["turnover"]) if x >= 0.001]
     after = next(k for k in traded if k > at)
     page.get_by_role("button", name="Next trade").first.click()
-    assert page.input_value("#day") == document["dates"][after]
+    assert page.input_value("#day") == document["decided"][after]
     page.get_by_role("button", name="Trade before").first.click()
-    assert page.input_value("#day") == document["dates"][max(k for k in traded if k < after)]
+    assert page.input_value("#day") == document["decided"][max(k for k in traded if k < after)]
 
 
 def test_a_click_and_a_hover_read_the_day_under_the_pointer(pages, reader):
@@ -166,7 +166,7 @@ def test_data_of_charts_and_tables_come_as_csv(pages, reader):
             return download.value.suggested_filename, list(csv.reader(io.StringIO(file.read())))
 
     name, rows = saved(page.locator("[data-download=timeline]"))
-    assert name == "timeline.csv" and [row[0] for row in rows[1:]] == document["dates"]
+    assert name == "timeline.csv" and [row[0] for row in rows[1:]] == document["decided"]
     assert f"weight: {sample.SPITEFUL}" in rows[0]
     turnover = [float(row[rows[0].index("turnover")]) for row in rows[1:]]
     assert turnover == pytest.approx(document["trading"]["turnover"], abs=1e-5)

@@ -63,7 +63,9 @@ def test_the_share_is_zero_for_the_best_constant_and_one_for_the_optimum():
 
 def test_every_variant_of_every_markets_settings_is_a_configuration_that_can_be():
     problem = PROBLEMS["observable"](0)
-    settings = {repr(Job(market, variant, 0, ()).config): (market, variant) for market in MARKETS for variant in VARIANTS}
+    settings = {
+        repr(Job(market, variant, 0, ()).config): (market, variant) for market in MARKETS for variant in VARIANTS
+    }
     with pytest.MonkeyPatch.context() as patch:  # sizes are not tried out, which takes half a second each
         patch.setattr("tactician.studies.learnability.prepare_run", lambda config, _: config)
         for market, variant in settings.values():

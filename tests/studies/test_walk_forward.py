@@ -354,3 +354,9 @@ def test_the_script_is_the_verb():
         [sys.executable, "src/apps/walk_forward.py", "--help"], capture_output=True, text=True, check=True
     )
     assert "--folds" in ran.stdout and "--engine" in ran.stdout and ran.stderr == ""
+
+
+def test_the_folder_of_a_training_run_is_refused(done, tmp_path, refused):
+    (tmp_path / "metrics.jsonl").touch()
+    said = refused(*done.command(tmp_path))
+    assert "is the folder of a training run" in said and [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]

@@ -69,7 +69,10 @@ def wait_for(log: Path, text: str, process: subprocess.Popen, seconds: float = 6
     raise AssertionError(f"'{text}' did not appear: {log.read_text()}")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGHUP, 129)],
+)
 def test_the_first_signal_finishes_the_iteration_saves_and_exits(tiny, tmp_path, number, code):
     log, folder = tmp_path / "log", tmp_path / "run"
     process = start(tiny, folder, "--iterations", "100000", log=log)

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 import tactician.training.reporting as reporting
 from tactician.cli import main
+from tactician.config import load_config
 from tactician.record.registration import verify
 from tactician.record.trials import read, trials_beside
 from tactician.storage import save_tensors
 from tactician.training.checkpoint import read_checkpoint
+from tactician.training.saved import judged_settings, settings_of
 from tests.trained import configuration, train, trained
 
 FILES = {"report.html", "report.json", "returns.csv", "registration.json"}
@@ -121,7 +124,8 @@ def test_trial_and_look_are_in_the_ledger_and_the_look_in_the_models(first):
 def test_evaluate_counts_a_second_look_and_gives_the_same_figures(model):
     document, before = evaluate(model), report(model.parent)
     assert (document["provenance"]["looks"], document["provenance"]["trials"]) == (2, 1)
-    assert "looked at 2 times" in document["verdict"]["notes"][0] and not before["verdict"]["notes"]
+    assert "looked at 2 times" in " ".join(document["verdict"]["notes"])
+    assert "looked at" not in " ".join(before["verdict"]["notes"])
     assert read_checkpoint(model)["seen"]["looks"][0]["count"] == 2
     for part in ("curves", "regimes", "trading", "strategies", "delays", "months", "training"):
         assert document[part] == before[part], part
@@ -148,7 +152,29 @@ def test_without_the_ledger_counts_and_deflated_ratio_are_not_available(model):
     assert document["provenance"]["trials"] is None and dsr(document)["value"] is None, document["provenance"]
     assert "the number of trials is not known" in dsr(document)["reason"]
     # What the checkpoint remembers still counts.
-    assert "looked at 2 times" in document["verdict"]["notes"][0]
+    assert "looked at 2 times" in " ".join(document["verdict"]["notes"])
+
+
+def test_what_would_end_a_judgement_is_told_before_the_look(model, tmp_path, refused):
+    ledger = trials_beside(model.parents[1] / "cache.pt")
+    before = read_checkpoint(model)["seen"]["looks"]
+    (tmp_path / "report" / "report.html").mkdir(parents=True)
+    said = refused("evaluate", "--checkpoint", str(model), "--output", str(tmp_path / "report"))
+    assert "report.html is a folder" in said
+    with ledger.open("a") as file:
+        file.write("{}\n{}\n")
+    said = refused("evaluate", "--checkpoint", str(model), "--output", str(tmp_path / "other"))
+    assert "is no entry of a trial ledger" in said
+    assert not list((tmp_path / "other").iterdir()) and read_checkpoint(model)["seen"]["looks"] == before
+
+
+def test_a_file_changes_market_dates_and_costs_but_not_what_the_model_is(model, tmp_path):
+    settings = yaml.safe_load((model.parents[1] / "my.yaml").read_text())
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump({**settings, "seed": 9, "hidden_dim": 999, "spread": 0.003}))
+    own = settings_of(read_checkpoint(model), model)
+    judged = judged_settings(read_checkpoint(model), model, load_config(other))
+    assert (judged.seed, judged.hidden_dim, judged.spread) == (own.seed, own.hidden_dim, 0.003)
 
 
 def test_a_damaged_ledger_stops_a_run_before_it_trains(tiny, tmp_path, refused):

@@ -49,11 +49,11 @@ def run(words: list[str]) -> int:
     from tactician.storage import json_text
     from tactician.training.checkpoint import load_policy
     from tactician.training.reporting import judge_and_report, report_folder
-    from tactician.training.saved import candidate, settings_of
+    from tactician.training.saved import candidate, judged_settings
 
     path = arguments.checkpoint
     loaded = load_policy(path)
-    config = settings_of(loaded.content, path) if arguments.config_file is None else load_config(arguments.config_file)
+    config = judged_settings(loaded.content, path, arguments.config_file and load_config(arguments.config_file))
     remedy = "tactician build-cache with the configuration that the model was trained with"
     market = load_cached_market(
         config, remedy if arguments.config_file is None else command("build-cache", arguments.config_file, config)

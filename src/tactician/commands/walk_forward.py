@@ -91,6 +91,10 @@ def run(words: list[str]) -> int:
         if arguments.as_json:
             print(json_text({"folds": study.ranges, "seeds": study.seeds}, indent=2))
         return 0
+    if (folder / "metrics.jsonl").exists():
+        raise UserError(
+            f"{folder} is the folder of a training run, whose report would be replaced; give --output another one."
+        )
     check_writable(folder)
     with only_writer(folder / ".walk_forward.lock", folder, "--output"):
         return _run(study, engine, reporter, as_json=arguments.as_json)
@@ -111,7 +115,7 @@ def _run(study: "Study", engine: "Engine", reporter: "Reporter", *, as_json: boo
     count_trials(study, registration, reporter.warn)
     n_jobs = len(study.jobs)
     if results:
-        reporter.say(f"  {count(len(results), 'training')} of {n_jobs:,} are there already.")
+        reporter.say(f"  Trainings that are there already: {len(results):,} of {n_jobs:,}.")
     left = TimeLeft(n_jobs - len(results))
     try:
         with stopped_by_signals(), closing(run_study(study, engine, results)) as trainings:

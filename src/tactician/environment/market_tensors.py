@@ -79,11 +79,13 @@ class MarketTensors:
         held = self.tradable.cumsum(0) > 0
         return not bool((held & (~self.fillable | self.delisted)).any())
 
-    @cached_property
-    def canonical_regimes(self) -> Int64[Tensor, " regime"]:
-        """For every regime, the first regime with the same targets in all rows. A move between them is no trade."""
+    def canonical_regimes(self, rows: range) -> Int64[Tensor, " regime"]:
+        """For every regime, the first regime with the same targets in all of these rows. A move between them is no trade.
+
+        Other rows do not count: what differs only later is not known yet.
+        """
         first: dict[bytes, int] = {}
-        weights = self.regime_weights.cpu()
+        weights = self.regime_weights[rows.start : rows.stop].cpu()
         seen = [hashlib.sha256(weights[:, k].numpy().tobytes()).digest() for k in range(weights.shape[1])]
         return torch.tensor([first.setdefault(key, k) for k, key in enumerate(seen)], device=self.device)
 

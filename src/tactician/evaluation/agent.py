@@ -97,8 +97,8 @@ class Evaluation:
         if not math.isfinite(self.detectable):
             return None
         return (
-            f"In {self.performances[AGENT].sessions:,} such sessions, a true difference of {100 * self.detectable:.1f} % per year "
-            "would be found in four cases of five; smaller ones less often."
+            f"In {self.performances[AGENT].sessions:,} such sessions, a true difference of {100 * self.detectable:.1f} % per "
+            "year would be found in four cases of five; smaller ones less often."
         )
 
     @property
@@ -224,7 +224,7 @@ def summarised(market: MarketTensors, decisions: Decisions, path: Path) -> Evalu
         raise PolicyNotFinite
     growth, growth_error = difference(path, AGENT, EQUAL_WEIGHT)
     gap, error = return_difference(path, AGENT, EQUAL_WEIGHT)
-    trades = closed_trades(market.canonical_regimes[actions], path.growth[:, path.column(AGENT)])
+    trades = closed_trades(market.canonical_regimes(rows)[actions], path.growth[:, path.column(AGENT)])
     use = torch.bincount(actions, minlength=market.regimes.n_actions).double() / len(actions)
     return Evaluation(
         first=str(market.date_of(rows.start)),

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from tactician.environment import Environment, EnvState, first_state, observe, step
+from tactician.evaluation.rivals_known import equal_weights
 from tactician.policy import Network
 
 
@@ -23,9 +24,13 @@ class Start:
     name: str
     regime: int | None = None
     """The regime whose weights it holds; None for cash."""
+    equal: bool = False
+    """It holds equal weight, which is no regime of the table."""
 
 
 IN_CASH = Start("cash")
+_EQUAL = "EQUAL_WEIGHT"
+"""Name of the regime in tables that have one."""
 
 
 @dataclass(frozen=True)
@@ -149,10 +154,11 @@ def decide(
 
 
 def all_starts(env: Environment) -> tuple[Start, ...]:
-    """Cash, and every regime that holds something else: a verdict must not hang on where a portfolio begins."""
+    """Cash, equal weight, and every regime that holds something else: a verdict must not hang on where a portfolio begins."""
     regimes = env.market.regimes
     held = [k for k, kind in enumerate(regimes.kinds) if kind != "hold" and regimes.regimes[k].cash < 1]
-    return (IN_CASH, *(Start(regimes.names[k], k) for k in held))
+    equal = () if _EQUAL in regimes.names else (Start(_EQUAL, equal=True),)
+    return (IN_CASH, *equal, *(Start(regimes.names[k], k) for k in held))
 
 
 def starting_weights(env: Environment, rows: range, starts: Sequence[Start]) -> Float[Tensor, "start asset+1"]:
@@ -160,7 +166,13 @@ def starting_weights(env: Environment, rows: range, starts: Sequence[Start]) -> 
     market = env.market
     cash = torch.zeros(market.returns.shape[1] + 1, device=market.device)
     cash[-1] = 1
-    return torch.stack([cash if s.regime is None else market.regime_weights[rows.start, s.regime] for s in starts])
+    equal = equal_weights(market, range(rows.start, rows.start + 1))[0].to(cash)
+    return torch.stack(
+        [
+            equal if s.equal else cash if s.regime is None else market.regime_weights[rows.start, s.regime]
+            for s in starts
+        ]
+    )
 
 
 def _begin(env: Environment, paper: EnvState, rows: range, starts: Sequence[Start]) -> EnvState:

@@ -69,6 +69,7 @@ def document(
             "sessions_per_year": path.sessions_per_year,
         },
         "dates": end_dates(market, rows),
+        "decided": [str(market.date_of(row)) for row in rows],
         "curves": _curves(judged),
         "band": _band(judged),
         "regimes": {

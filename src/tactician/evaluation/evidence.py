@@ -85,8 +85,8 @@ def evidence(judged: Judged, n_trials: int | None, trial_sharpes: Sequence[float
             "timing",
             "Timing (p-value)",
             judged.timing,
-            "How often the agent's own regimes, shuffled in blocks of sessions, grew as much. Small means that the moments "
-            "mattered.",
+            "How often the agent's own regimes, shuffled in blocks of sessions, grew as much before costs. Small means that "
+            "the moments mattered.",
         ),
     ]
 

@@ -1,5 +1,6 @@
 """The judge: a policy's path beside baselines, other starts, dearer costs and late execution, through one ledger."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -8,11 +9,11 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from tactician.environment import Environment, EnvState, MarketTensors
-from tactician.evaluation.agent import Evaluation, beyond, summarised
+from tactician.evaluation.agent import Evaluation, beyond, side_of, summarised
 from tactician.evaluation.backtest import Path, action_targets, backtest
 from tactician.evaluation.baselines import AGENT, EQUAL_WEIGHT, answers, baselines_of
 from tactician.evaluation.decisions import IN_CASH, Decisions, Start, all_starts, decide, starting_weights
-from tactician.evaluation.inference import Interval, block_permutations, permutation_p_value
+from tactician.evaluation.inference import FEWEST, Interval, block_permutations, permutation_p_value
 from tactician.evaluation.question import Piece, Question
 from tactician.evaluation.rivals_regime import paths_of_regimes, shuffled
 from tactician.policy import Network
@@ -88,12 +89,15 @@ class Judged:
         """A sentence if the result hangs on where the agent starts; None if it does not."""
         found = sorted((gap.value, name) for name, gap in self.starts.items())
         (low, worst), (high, best) = found[0], found[-1]
-        if not high - low >= _HANGS:  # also for figures that are not available
+        sides = {side_of(gap) for gap in self.starts.values()}
+        if not high - low >= _HANGS and len(sides) == 1:  # also for figures that are not available
             return None
-        return (
+        said = (
             f"The result hangs on the start: beside equal weight the agent earns {100 * low:+.1f} % per year from {worst} and "
             f"{100 * high:+.1f} % from {best}. The table begins in cash, as the baselines do."
         )
+        others = sum(side_of(gap) != side_of(self.starts[IN_CASH.name]) for gap in self.starts.values())
+        return f"{said} From {others} of {len(self.starts)} starts the verdict is another." if others else said
 
     @property
     def market(self) -> MarketTensors:
@@ -136,6 +140,9 @@ def judge(turns: Sequence[Turn], seed: int = 0) -> Judged:
     path = runs(targets, hold, [s.name for s in strategies if not s.missing])
     result = summarised(env.market, decisions, path)  # refuses figures that are not finite
     pair = [path.column(AGENT), path.column(EQUAL_WEIGHT)]
+    by_cost = {
+        m: path.only(_PAIR) if m == 1 else runs(targets[:, pair], hold[:, pair], _PAIR, costs=m) for m in MULTIPLIERS
+    }
     return Judged(
         turns=turns,
         question=question,
@@ -144,13 +151,10 @@ def judge(turns: Sequence[Turn], seed: int = 0) -> Judged:
         path=path,
         strategies=tuple(strategies),
         notes=tuple(question.notes),
-        by_cost={
-            m: path.only(_PAIR) if m == 1 else runs(targets[:, pair], hold[:, pair], _PAIR, costs=m)
-            for m in MULTIPLIERS
-        },
+        by_cost=by_cost,
         by_delay=_late(runs, targets[:, pair], hold[:, pair]),
         by_start=_from_all_starts(turns, runs, targets[:, pair[1:]], hold[:, pair[1:]]),
-        timing=_timing(question, runs, float(path.growth[:, pair[0]].sum())),
+        timing=_timing(question, runs, float(by_cost[0.0].growth[:, 0].sum())),
     )
 
 
@@ -261,14 +265,19 @@ def _from_all_starts(turns: Sequence[Turn], runs: _Runs, equal: Tensor, waits: T
 
 
 def _timing(question: Question, runs: _Runs, growth: float) -> float:
-    """p-value of the agent's timing against its own regimes in another order, in blocks of 20 sessions."""
+    """p-value of the agent's timing against its own regimes in another order, in blocks of 20 sessions.
+
+    Growth is before costs: each join of two blocks is a trade that the agent did not make, and costs would speak for it.
+    """
     actions, market = question.actions, question.market
     assert actions is not None
     n = len(actions)
+    if n < FEWEST:
+        return math.nan
     orders = torch.from_numpy(block_permutations(n, min(_BLOCK, max(n // 4, 1)), _PERMUTATIONS, question.seed))
     at_once = max(_AT_ONCE // (n * (len(market.symbols) + 1)), 1)
     grown = [
-        runs(*paths_of_regimes(market, question.rows, shuffled(actions.cpu(), some))).growth.sum(0)
+        runs(*paths_of_regimes(market, question.rows, shuffled(actions.cpu(), some)), costs=0.0).growth.sum(0)
         for some in orders.split(at_once)
     ]
     return permutation_p_value(growth, torch.cat(grown).cpu().numpy())

@@ -1,5 +1,6 @@
 """Baselines that hold regimes: a constant one, the best one of the past, and regimes at random."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +11,9 @@ from tactician.environment import FULL_CASH, HOLD, MarketTensors
 from tactician.evaluation.available import NotAvailable
 from tactician.evaluation.backtest import Path, action_targets, backtest
 from tactician.evaluation.question import Baseline, Question, Targets
+
+_HALVINGS = 10
+"""Trials of `random_regimes`: a thousandth of the sessions."""
 
 PREFIX = "regime:"
 """A constant regime is named by it and the regime."""
@@ -93,36 +97,65 @@ def regimes_in_force(actions: Int64[Tensor, " step"]) -> Int64[Tensor, " step"]:
 
 
 def random_regimes(question: Question) -> Targets:
-    """Regimes at random that move as often as the agent, and hold in as many sessions.
+    """Regimes at random that trade as much as the agent's, between targets.
 
     The first move is in the first session, the others in sessions drawn without replacement. Each goes to a regime drawn
-    evenly from all others; regimes with the same targets count as one. An agent that stays in cash has no moves.
+    evenly from all others; regimes with the same targets count as one. Sessions without a move hold, or go on with their
+    regime, in the agent's proportion. The number of trading sessions is the one at which the sum of the changes of targets
+    is nearest to the agent's. An agent that stays in cash has no moves.
 
     Raises:
         NotAvailable: there is no agent.
     """
     if question.actions is None:
         raise NotAvailable("there is no agent whose turnover it could match")
-    canonical = question.market.canonical_regimes.cpu()
+    canonical = question.market.canonical_regimes(question.rows).cpu()
     actions = question.actions.cpu()
-    generator = torch.Generator().manual_seed(question.seed)
-    moves = _moves(canonical[regimes_in_force(actions)], int(canonical[FULL_CASH]))
-    drawn = torch.zeros_like(moves)
-    if moves.any():
-        drawn[0] = True
-        drawn[1 + torch.randperm(len(moves) - 1, generator=generator)[: int(moves.sum()) - 1]] = True
-    choices = sorted({int(canonical[action]) for action in portfolios(question.market)})
-    regime, path = int(canonical[FULL_CASH]), []
-    for move in drawn.tolist():
-        if move:
-            others = [choice for choice in choices if choice != regime]
-            regime = others[int(torch.randint(len(others), (1,), generator=generator))]
-        path.append(regime)
-    # The agent's sessions of HOLD, as many of them, in sessions without a move.
-    still = torch.nonzero(~drawn)[:, 0]
-    held = still[torch.randperm(len(still), generator=generator)[: int((actions == HOLD).sum())]]
+    moves = int(_moves(canonical[regimes_in_force(actions)], int(canonical[FULL_CASH])).sum())
+    trades = max(int((actions != HOLD).sum()), moves)
     question.notes.append(f"The random regimes are one draw, with seed {question.seed}.")
-    return follow(question, torch.tensor(path).index_fill(0, held, HOLD))
+    if not moves:
+        return _drawn(question, canonical, 0, min(trades, len(actions)))
+    own = _changed(follow(question, actions))
+    low, high, best = 0.0, len(actions) / trades, (math.inf, _drawn(question, canonical, moves, trades))
+    for _ in range(_HALVINGS):
+        share = (low + high) / 2
+        drawn = _drawn(question, canonical, max(1, round(share * moves)), max(1, round(share * trades)))
+        gap = _changed(drawn) - own
+        best = min(best, (abs(gap), drawn), key=lambda pair: pair[0])
+        low, high = (share, high) if gap < 0 else (low, share)
+    return best[1]
+
+
+def _drawn(question: Question, canonical: Int64[Tensor, " regime"], moves: int, trades: int) -> Targets:
+    """A path with so many moves, in so many sessions that trade. The same seed gives the same draws in the same order."""
+    generator = torch.Generator().manual_seed(question.seed)
+    n = len(question.rows)
+    later, still = (torch.randperm(n - 1, generator=generator) + 1 for _ in range(2))
+    drawn = torch.zeros(n, dtype=torch.bool)
+    if moves:
+        drawn[0] = True
+        drawn[later[: moves - 1]] = True
+    choices = sorted({int(canonical[action]) for action in portfolios(question.market)})
+    steps = torch.randint(len(choices) - 1, (n,), generator=generator).tolist() if len(choices) > 1 else [0] * n
+    regime, path = int(canonical[FULL_CASH]), []
+    for move, step in zip(drawn.tolist(), steps, strict=True):
+        if move:
+            others = [choice for choice in choices if choice != regime] or choices
+            regime = others[step]
+        path.append(regime)
+    trading = drawn.clone()
+    free = [int(k) for k in still if not drawn[k]] + ([] if drawn[0] else [0])
+    trading[free[: trades - moves]] = True
+    return follow(question, torch.where(trading, torch.tensor(path), HOLD))
+
+
+def _changed(path: Targets) -> float:
+    """The sum of the changes of targets from session to session, from cash on. A path that holds changes nothing."""
+    targets, _ = path
+    cash = torch.zeros_like(targets[:1])
+    cash[:, -1] = 1
+    return float((targets - torch.cat([cash, targets[:-1]])).abs().sum()) / 2
 
 
 def _moves(regimes: Int64[Tensor, " step"], start: int) -> Tensor:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tactician.evaluation.backtest import Path
+from tactician.evaluation.inference import FEWEST
 from tactician.evaluation.inference.interval import logarithmic_mean
 from tactician.monitor.wording import tell
 
@@ -135,7 +136,9 @@ def _annual_volatility(path: Path, strategy: int) -> float:
 
 
 def _sharpe(path: Path, strategy: int) -> float:
-    """Annualised Sharpe ratio of simple returns in excess of cash; NaN if they do not vary."""
+    """Annualised Sharpe ratio of simple returns in excess of cash; NaN if they do not vary, or are too few."""
+    if len(path.growth) < FEWEST:
+        return math.nan
     excess = torch.expm1(path.growth[:, strategy]) - torch.expm1(path.cash_growth)
     deviation = _deviation(excess)
     if not deviation > _NO_DEVIATION:

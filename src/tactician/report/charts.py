@@ -23,6 +23,7 @@ def chart_data(document: Mapping[str, Any]) -> dict[str, Any]:
     many = len(names) * len(chosen) > _MANY
     return {
         "dates": document["dates"],
+        "decided": document["decided"],
         "kind": document["kind"],
         "curves": _curves(document["curves"]),
         "band": _band(document["band"]),

@@ -62,3 +62,6 @@ def check_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(f"Cannot write into {folder}: {error.strerror}; choose another folder.") from error
+    for name in FILES:
+        if (folder / name).is_dir():
+            raise UserError(f"{folder / name} is a folder; move it away, or choose another folder for the report.")

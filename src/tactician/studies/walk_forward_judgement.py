@@ -63,7 +63,9 @@ def judge_study(study: Study, results: Results, registration: Registration, warn
     found = judge(turns, study.config.seed)
     # Every seed was a trial. They look at the range together, under the name of the first.
     for seed, name in zip(study.seeds, found.seeds, strict=bool(found.seeds)):
-        _counting(study, registration, seed, warn).trial_of_seed(found.path, name, (found.result.first, found.result.last))
+        _counting(study, registration, seed, warn).trial_of_seed(
+            found.path, name, (found.result.first, found.result.last)
+        )
     book = _counting(study, registration, study.seeds[0], warn)
     book.look(found.result, registration, together=len(study.seeds) > 1)
     counts = book.counts(found.result)
@@ -113,7 +115,8 @@ def _name_seeds(content: dict[str, Any], seeds: Sequence[int]) -> None:
 
 def _counting(study: Study, registration: Registration, seed: int, warn: Callable[[str], None]) -> Counting:
     config = study.config.model_copy(update={"seed": seed})
-    return Counting(config, f"{registration.sha256[:16]} seed {seed}", study.market.fingerprint, warn)
+    folds = [{name: list(study.market.dates_of(rows)) for name, rows in fold.splits.items()} for fold in study.folds]
+    return Counting(config, f"{registration.sha256[:16]} seed {seed}", study.market.fingerprint, warn, folds)
 
 
 def _turn(study: Study, fold: Fold, results: Results) -> Turn:

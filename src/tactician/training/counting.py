@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from tactician.config import Config
 from tactician.evaluation import AGENT, Evaluation, Path, Performance, performance
@@ -31,7 +32,9 @@ def configuration_hash(config: Config) -> str:
 class Counting:
     """Counts a run's trial and looks, and reads the counts."""
 
-    def __init__(self, config: Config, run: str, fingerprint: str, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: Config, run: str, fingerprint: str, warn: Callable[[str], None], folds: Any = None
+    ) -> None:
         """Nothing is written yet.
 
         Args:
@@ -39,10 +42,13 @@ class Counting:
             run: its name.
             fingerprint: of its market.
             warn: tells a sentence if the ledger cannot be written.
+            folds: plain values that say how a study cuts the data. A study that cuts otherwise is another trial.
         """
         self._ledger = TrialLedger(trials_beside(config.cache), warn)
         self._run, self._fingerprint = run, fingerprint
-        self._configuration, self._seed = configuration_hash(config), config.seed
+        settings = configuration_hash(config)
+        self._configuration = settings if folds is None else fingerprint_of({"settings": settings, "folds": folds})
+        self._seed = config.seed
 
     def trial(self, validated: Evaluation | None = None) -> None:
         """The configuration is trained: when it begins, and again with its figures on the validation range.
@@ -50,7 +56,7 @@ class Counting:
         Raises:
             UserError: the ledger is damaged. It is read here first, since the end of a training is too late to be told.
         """
-        self._ledger.read()
+        self.check()
         if validated is None:
             self._trial(None, None)
         else:
@@ -69,6 +75,14 @@ class Counting:
             configuration=self._configuration,
             seed=self._seed,
         )
+
+    def check(self) -> None:
+        """Read the ledger before the long work.
+
+        Raises:
+            UserError: it is damaged or cannot be read.
+        """
+        self._ledger.read()
 
     def look(self, result: Evaluation, registration: Registration, *, together: bool = False) -> None:
         """A test range was read.

@@ -16,6 +16,7 @@ from tactician.monitor.wording import count
 from tactician.policy import Network
 from tactician.record.registration import Registration, register
 from tactician.report.files import check_writable, write_numbers, write_report
+from tactician.storage import checksum
 from tactician.training.checkpoint import record_look
 from tactician.training.counting import Counting
 from tactician.training.deployed import deployed_gap
@@ -91,14 +92,15 @@ def judge_and_report(
         NotFinite: a growth or an output is not finite; nothing is written but the registration.
         UserError: the folder cannot be written.
     """
+    env, rows = candidate.judged.environment, candidate.judged.splits[split]
+    book = Counting(candidate.config, candidate.run, env.market.fingerprint, warn)
     check_writable(folder)
+    book.check()  # what would end the work is told before the look
     registration = register(folder, _of_one_model(candidate)) if split == "test" else None
     if registration is not None:
         tell(registration)
-    env, rows = candidate.judged.environment, candidate.judged.splits[split]
     found = judge([_turn(candidate, split)], candidate.config.seed) if whole else None
     result, seen = found.result if found else evaluate(env, candidate.policy, rows), candidate.seen
-    book = Counting(candidate.config, candidate.run, env.market.fingerprint, warn)
     if registration is not None:
         seen = seen.looked(result.first, result.last)
         record_look(candidate.models, candidate.run, result.first, result.last)
@@ -127,7 +129,7 @@ def judge_and_report(
             candidate.config,
             env.market,
             registration=registration,
-            looks=counts.looks,
+            looks=looks if split == "test" else counts.looks,
             trials=counts.trials,
             hindsight=candidate.hindsight,
             checkpoint=candidate.checkpoint,
@@ -147,7 +149,8 @@ def _turn(candidate: Candidate, split: str) -> Turn:
 
 def _of_one_model(candidate: Candidate) -> dict[str, Any]:
     config, judged = candidate.config, candidate.judged
-    return to_register(config, judged.environment.market, [judged.splits], [config.seed])
+    told = to_register(config, judged.environment.market, [judged.splits], [config.seed])
+    return {**told, "model": checksum(dict(candidate.policy.state_dict()))}
 
 
 def to_register(

@@ -5,7 +5,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from tactician.config import Config, make_config
+from tactician.config import Config, make_config, sections
 from tactician.environment import OBSERVATION_NAMES, MarketTensors
 from tactician.errors import UserError
 from tactician.policy import settle_recurrence
@@ -19,6 +19,15 @@ def settings_of(content: Mapping[str, Any], path: Path) -> Config:
     """A checkpoint's settings; keys that this version has no more are passed over."""
     saved = {key: value for key, value in content["config"].items() if key in Config.model_fields}
     return make_config(saved, f"the configuration in {path}")
+
+
+def judged_settings(content: Mapping[str, Any], path: Path, file: Config | None) -> Config:
+    """The settings of a judgement: the model's own, with market, dates, costs and device of a file if there is one."""
+    own = settings_of(content, path)
+    if file is None:
+        return own
+    keys = {"device", *sections()["market"], *sections()["portfolio"]}
+    return make_config({**own.model_dump(), **file.model_dump(include=keys)}, "the settings")
 
 
 def candidate(

@@ -20,10 +20,12 @@ from tactician.evaluation.inference.many import (
     superior_predictive_ability,
 )
 from tactician.evaluation.inference.regression import Regression, alpha_beta
+from tactician.evaluation.inference.resampling import FEWEST
 from tactician.evaluation.inference.skill import deflated_sharpe, probabilistic_sharpe
 from tactician.evaluation.inference.timing import block_permutations, permutation_p_value
 
 __all__ = [
+    "FEWEST",
     "NOT_AVAILABLE",
     "Interval",
     "Regression",

@@ -85,7 +85,7 @@ def sharpe_interval(excess: Series, per_year: int) -> Interval:
     """
     if not usable(excess) or not varies(excess):
         return NOT_AVAILABLE
-    return _studentised(_powers(_in_unit(excess), 4), _sharpe, block_length(excess)).scaled(math.sqrt(per_year))
+    return _studentised(_powers(_in_unit(excess), 4), _sharpe, block_length(excess)).scaled(_per_year(excess, per_year))
 
 
 def sharpe_difference(mine: Series, theirs: Series, per_year: int) -> Interval:
@@ -104,7 +104,7 @@ def sharpe_difference(mine: Series, theirs: Series, per_year: int) -> Interval:
     if not varies(mine - theirs):
         return Interval(0.0, 0.0, 0.0)
     moments = _cross_powers(_in_unit(mine), _in_unit(theirs))
-    return _studentised(moments, _sharpe_gap, block_length(mine - theirs)).scaled(math.sqrt(per_year))
+    return _studentised(moments, _sharpe_gap, block_length(mine - theirs)).scaled(_per_year(mine, per_year))
 
 
 def minimum_detectable_return_difference(mine: Series, theirs: Series, per_year: int) -> float:
@@ -127,7 +127,7 @@ def minimum_detectable_sharpe_difference(mine: Series, theirs: Series, per_year:
     if not usable(mine, theirs) or not (varies(mine) and varies(theirs) and varies(mine - theirs)):
         return math.nan
     moments = _cross_powers(_in_unit(mine), _in_unit(theirs))
-    error = _error(moments, _sharpe_gap, block_length(mine - theirs)) * math.sqrt(per_year)
+    error = _error(moments, _sharpe_gap, block_length(mine - theirs)) * _per_year(mine, per_year)
     return (_NORMAL_975 + _NORMAL_80) * error
 
 
@@ -140,8 +140,8 @@ def _studentised(terms: Moments, statistic: Statistic, block: int) -> Interval:
     value, variance = (float(x) for x in statistic(terms.mean(0)))
     with np.errstate(divide="ignore", invalid="ignore"):  # a resample that does not vary has no ratio
         again, variances = statistic(counts(n, block).astype(np.float64) @ terms / n)
-    kept = variances > 1e-12 * max(variance, 1e-300)  # a resample of a single session has no error
-    if 1 - kept.mean() > (1 - LEVEL) / 2:  # all that varies is in so few sessions that resamples miss them
+    kept = _kept(variances, variance)
+    if kept is None:
         return NOT_AVAILABLE
     error = math.sqrt(max(variance, 0.0) / n)
     t = (again[kept] - value) / np.sqrt(variances[kept] / n)
@@ -151,10 +151,24 @@ def _studentised(terms: Moments, statistic: Statistic, block: int) -> Interval:
     return found if all(map(math.isfinite, (found.low, found.high))) else NOT_AVAILABLE
 
 
+def _per_year(x: Series, per_year: int) -> float:
+    """√(sessions per year), with the deviation's n − 1 in place of n, so that all reports of a ratio agree."""
+    return math.sqrt(per_year * (1 - 1 / len(x)))
+
+
+def _kept(variances: NDArray[np.float64], variance: float) -> NDArray[np.bool_] | None:
+    """The resamples that have an error; None if all that varies is in so few sessions that resamples miss them."""
+    kept = variances > 1e-12 * max(variance, 1e-300)  # a resample of a single session has no error
+    return None if 1 - kept.mean() > (1 - LEVEL) / 2 else kept
+
+
 def _error(terms: Moments, statistic: Statistic, block: int) -> float:
-    """Standard error of a statistic over resamples."""
-    again, _ = statistic(counts(len(terms), block).astype(np.float64) @ terms / len(terms))
-    return float(np.std(again[np.isfinite(again)]))
+    """Standard error of a statistic over resamples; NaN if too many of them do not vary (see `_studentised`)."""
+    _, variance = statistic(terms.mean(0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        again, variances = statistic(counts(len(terms), block).astype(np.float64) @ terms / len(terms))
+    kept = _kept(variances, float(variance))
+    return math.nan if kept is None else float(np.std(again[kept]))
 
 
 def _powers(x: Series, largest: int) -> Moments:

@@ -11,7 +11,7 @@ const DAY = 86_400_000;
 function wholeRange() {
   const half = DAY / 2;
   const at = (iso, by) => new Date(Date.parse(`${iso}T00:00:00Z`) + by).toISOString().slice(0, 19);
-  return [at(data.dates[0], -half), at(data.dates.at(-1), half)];
+  return [at(data.decided[0], -half), at(data.dates.at(-1), half)];
 }
 
 // After an unknown return nothing more is known of wealth.
@@ -40,7 +40,7 @@ function inForce({ chosen, hold }) {
 
 function prepare(document) {
   Object.assign(data, document);
-  data.index = new Map(data.dates.map((iso, k) => [iso, k]));
+  data.index = new Map(data.decided.map((iso, k) => [iso, k]));
   for (const curve of data.curves) {
     curve.wealth = wealthOf(curve.growth);
     curve.fall = fallOf(curve.wealth);
@@ -60,7 +60,7 @@ function sessionOn(iso) {
   let low = 0, high = data.dates.length - 1;
   while (low < high) {
     const middle = Math.ceil((low + high) / 2);
-    if (data.dates[middle] <= iso) low = middle;
+    if (data.decided[middle] <= iso) low = middle;
     else high = middle - 1;
   }
   return low;

@@ -36,14 +36,14 @@ function drawAll() {
   drawLegends();
   drawWhy();
   readout(state.day);
-  document.getElementById("day").value = data.dates[state.day];
+  document.getElementById("day").value = data.decided[state.day];
   return Promise.all([drawWealth(), drawTimeline()]);
 }
 
 function choose(day) {
   if (day === undefined) return;
   state.day = day;
-  document.getElementById("day").value = data.dates[day];
+  document.getElementById("day").value = data.decided[day];
   readout(day);
   drawWhy();
   for (const chart of charts()) Plotly.relayout(chart, { shapes: [marker()] });

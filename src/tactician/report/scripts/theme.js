@@ -54,7 +54,7 @@ function ticks(range) {
 }
 
 function marker() {
-  const at = data.dates[state.day];
+  const at = data.decided[state.day];
   return {
     type: "line", xref: "x", yref: "paper", x0: at, x1: at, y0: 0, y1: 1, layer: "above",
     line: { color: shade("ink"), width: 1, dash: "dot" },

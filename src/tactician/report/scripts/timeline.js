@@ -18,8 +18,8 @@ function stripColours() {
 function stripTrace() {
   const { codes, scale, n } = stripColours();
   return {
-    type: "heatmap", x: data.dates, y: [0], z: [codes], zmin: -0.5, zmax: n - 0.5, colorscale: scale, showscale: false,
-    customdata: [data.dates.map((_, k) => hoverWords(k))], hovertemplate: "%{customdata}<extra></extra>", yaxis: "y",
+    type: "heatmap", x: data.decided, y: [0], z: [codes], zmin: -0.5, zmax: n - 0.5, colorscale: scale, showscale: false,
+    customdata: [data.decided.map((_, k) => hoverWords(k))], hovertemplate: "%{customdata}<extra></extra>", yaxis: "y",
   };
 }
 
@@ -35,7 +35,7 @@ const chanceOf = (day) => data.regimes.chance[day];
 
 function turnoverTrace() {
   return {
-    type: "scatter", mode: "lines", x: data.dates, y: data.trading.turnover, yaxis: "y2", hoverinfo: "none",
+    type: "scatter", mode: "lines", x: data.decided, y: data.trading.turnover, yaxis: "y2", hoverinfo: "none",
     line: { shape: "hvh", width: 1, color: shade("agent") }, fill: "tozeroy", fillcolor: clear(shade("agent"), 0.5),
   };
 }
@@ -43,7 +43,7 @@ function turnoverTrace() {
 function allocationTraces() {
   const { names, colours, weights } = data.allocation;
   return names.map((name, k) => ({
-    type: "scatter", mode: "lines", x: data.dates, y: weights[k], yaxis: "y3", stackgroup: "weights", name: letters(name),
+    type: "scatter", mode: "lines", x: data.decided, y: weights[k], yaxis: "y3", stackgroup: "weights", name: letters(name),
     line: { width: 0, shape: "hvh", color: seen(colours[k]) }, fillcolor: clear(seen(colours[k]), 0.75), hoverinfo: "none",
   }));
 }
@@ -56,7 +56,7 @@ function probabilityRows() {
   const rows = order.slice(0, MOST_ROWS).map((k) => ({ name: names[k], colour: data.regimes.colours[k], z: probabilities[k] }));
   const rest = order.slice(MOST_ROWS);
   if (rest.length) {
-    const z = data.dates.map((_, t) => rest.reduce((sum, k) => sum + (probabilities[k][t] ?? 0), 0));
+    const z = data.decided.map((_, t) => rest.reduce((sum, k) => sum + (probabilities[k][t] ?? 0), 0));
     rows.push({ name: `${rest.length} others`, colour: null, z });
   }
   return rows;
@@ -64,7 +64,7 @@ function probabilityRows() {
 
 function probabilityTrace(rows) {
   return {
-    type: "heatmap", x: data.dates, y: rows.map((_, k) => k), z: rows.map((row) => row.z), yaxis: "y4", zmin: 0, zmax: 1,
+    type: "heatmap", x: data.decided, y: rows.map((_, k) => k), z: rows.map((row) => row.z), yaxis: "y4", zmin: 0, zmax: 1,
     colorscale: [[0, shade("faint")], [0.5, mix(shade("faint"), shade("agent"), 0.62)], [1, shade("agent")]],
     showscale: false, hoverinfo: "none", ygap: 1,
   };
@@ -123,7 +123,7 @@ function readout(day) {
     labels.map((label, k) => [label, columns[k][day], k]).filter(([, x, k]) => k !== skip && x > 0.0005)
       .sort((a, b) => b[1] - a[1]).slice(0, n).map(([label, x]) => `${label} ${percent(x, 0)}`).join(", ");
   const paid = Object.entries(components).map(([name, by]) => `${name} ${number(1e4 * by[day], 1)}`).join(", ");
-  const last = day === data.dates.length - 1 ? "; the final sale into cash is in it" : "";
+  const last = day === data.decided.length - 1 ? "; the final sale into cash is in it" : "";
   const parts = [
     ["Regime", regimeWords(day)],
     ["Probability", `${percent(chanceOf(day))}; next ${most(names, probabilities, chosen[day], 2) || "none"}`],
@@ -132,7 +132,7 @@ function readout(day) {
     ["Holds", most(data.allocation.names, data.allocation.weights, -1, 5) || MISSING],
   ];
   const list = parts.map(([name, words]) => element("div", [element("dt", name), element("dd", words)]));
-  const head = element("p", longDay(data.dates[day]), { class: "day" });
+  const head = element("p", longDay(data.decided[day]), { class: "day" });
   document.getElementById("readout").replaceChildren(head, element("dl", list));
 }
 
@@ -144,5 +144,5 @@ function timelineRows() {
   const row = (d, k) => [d, regimes.names[regimes.chosen[k]], regimes.names[regimes.inForce[k]] ?? "",
     trading.turnover[k], trading.cost[k], ...parts.map(([, by]) => by[k]),
     ...allocation.weights.map((w) => w[k]), ...regimes.probabilities.map((p) => p[k])];
-  return [head, ...data.dates.map(row)];
+  return [head, ...data.decided.map(row)];
 }

@@ -9,7 +9,7 @@ function drawWhy() {
   const decision = decisionOf(state.day);
   const most = Math.max(...decision.map(([, effect]) => Math.abs(effect ?? 0)), 1e-12);
   document.getElementById("why-day").textContent =
-    `${longDay(data.dates[state.day])}: ${regimeWords(state.day)}, ${percent(chanceOf(state.day))}`;
+    `${longDay(data.decided[state.day])}: ${regimeWords(state.day)}, ${percent(chanceOf(state.day))}`;
   const rows = decision.map(([entry, effect, seenValue]) =>
     element("tr", [
       element("th", data.why.entries[entry], { scope: "row" }),
@@ -37,8 +37,8 @@ function bar(share) {
 }
 
 function whyRows() {
-  const rows = data.dates.flatMap((_, k) =>
+  const rows = data.decided.flatMap((_, k) =>
     decisionOf(k).map(([entry, effect, value]) =>
-      [data.dates[k], data.regimes.names[data.regimes.chosen[k]], data.why.entries[entry], effect, value]));
+      [data.decided[k], data.regimes.names[data.regimes.chosen[k]], data.why.entries[entry], effect, value]));
   return [["date", "regime", "observation", "effect", "seen, standard deviations"], ...rows];
 }
