@@ -72,6 +72,7 @@ def test_a_repair_that_used_later_bars_is_a_leak_and_is_told_with_its_finding(tm
     )
 
 
+@pytest.mark.slow
 def test_coins_that_trade_every_day_have_no_leak(tmp_path):
     days, rng = pd.date_range("2015-01-01", "2018-12-31"), np.random.default_rng(0)
     coins = []

@@ -170,6 +170,12 @@ def test_data_of_charts_and_tables_come_as_csv(pages, reader):
     assert f"weight: {sample.SPITEFUL}" in rows[0]
     turnover = [float(row[rows[0].index("turnover")]) for row in rows[1:]]
     assert turnover == pytest.approx(document["trading"]["turnover"], abs=1e-5)
+    name, (head, *rows) = saved(page.get_by_label("Download this table as CSV").and_(page.locator("#costs .save")).last)
+    assert name == "starts.csv" and head[2:5] == [
+        "Beside equal weight, per year" + end for end in ("", ": low", ": high")
+    ]
+    ends = [[start[key] for key in ("beyond_equal_weight", "low", "high")] for start in document["starts"]]
+    assert [[float(x) for x in row[2:5]] for row in rows] == [pytest.approx(end) for end in ends]
     name, rows = saved(page.locator("[data-download=wealth]"))
     assert name == "wealth.csv" and len(rows) == 321
     name, rows = saved(page.get_by_label("Download this table as CSV").last)

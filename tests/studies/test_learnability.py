@@ -50,6 +50,7 @@ def test_it_learns_not_to_trade_where_trading_is_worth_nothing():
     assert learn("null", 65_536).turnover < 0.01
 
 
+@pytest.mark.slow
 def test_memory_earns_more_than_the_same_network_without_it():
     with_memory, without = learn("hidden", 131_072), learn("hidden", 131_072, n_gru_layers=0)
     assert with_memory.share > 0.85 and with_memory.share > without.share + 0.1

@@ -71,7 +71,11 @@ def wait_for(log: Path, text: str, process: subprocess.Popen, seconds: float = 6
 
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGHUP, 129)],
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
 )
 def test_the_first_signal_finishes_the_iteration_saves_and_exits(tiny, tmp_path, number, code):
     log, folder = tmp_path / "log", tmp_path / "run"
@@ -299,7 +303,7 @@ def test_two_signals_in_a_moment_are_one_request(tiny, tmp_path):
     wait_for(log, "Iteration 2 |", process)
     for number in (signal.SIGINT, signal.SIGINT, signal.SIGHUP):
         process.send_signal(number)
-    assert process.wait(60) == 130
+    assert process.wait(60) in (129, 130)  # if they arrive at once, the lowest number is delivered first
     assert len(list(folder.glob("model_interrupted_*"))) == 1
 
 

@@ -177,6 +177,17 @@ def test_a_file_changes_market_dates_and_costs_but_not_what_the_model_is(model, 
     assert (judged.seed, judged.hidden_dim, judged.spread) == (own.seed, own.hidden_dim, 0.003)
 
 
+def test_a_model_on_other_data_is_said_to_be(model, tmp_path):
+    settings = yaml.safe_load((model.parents[1] / "my.yaml").read_text())
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump({**settings, "cash_rate": 0.02, "cache_path": str(tmp_path / "cache.pt")}))
+    assert main(["build-cache", "--config", str(other)]) == 0
+    assert main(["evaluate", "--checkpoint", str(model), "--config", str(other), "--output", str(tmp_path)]) == 0
+    said = "trained on other data"
+    assert said in " ".join(report(tmp_path)["verdict"]["notes"])
+    assert said not in " ".join(report(model.parent)["verdict"]["notes"])
+
+
 def test_a_damaged_ledger_stops_a_run_before_it_trains(tiny, tmp_path, refused):
     config = configuration(tiny, tmp_path)
     trials_beside(tmp_path / "cache.pt").write_text("{}\n{}\n")

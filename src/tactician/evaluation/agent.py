@@ -134,15 +134,18 @@ class Evaluation:
         return {name: plain(value) for name, value in figures.items()}
 
 
-def reservations(looks: int, hindsight: bool, spread: str | None = None) -> tuple[str, ...]:
+def reservations(looks: int, hindsight: bool, spread: str | None = None, other_data: bool = False) -> tuple[str, ...]:
     """What makes a result worth less than it looks.
 
     Args:
         looks: how often the model, or one that it comes from, was judged on this test range, this time included.
         hindsight: whether the universe was picked knowing how it would do.
         spread: how the result hangs on the first holdings (`Judged.spread`).
+        other_data: whether the model was trained on other data than it is judged on.
     """
     said = [] if spread is None else [spread]
+    if other_data:
+        said.append("The model was trained on other data: their fingerprint is not that of this market.")
     if looks > 1:
         said.append(
             f"This test range was looked at {looks} times: what was changed in between may have been fitted to it."

@@ -110,7 +110,12 @@ def judge_and_report(
     result = replace(
         result,
         caveat=candidate.contaminated.caveat if candidate.contaminated else None,
-        notes=reservations(looks, candidate.hindsight, found.spread if found else None),
+        notes=reservations(
+            looks,
+            candidate.hindsight,
+            found.spread if found else None,
+            any(seen.fingerprints) and env.market.fingerprint not in seen.fingerprints,
+        ),
     )
     told = None if run is None else run(result, seen)
     if found is None:

@@ -2,8 +2,16 @@
 
 const bare = (cell) => cell.textContent.replace(/\s+/g, " ").trim();
 
+// A figure with an interval fills three columns.
 function tableRows(table) {
-  return [...table.rows].map((row) => [...row.cells].map((cell) => cell.dataset.value ?? bare(cell)));
+  const rows = [...table.rows].map((row) => [...row.cells]);
+  const wide = new Set(rows.flatMap((row) => row.flatMap((cell, k) => ("low" in cell.dataset ? [k] : []))));
+  const values = (cell, k, head) => {
+    const value = cell.dataset.value ?? bare(cell);
+    if (!wide.has(k)) return [value];
+    return head ? [value, `${value}: low`, `${value}: high`] : [value, cell.dataset.low ?? "", cell.dataset.high ?? ""];
+  };
+  return rows.map((row, line) => row.flatMap((cell, k) => values(cell, k, line === 0)));
 }
 
 function offerDownload(table) {
