@@ -61,7 +61,7 @@ def draw_judged(axes: Axes) -> None:
     for curve in report["curves"]:
         if curve["name"] in SHOWN:
             label, colour, width = SHOWN[curve["name"]]
-            wealth = list(accumulate(curve["growth"], lambda before, x: before * math.exp(x), initial=1.0))[1:]
+            wealth = [math.exp(grown) for grown in accumulate(curve["growth"])]
             axes.plot(days, wealth, color=colour, linewidth=width, label=label)
     axes.xaxis.set_major_locator(YearLocator(2))
     axes.xaxis.set_major_formatter(DateFormatter("%Y"))

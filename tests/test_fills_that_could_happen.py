@@ -25,6 +25,7 @@ from tactician.evaluation import Question, action_targets, backtest, baseline_ta
 from tactician.evaluation.agent import closed_trades
 from tactician.market import build_market, make_bars
 from tactician.portfolio.frictions import Frictions
+from tests.markets import random_market
 from tests.portfolio import scalar_ledger
 
 SYMBOLS = ("A", "B", "C")
@@ -213,6 +214,14 @@ def test_a_few_missing_sessions_at_the_end_of_the_data_are_no_delisting():
         market = build_market(bars(missing=range(len(DAYS) - absent, len(DAYS))), delisting_return=-0.3)
         assert bool(market.delisted.any()) == ended
         assert bool((market.returns[-7:, 1] < -0.29).any()) == ended
+
+
+def test_regimes_that_differ_only_later_are_one_until_then():
+    market = random_market(100)
+    weights = market.regime_weights.clone()
+    weights[:60, 5] = weights[:60, 4]
+    market = replace(market, regime_weights=weights)
+    assert market.canonical_regimes(range(60))[5] == 4 and market.canonical_regimes(range(100))[5] == 5
 
 
 def test_cash_is_no_trade_and_the_same_targets_are_no_move():

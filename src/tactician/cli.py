@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         streams.close()
         return 141
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno != errno.ENOSPC or error.filename is not None:  # not of a file: of the standard output
             raise
         streams.close()  # what is left in the buffer cannot be written either
         print(f"tactician: cannot write the output: {error.strerror}; make room.", file=sys.stderr)
@@ -84,11 +84,6 @@ def _answer(words: list[str]) -> int:
     except KeyboardInterrupt:
         print(f"tactician {verb}: interrupted.", file=sys.stderr)
         return 130
-    except OSError as error:
-        if isinstance(error, BrokenPipeError) or error.errno != errno.ENOSPC or error.filename is not None:
-            raise
-        print(f"tactician {verb}: cannot write the output: {error.strerror}; make room.", file=sys.stderr)
-        return 2
 
 
 def _usage() -> str:

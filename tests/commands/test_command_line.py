@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -158,3 +159,16 @@ def test_whoever_has_read_enough_ends_the_program_without_a_word(tiny, tmp_path,
 def test_it_is_the_same_without_buffers_and_for_a_mistake():
     assert without_reader("stdout", ["train", "--help"], PYTHONUNBUFFERED="1") == (141, b"")
     assert without_reader("stderr", ["train", "--resmue"]) == (141, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("words", [["--version"], ["evaluate", "--help"]])
+def test_an_output_on_a_full_disk_is_told_in_a_sentence(words):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tactician", *words], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (
+        done.returncode == 2
+        and done.stderr == "tactician: cannot write the output: No space left on device; make room.\n"
+    )

@@ -22,6 +22,7 @@ from tactician.evaluation import (
     judge,
 )
 from tactician.evaluation.decisions import all_starts, starting_weights
+from tactician.evaluation.inference import Interval
 from tactician.evaluation.judge import DELAYS, MULTIPLIERS
 from tactician.portfolio.frictions import Frictions
 from tests.evaluation.agents import CASH, EQUAL, HOLD, MOMENTUM, Told, environment, network, planned
@@ -231,6 +232,14 @@ def test_a_result_that_hangs_on_the_start_says_so():
     assert judged(followed(torch.full((300,), CASH)), Told()).starts["cash"].value == pytest.approx(
         annual["cash"] - annual["equal_weight from cash"]
     )
+
+
+@pytest.mark.parametrize(("other", "said"), [((0.0, -0.01, 0.01), True), ((-0.011, -0.02, -0.006), False)])
+def test_a_verdict_that_another_start_would_change_says_so(other, said):
+    found = judged(followed(torch.full((300,), CASH)), Told())
+    found.__dict__["starts"] = {"cash": Interval(-0.01, -0.02, -0.005), "QUALITY": Interval(*other)}
+    assert (found.spread is not None) == said  # both are within 2 % per year
+    assert not said or found.spread.endswith("From 1 of 2 starts the verdict is another.")
 
 
 def test_equal_weight_is_a_start_also_where_it_is_no_regime_of_the_table():

@@ -16,8 +16,8 @@ from tactician.cli import main
 from tactician.config import load_config
 from tactician.record.registration import verify
 from tactician.record.trials import read, trials_beside
-from tactician.storage import save_tensors
-from tactician.training.checkpoint import read_checkpoint
+from tactician.storage import checksum, save_tensors
+from tactician.training.checkpoint import load_policy, read_checkpoint
 from tactician.training.saved import judged_settings, settings_of
 from tests.trained import configuration, train, trained
 
@@ -71,6 +71,7 @@ def test_a_run_ends_with_its_report(first):
 def test_the_registration_holds_what_will_be_judged(first):
     registered = verify(first.parent / "registration.json")
     content = json.loads(registered.path.read_text())["content"]
+    assert content["model"] == checksum(dict(load_policy(first).policy.state_dict()))
     assert content["folds"] == [
         {
             "train": ["2011-04-01", "2012-12-28"],

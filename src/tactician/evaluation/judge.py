@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -78,7 +79,7 @@ class Judged:
     timing: float
     """p-value of the agent's timing: how often its own regimes, shuffled in blocks, grew as much."""
 
-    @property
+    @cached_property
     def starts(self) -> dict[str, Interval]:
         """Annual return beyond equal weight by start. Equal weight begins in the same place."""
         names = self.by_start.strategies[: len(self.by_start.strategies) // 2]
@@ -87,16 +88,18 @@ class Judged:
     @property
     def spread(self) -> str | None:
         """A sentence if the result hangs on where the agent starts; None if it does not."""
+        if not all(math.isfinite(gap.value) for gap in self.starts.values()):
+            return None
         found = sorted((gap.value, name) for name, gap in self.starts.items())
         (low, worst), (high, best) = found[0], found[-1]
-        sides = {side_of(gap) for gap in self.starts.values()}
-        if not high - low >= _HANGS and len(sides) == 1:  # also for figures that are not available
+        headline = side_of(self.starts[IN_CASH.name])
+        others = sum(side_of(gap) != headline for gap in self.starts.values())
+        if high - low < _HANGS and not others:
             return None
         said = (
             f"The result hangs on the start: beside equal weight the agent earns {100 * low:+.1f} % per year from {worst} and "
             f"{100 * high:+.1f} % from {best}. The table begins in cash, as the baselines do."
         )
-        others = sum(side_of(gap) != side_of(self.starts[IN_CASH.name]) for gap in self.starts.values())
         return f"{said} From {others} of {len(self.starts)} starts the verdict is another." if others else said
 
     @property

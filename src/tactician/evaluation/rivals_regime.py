@@ -115,7 +115,7 @@ def random_regimes(question: Question) -> Targets:
     trades = max(int((actions != HOLD).sum()), moves)
     question.notes.append(f"The random regimes are one draw, with seed {question.seed}.")
     if not moves:
-        return _drawn(question, canonical, 0, min(trades, len(actions)))
+        return _drawn(question, canonical, 0, trades)
     own = _changed(follow(question, actions))
     low, high, best = 0.0, len(actions) / trades, (math.inf, _drawn(question, canonical, moves, trades))
     for _ in range(_HALVINGS):

@@ -115,8 +115,7 @@ def _name_seeds(content: dict[str, Any], seeds: Sequence[int]) -> None:
 
 def _counting(study: Study, registration: Registration, seed: int, warn: Callable[[str], None]) -> Counting:
     config = study.config.model_copy(update={"seed": seed})
-    folds = [{name: list(study.market.dates_of(rows)) for name, rows in fold.splits.items()} for fold in study.folds]
-    return Counting(config, f"{registration.sha256[:16]} seed {seed}", study.market.fingerprint, warn, folds)
+    return Counting(config, f"{registration.sha256[:16]} seed {seed}", study.market.fingerprint, warn, study.ranges)
 
 
 def _turn(study: Study, fold: Fold, results: Results) -> Turn:
