@@ -169,7 +169,8 @@ class Config(BaseModel):
     """Holdings at the start of an episode: the weights of a random regime, or cash. Evaluation always starts in cash."""
 
     network: Annotated[str, FileOnly, Field(min_length=1), Section("policy")] = "recurrent"
-    """Kind of network. There is one so far: recurrent."""
+    """Kind of network: recurrent, whose memory is of market and portfolio, or market_memory, one memory for all portfolios of a
+    window (docs/market_memory.md)."""
     hidden_dim: PositiveInt = 256
     """Width of the encoder and of the GRU."""
     n_gru_layers: NonNegativeInt = 2

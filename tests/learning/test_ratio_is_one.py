@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tactician.environment import OBS_DIM, Environment, assemble, first_state
-from tactician.learning import Hyperparameters, collect_rollout, make_learner, prepare, update
-from tactician.policy import ActorCritic
+from tactician.learning import Hyperparameters, begin_memory, collect_rollout, make_learner, prepare, update
+from tactician.policy import ActorCritic, MarketMemory
 from tactician.portfolio.frictions import Frictions
 from tests.markets import random_market
 
@@ -27,7 +27,7 @@ HYPER = Hyperparameters(
 )
 
 
-def make_run(dropout=0.1, n_steps=32, episode_length=32, layers=2, n_windows=8, per_window=1):
+def make_run(dropout=0.1, n_steps=32, episode_length=32, layers=2, n_windows=8, per_window=1, kind=ActorCritic):
     market = random_market()
     env = Environment(
         market,
@@ -36,7 +36,7 @@ def make_run(dropout=0.1, n_steps=32, episode_length=32, layers=2, n_windows=8, 
         episode_length=episode_length,
         portfolios_per_window=per_window,
     )
-    policy = ActorCritic(
+    policy = kind(
         OBS_DIM, 12, hidden_dim=16, n_gru_layers=layers, dropout=dropout, generator=torch.Generator().manual_seed(0)
     )
     # A policy with opinions: a near-uniform one would hide errors.
@@ -45,20 +45,23 @@ def make_run(dropout=0.1, n_steps=32, episode_length=32, layers=2, n_windows=8, 
         for parameter in policy.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     state = first_state(env, torch.arange(n_windows), stagger=n_steps)
-    return env, policy, state, policy.initial_state(n_windows * per_window)
+    return env, policy, state, begin_memory(env, policy, state.day)
 
 
+@pytest.mark.parametrize(("kind", "per_window"), [(ActorCritic, 1), (MarketMemory, 4), (MarketMemory, 1)])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize(("n_steps", "episode_length"), [(32, 32), (64, 32), (8, 32)])
-def test_replayed_log_probabilities_and_values_equal_the_rollouts(dropout, n_steps, episode_length):
-    env, policy, state, hidden = make_run(dropout, n_steps, episode_length)
+def test_replayed_log_probabilities_and_values_equal_the_rollouts(
+    dropout, n_steps, episode_length, kind, per_window
+):
+    env, policy, state, hidden = make_run(dropout, n_steps, episode_length, kind=kind, per_window=per_window)
     for iteration in range(3):  # later rollouts begin with a hidden state and, if short, in mid-episode
         rollout, state, hidden = collect_rollout(
             env, policy, state, hidden, n_steps=n_steps, seed=0, iteration=iteration
         )
         data = prepare(rollout, torch.zeros_like(rollout.rewards), rollout.values)
         with torch.no_grad():
-            logits, values, _ = policy(data.obs, data.first_hidden, data.masks)
+            logits, values, _ = policy(data.obs, data.first_hidden, data.masks, data.shared)
         log_prob = logits.log_softmax(-1).gather(-1, data.actions[..., None].long())[..., 0]
         ratio = (log_prob - data.log_probs).exp()
         assert (ratio - 1).abs().max() <= 1e-5

@@ -16,7 +16,7 @@ from tactician.policy import (
     network_of,
 )
 
-OLD = {"obs_dim": 9, "n_actions": 4, "hidden_dim": 8, "n_gru_layers": 1, "dropout": 0.25}
+OLD = {"obs_dim": 64, "n_actions": 4, "hidden_dim": 8, "n_gru_layers": 1, "dropout": 0.25}
 """As files hold it that are older than the table."""
 
 
@@ -38,7 +38,7 @@ def test_every_network_is_built_again_from_its_architecture_and_seed(name):
 
 def test_a_network_that_is_not_in_the_table_is_named():
     with pytest.raises(
-        UserError, match="There is no network 'attention', only recurrent; change the key 'network', or use"
+        UserError, match="There is no network 'attention', only recurrent, market_memory; change the key 'network', or use"
     ):
         make_network({"network": "attention", **OLD})
 
@@ -91,7 +91,7 @@ def test_a_network_that_cannot_lean_says_which_setting_to_take_back(memoryless):
 @pytest.mark.usefixtures("memoryless")
 def test_every_network_keeps_the_contract_of_states_and_parameters(name):
     network = make_network({"network": name, **OLD})
-    index, obs = torch.arange(5), torch.randn(3, 5, 9)
+    index, obs = torch.arange(5), torch.randn(3, 5, 64)
     masks = network.masks(index, 0, 0)
     features, after = network.trunk(obs, network.initial_state(5), masks)
     assert after.shape == network.initial_state(5).shape and after.dim() == 3

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from tactician.cli import main
 from tactician.training.checkpoint import read_checkpoint
@@ -64,6 +65,18 @@ def test_n_and_resume_and_n_equal_2n(tiny, tmp_path, dropout, n_steps):
     assert whole["progress"]["iteration"] == 6
     assert differences(whole, halves) == []
     assert lines(tmp_path / "whole") == lines(tmp_path / "halves")
+
+
+def test_a_memory_of_the_market_goes_on_too(tiny, tmp_path):
+    settings = {**yaml.safe_load(tiny.read_text()), "network": "market_memory"}
+    config = tmp_path / "memory.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    assert run(config, tmp_path / "whole", "--n-steps", "8", "--iterations", "6") == 0
+    assert run(config, tmp_path / "halves", "--n-steps", "8", "--iterations", "3") == 0
+    assert run(config, tmp_path / "halves", "--n-steps", "8", "--iterations", "6", "--resume") == 0
+    whole, halves = (state(tmp_path / name / "model_final.pt") for name in ("whole", "halves"))
+    assert "summary.0.weight" in whole["model_state_dict"]
+    assert differences(whole, halves) == []
 
 
 def test_the_comparison_sees_a_single_changed_bit(tiny, tmp_path):

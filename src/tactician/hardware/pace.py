@@ -74,6 +74,7 @@ def measure_pace(trial: Trial, n_envs: int, clock: Callable[[], float] = time.pe
 def _time_rollout(trial: Trial, n_envs: int, clock: Callable[[], float]) -> float:
     """Seconds per sample of a rollout, from a few steps of many environments, which share the overhead of a step."""
     short = trial.short(min(_ROLLOUT_STEPS, trial.sequence_length))
+    n_envs = _whole_windows(n_envs, trial)
     begun = clock()
     short.collect(n_envs, short.sequence_length)
     return (clock() - begun) / (n_envs * short.sequence_length)
@@ -86,7 +87,7 @@ def _time_updates(trial: Trial, clock: Callable[[], float]) -> tuple[float, floa
     are shorter to save time. The time per sample is the same.
     """
     short = trial.short(min(_BATCH_STEPS, trial.sequence_length))
-    rows = max(min(trial.hyper.batch_size, _BATCH) // trial.sequence_length, 1)
+    rows = _whole_windows(min(trial.hyper.batch_size, _BATCH) // trial.sequence_length, trial)
     rollout = short.collect(rows, short.sequence_length)
     samples = rows * short.sequence_length
     hyper = replace(trial.hyper, batch_size=samples, baseline="critic", target_kl=None)
@@ -103,6 +104,10 @@ def _time_updates(trial: Trial, clock: Callable[[], float]) -> tuple[float, floa
         return joint, 0.0, 0.0
     once = learn(0, 1)
     return joint, once, max(once, learn(0, hyper.critic_epochs)) if hyper.critic_epochs > 1 else once
+
+
+def _whole_windows(n_envs: int, trial: Trial) -> int:
+    return max(n_envs // trial.together, 1) * trial.together
 
 
 def is_far_beyond(seconds: float) -> bool:

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tactician.environment import Environment, first_state
-from tactician.learning import Hyperparameters, Precision, Rollout, collect_rollout, make_learner, update
+from tactician.learning import Hyperparameters, Precision, Rollout, begin_memory, collect_rollout, make_learner, update
 from tactician.policy import Network
 
 _SAMPLES = 6_144
@@ -59,21 +59,27 @@ class Trial:
     """Sessions in a training sequence of the run."""
 
     def short(self, steps: int) -> "Trial":
-        """The same trial with episodes of a few steps, one sequence each, and one portfolio per window.
+        """The same trial with episodes of a few steps, one sequence each, and `together` portfolios per window.
 
-        So the number of environments is free. Memory and time per environment are the same.
+        Memory and time per environment are the same.
         """
-        environment = replace(self.environment, episode_length=steps, portfolios_per_window=1)
+        environment = replace(self.environment, episode_length=steps, portfolios_per_window=self.together)
         return replace(self, environment=environment, sequence_length=steps)
 
+    @property
+    def together(self) -> int:
+        """Environments that a trial cannot separate, since they share a memory; 1 if the number is free."""
+        return self.environment.portfolios_per_window if self.policy.shares_memory else 1
+
     def collect(self, n_envs: int, n_steps: int) -> Rollout:
-        """Collect a rollout that begins with new episodes."""
-        windows = torch.arange(n_envs, device=self.environment.market.device)
+        """Collect a rollout that begins with new episodes, of a multiple of the environments that stay together."""
+        windows = torch.arange(n_envs // self.together, device=self.environment.market.device)
+        state = first_state(self.environment, windows)
         rollout, _, _ = collect_rollout(
             self.environment,
             self.policy,
-            first_state(self.environment, windows),
-            self.policy.initial_state(n_envs),
+            state,
+            begin_memory(self.environment, self.policy, state.day),
             n_steps=n_steps,
             seed=0,
             iteration=0,
@@ -89,12 +95,13 @@ def probe_iteration(trial: Trial) -> Probe:
     """
     # One sequence per environment is stored differently from several. So the probe has two if the run has several.
     steps = min(trial.n_steps // trial.sequence_length, 2) * trial.sequence_length
-    few = max(min(_SAMPLES, trial.hyper.batch_size) * 2 // 3 // steps, 1)
-    many = max(min(_SAMPLES, trial.hyper.batch_size) // steps, few + 1)
+    together = trial.together
+    few = max(min(_SAMPLES, trial.hyper.batch_size) * 2 // 3 // steps // together, 1) * together
+    many = max(min(_SAMPLES, trial.hyper.batch_size) // steps // together * together, few + together)
     short, device = trial.short(trial.sequence_length), trial.environment.market.device
     if device.type == "cuda":
         # The first call allocates workspaces of the libraries, which would count in only one of the two probes.
-        _iterate(short, 1, steps)
+        _iterate(short, together, steps)
     (held_few, peak_few), (held_many, peak_many) = _iterate(short, few, steps), _iterate(short, many, steps)
     give_back(device)
     # Two equations for two unknowns: each iteration has one minibatch with all its samples.

@@ -160,6 +160,7 @@ def update(
         all_envs=all_envs or n_envs,
         length=rollout.sequence_length,
         batch_size=hyper.batch_size,
+        shared=rollout.shared,
         seed=seed,
         iteration=iteration,
         collective=learner.collective,
@@ -267,7 +268,7 @@ def _joint_loss(
     if len(batch) == 0:  # another process holds all of this minibatch
         return n_samples.new_zeros(()), n_samples.new_zeros(len(_SUMS))
     with learner.precision.autocast():
-        logits, values, _ = learner.policy(batch.obs, batch.first_hidden, batch.masks)
+        logits, values, _ = learner.policy(batch.obs, batch.first_hidden, batch.masks, batch.shared)
     # At the first minibatch these are the rollout's numbers up to rounding: same weights, dropout masks, first states
     # and precision. So every ratio begins at 1, and what moves it is learning alone (tests/learning/test_ratio_is_one.py).
     # In later minibatches the first states are stale, since former weights made them (Kapturowski et al. 2019, R2D2, §3).
@@ -346,13 +347,14 @@ def _critic_step(
 def _features(learner: Learner, batch: Sequences) -> Float[Tensor, "step seq hidden"]:
     # Computed with the dropout masks of the rollout, so that the head sees the features on which the policy acted.
     with learner.precision.autocast():
-        return learner.policy.trunk(batch.obs, batch.first_hidden, batch.masks)[0]
+        return learner.policy.shared_trunk(batch.obs, batch.first_hidden, batch.masks, batch.shared)[0]
 
 
 def _all_features(learner: Learner, data: Sequences, dealer: Dealer) -> Float[Tensor, "step seq hidden"]:
     everything = torch.arange(len(data), device=data.day.device)
     features: Tensor | None = None
-    for index in everything.split(max(1, dealer.batch_size // dealer.length)):
+    groups = max(1, dealer.batch_size // dealer.length // dealer.shared)
+    for index in everything.split(groups * dealer.shared):
         found = _features(learner, data.take(index))
         if features is None:  # filled part by part, since joining the parts at the end would hold them twice
             features = found.new_empty(len(found), len(data), found.shape[-1])

@@ -22,6 +22,7 @@ from tactician.environment import (
     step,
     uniform,
 )
+from tactician.learning.memory import renew_memory
 from tactician.learning.precision import FULL, Precision
 from tactician.policy import Network
 
@@ -44,6 +45,8 @@ class Rollout:
     rewards: Float[Tensor, "step env"]
     continues: Bool[Tensor, "step env"]
     """Whether the episode goes on after the step."""
+    shared: int
+    """Environments in a row that have the same days and the same memory; 1 if each has its own memory."""
     first_hidden: Float[Tensor, "chunk layer env hidden"]
     """Recurrent state in which each sequence begins."""
     masks: Float[Tensor, "mask env hidden"] | None
@@ -99,7 +102,7 @@ def collect_rollout(
     length = sequence_length or min(n_steps, env.episode_length)
     # Global numbers, so that an environment draws the same noise whichever process holds it.
     index = portfolio_index(env, state)
-    masks, begun = policy.masks(index, seed, iteration), policy.initial_state(1).to(hidden.dtype)
+    masks = policy.masks(index, seed, iteration)
     store = _Store(n_steps, len(index), env.market.device)
     first_hidden = []
 
@@ -123,9 +126,9 @@ def collect_rollout(
         bootstrap = see(state, hidden)[3]
         state, restarted = restart_finished(env, state)
         store.end_sequence(begin, length, bootstrap, restarted)
-        # A new episode begins with an empty memory. Otherwise the memory continues, also from one rollout to the next.
-        hidden = torch.where(restarted[:, None], begun, hidden)
-    rollout = Rollout(env.market, **store.tensors, first_hidden=torch.stack(first_hidden), masks=masks)
+        hidden = renew_memory(env, policy, state, hidden, restarted, masks)
+    shared = env.portfolios_per_window if policy.shares_memory else 1
+    rollout = Rollout(env.market, **store.tensors, shared=shared, first_hidden=torch.stack(first_hidden), masks=masks)
     return rollout, state, hidden
 
 
@@ -142,7 +145,8 @@ def _see(
     portfolio = observe_portfolio(env, state, day)
     # The same autocast as in the update, because logits of another precision would be another policy.
     with precision.autocast():
-        logits, value, after = policy(assemble(env.market, day, portfolio)[None], hidden, masks)
+        shared = env.portfolios_per_window if policy.shares_memory else 1
+        logits, value, after = policy(assemble(env.market, day, portfolio)[None], hidden, masks, shared)
     # Everything is stored as float32: the ratio is a difference of log-probabilities, where 16 bits would be noise.
     return day, portfolio, logits[0].float(), value[0].float(), after.float()
 

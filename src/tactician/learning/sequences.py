@@ -29,6 +29,8 @@ class Sequences:
     first_hidden: Float[Tensor, "layer seq hidden"]
     """Recurrent state at the beginning of each sequence, as in the rollout."""
     masks: Float[Tensor, "mask seq hidden"] | None
+    shared: int = 1
+    """Sequences in a row that have the same days and the same memory; 1 if each has its own memory."""
 
     def __len__(self) -> int:
         return self.day.shape[1]
@@ -92,6 +94,7 @@ def prepare(
         advantages=cut(normal),
         targets=cut(targets),
         weight=None if valid is None else cut(valid.to(advantages.dtype)),
+        shared=rollout.shared,
         first_hidden=rollout.first_hidden.transpose(0, 1).reshape(layers, chunks * envs, width),
         # An environment has one mask for the whole rollout, so each of its sequences repeats it.
         masks=None if rollout.masks is None else rollout.masks.repeat(1, chunks, 1),
@@ -142,13 +145,17 @@ class Dealer:
     seed: int
     iteration: int
     collective: Collective
+    shared: int = 1
+    """Environments in a row that share a memory. They stay together, so that a minibatch computes it once for them."""
 
     def deal(self, data: Sequences, epoch: int) -> Iterator[Batch]:
         """The minibatches of an epoch, in an order named by seed, iteration and epoch."""
         # Every process draws the order of all sequences and keeps its own: the minibatches agree without a message.
-        n_sequences = self.n_chunks * self.all_envs
-        order = permutation(n_sequences, self.seed, Stream.MINIBATCH, self.iteration, epoch, device=data.day.device)
-        parts = [self._own(part) for part in minibatches(n_sequences, self.length, self.batch_size, order)]
+        n_groups = self.n_chunks * self.all_envs // self.shared
+        order = permutation(n_groups, self.seed, Stream.MINIBATCH, self.iteration, epoch, device=data.day.device)
+        dealt = minibatches(n_groups, self.length * self.shared, self.batch_size, order)
+        member = torch.arange(self.shared, device=order.device)
+        parts = [self._own((part[:, None] * self.shared + member).flatten()) for part in dealt]
         # Sums of a tensor that is already on the device. A copy from the host would wait for the device.
         per_sequence = data.day.new_full((len(data),), self.length) if data.weight is None else data.weight.sum(0)
         counts = torch.stack([per_sequence[part].sum() for part in parts]).float()
@@ -157,7 +164,8 @@ class Dealer:
 
     def count(self) -> int:
         """Minibatches in an epoch."""
-        return n_minibatches(self.n_chunks * self.all_envs, self.length, self.batch_size)
+        groups = self.n_chunks * self.all_envs // self.shared
+        return n_minibatches(groups, self.length * self.shared, self.batch_size)
 
     def _own(self, sequences: Tensor) -> Tensor:
         if self.n_envs == self.all_envs:

@@ -2,6 +2,7 @@
 
 from tactician.policy.actor_critic import ActorCritic
 from tactician.policy.gru import GruLayer
+from tactician.policy.market_memory import MarketMemory
 from tactician.policy.network import Architecture, Network
 from tactician.policy.networks import DEFAULT_NETWORK, NETWORKS, make_network, network_of
 from tactician.policy.parity import settle_recurrence, use_native

@@ -16,7 +16,7 @@ from tactician.environment import Stream, uniform
 from tactician.policy.gru import GruLayer
 from tactician.policy.network import Architecture, Network
 
-_HEAD_DIM = 128
+HEAD_DIM = 128
 """Width of both heads' hidden layer, whatever the trunk's."""
 
 
@@ -61,14 +61,23 @@ class ActorCritic(Network):
             raise ValueError(f"dropout is {dropout}: it must lie in [0, 1)")
         self.obs_dim, self.n_actions = obs_dim, n_actions
         self.hidden_dim, self.n_gru_layers, self.dropout = hidden_dim, n_gru_layers, dropout
-        # Actor and critic share the trunk: what tells where the market stands serves both, and memory is learnt once.
-        self.encoder = nn.Sequential(*_dense(obs_dim, hidden_dim), *_dense(hidden_dim, hidden_dim))
-        self.gru = nn.ModuleList(GruLayer(hidden_dim, hidden_dim) for _ in range(n_gru_layers))
-        self.policy_head = nn.Sequential(*_dense(hidden_dim, _HEAD_DIM), nn.Linear(_HEAD_DIM, n_actions))
-        self.value_head = nn.Sequential(*_dense(hidden_dim, _HEAD_DIM), nn.Linear(_HEAD_DIM, 1))
+        self._make_layers()
         # A buffer, not a parameter: a constant of the run that travels with the weights.
         self.register_buffer("value_scale", torch.tensor(float(value_scale)))
         self._initialise(generator)
+
+    def _make_layers(self) -> None:
+        # Actor and critic share the trunk: what tells where the market stands serves both, and memory is learnt once.
+        self._make_trunk(self.obs_dim)
+        self._make_heads(self.hidden_dim)
+
+    def _make_trunk(self, n_in: int) -> None:
+        self.encoder = nn.Sequential(*dense(n_in, self.hidden_dim), *dense(self.hidden_dim, self.hidden_dim))
+        self.gru = nn.ModuleList(GruLayer(self.hidden_dim, self.hidden_dim) for _ in range(self.n_gru_layers))
+
+    def _make_heads(self, n_in: int) -> None:
+        self.policy_head = nn.Sequential(*dense(n_in, HEAD_DIM), nn.Linear(HEAD_DIM, self.n_actions))
+        self.value_head = nn.Sequential(*dense(n_in, HEAD_DIM), nn.Linear(HEAD_DIM, 1))
 
     @property
     def architecture(self) -> Architecture:
@@ -173,6 +182,7 @@ class ActorCritic(Network):
                 nn.init.zeros_(module.bias_hh_l0)
 
 
-def _dense(n_in: int, n_out: int) -> tuple[nn.Module, ...]:
+def dense(n_in: int, n_out: int) -> tuple[nn.Module, ...]:
+    """Linear, ReLU and LayerNorm."""
     # The ReLU may overwrite its input: neither it nor the Linear before it needs that input for its derivative.
     return nn.Linear(n_in, n_out), nn.ReLU(inplace=True), nn.LayerNorm(n_out)

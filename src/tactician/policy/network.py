@@ -36,6 +36,8 @@ class Network(nn.Module, ABC):
     """Its name in `NETWORKS`."""
     obs_dim: int
     """Entries of an observation."""
+    shares_memory: bool = False
+    """Whether the recurrent state depends on the market alone, so that all portfolios of a window have the same one."""
     value_scale: Tensor
     """A buffer: the size of values, in units of reward. The value head learns at unit scale."""
 
@@ -51,6 +53,19 @@ class Network(nn.Module, ABC):
         masks: Float[Tensor, "mask env hidden"] | None = None,
     ) -> tuple[Float[Tensor, "step env feature"], Float[Tensor, "layer env hidden"]]:
         """The features that both heads read, for every step of a sequence, and the recurrent state after the last step."""
+
+    def shared_trunk(
+        self,
+        obs: Float[Tensor, "step env obs"],
+        hidden: Float[Tensor, "layer env hidden"],
+        masks: Float[Tensor, "mask env hidden"] | None,
+        shared: int,
+    ) -> tuple[Float[Tensor, "step env feature"], Float[Tensor, "layer env hidden"]]:
+        """The `trunk`, of environments of which every ``shared`` in a row have the same days, memory and masks.
+
+        A network that shares its memory computes it once for them. Others have ``shared`` 1.
+        """
+        return self.trunk(obs, hidden, masks)
 
     @abstractmethod
     def heads(
@@ -99,7 +114,8 @@ class Network(nn.Module, ABC):
         obs: Float[Tensor, "step env obs"],
         hidden: Float[Tensor, "layer env hidden"],
         masks: Float[Tensor, "mask env hidden"] | None = None,
+        shared: int = 1,
     ) -> tuple[Float[Tensor, "step env action"], Float[Tensor, "step env"], Float[Tensor, "layer env hidden"]]:
-        """Action logits, values and the next recurrent state; arguments and errors as for `trunk`."""
-        features, after = self.trunk(obs, hidden, masks)
+        """Action logits, values and the next recurrent state; arguments and errors as for `shared_trunk`."""
+        features, after = self.shared_trunk(obs, hidden, masks, shared)
         return *self.heads(features), after

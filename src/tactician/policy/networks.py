@@ -7,9 +7,10 @@ import torch
 
 from tactician.errors import UserError
 from tactician.policy.actor_critic import ActorCritic
+from tactician.policy.market_memory import MarketMemory
 from tactician.policy.network import Network
 
-NETWORKS: dict[str, type[Network]] = {ActorCritic.name: ActorCritic}
+NETWORKS: dict[str, type[Network]] = {kind.name: kind for kind in (ActorCritic, MarketMemory)}
 """Networks by the name that an architecture has."""
 
 DEFAULT_NETWORK = ActorCritic.name

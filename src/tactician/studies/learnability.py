@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tactician.config import make_config
 from tactician.environment import EnvState, observe
+from tactician.learning import begin_memory
 from tactician.monitor.progress import Reporter
 from tactician.policy import Network
 from tactician.studies.learnability_plan import UNLESS_SAID
@@ -115,9 +116,9 @@ def deterministic(setup: Setup, policy: Network) -> Choose:
     @torch.no_grad()
     def choose(state: EnvState) -> Int64[Tensor, " env"]:
         nonlocal hidden
-        logits, _, hidden = policy(
-            observe(env, state)[None], policy.initial_state(len(state.day)) if hidden is None else hidden
-        )
+        if hidden is None:
+            hidden = begin_memory(env, policy, state.day)
+        logits, _, hidden = policy(observe(env, state)[None], hidden)
         return logits[0].argmax(-1)
 
     return choose

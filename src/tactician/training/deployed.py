@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tactician.environment import Environment, Stream, first_state, observe, step, uniform
+from tactician.learning import begin_memory
 from tactician.policy import Network
 
 _EPISODES = 256
@@ -68,7 +69,8 @@ def deployed_gap(env: Environment, policy: Network, seed: int) -> Deployed:
 
 
 def _live(env: Environment, policy: Network, windows: Tensor, *, draw: bool) -> Lived:
-    state, hidden = first_state(env, windows), policy.initial_state(len(windows))
+    state = first_state(env, windows)
+    hidden = begin_memory(env, policy, state.day)
     growth, turnover = [], []
     for k in range(env.episode_length):
         logits, _, hidden = policy(observe(env, state)[None], hidden)

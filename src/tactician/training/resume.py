@@ -203,7 +203,7 @@ def resume(setup: Setup, path: Path, content: dict[str, Any], reporter: Reporter
     if foreign or _OF_ENVIRONMENTS & changed.keys():
         if not foreign:
             reporter.note("  Portfolios begin new episodes.")
-        environments = fresh_environments(setup, learner.policy.initial_state(setup.n_envs))
+        environments = fresh_environments(setup, learner.policy)
     else:
         environments = restored_environments(setup, content)
     state = TrainState(

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from tactician.environment import PER_WINDOW, EnvState, first_state
 from tactician.hardware.processes import Process
-from tactician.learning import Learner, make_learner, make_precision
+from tactician.learning import Learner, begin_memory, make_learner, make_precision
+from tactician.policy import Network
 from tactician.training.lineage import Seen, run_name, seen_by_run
 from tactician.training.setup import Setup
 
@@ -128,17 +129,21 @@ def first_train_state(setup: Setup) -> TrainState:
         learner=make_learner(
             policy, setup.hyper, make_precision(setup.autocast_dtype, setup.device.type), setup.process.collective
         ),
-        **fresh_environments(setup, policy.initial_state(setup.n_envs)),
+        **fresh_environments(setup, policy),
         run=run_name(setup.config.model_dump(mode="json"), setup.environment.market.fingerprint),
         seen=seen_by_run(setup),
     )
 
 
-def fresh_environments(setup: Setup, hidden: Tensor) -> dict[str, Any]:
+def fresh_environments(setup: Setup, policy: Network) -> dict[str, Any]:
     """This process's environments at the beginning of their first episodes."""
+    state = _first_states(setup)
+    return {"env_state": state, "hidden": begin_memory(setup.environment, policy, state.day)}
+
+
+def _first_states(setup: Setup) -> EnvState:
     windows = torch.arange(setup.windows.start, setup.windows.stop, device=setup.device)
-    state = first_state(setup.environment, windows, stagger=setup.sizes.n_steps)
-    return {"env_state": state, "hidden": hidden.to(setup.device)}
+    return first_state(setup.environment, windows, stagger=setup.sizes.n_steps)
 
 
 def restored_environments(setup: Setup, content: dict[str, Any]) -> dict[str, Any]:
@@ -152,8 +157,7 @@ def restored_environments(setup: Setup, content: dict[str, Any]) -> dict[str, An
             return torch.zeros_like(like)
         return saved[name][slice(windows.start, windows.stop) if name in PER_WINDOW else envs].to(setup.device)
 
-    first = fresh_environments(setup, content["hidden"])["env_state"]
-    state = EnvState(**{name: own(name, like) for name, like in first.state_dict().items()})
+    state = EnvState(**{name: own(name, like) for name, like in _first_states(setup).state_dict().items()})
     return {"env_state": state, "hidden": content["hidden"][:, envs].contiguous().to(setup.device)}
 
 

@@ -1,0 +1,62 @@
+"""The recurrent state with which an episode begins: empty, or that of a market which was watched before."""
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from tactician.environment import PORTFOLIO_NAMES, Environment, EnvState, assemble
+from tactician.policy import Network
+
+WATCHED = 64
+"""Sessions that a market's memory has seen when an episode begins: about a quarter of a year, as in a training sequence."""
+
+
+@torch.no_grad()
+def begin_memory(
+    env: Environment,
+    policy: Network,
+    day: Int64[Tensor, " window"],
+    masks: Float[Tensor, "mask env hidden"] | None = None,
+) -> Float[Tensor, "layer env hidden"]:
+    """The recurrent state of episodes that begin now.
+
+    A memory that depends on the market alone has watched the `WATCHED` sessions before the first decision. Those before row
+    1 show row 1, since nothing earlier is known. Any other memory is empty, since there was no portfolio before.
+
+    Args:
+        env: gives the market, and the portfolios per window.
+        policy: whose memory it is.
+        day: row of each window's first decision.
+        masks: dropout of the environments.
+    """
+    shared = env.portfolios_per_window
+    if not policy.shares_memory:
+        return policy.initial_state(len(day) * shared)
+    ago = torch.arange(WATCHED, 0, -1, device=day.device)
+    watched = (day - ago[:, None]).clamp(min=1)
+    nobody = env.market.features.new_zeros(*watched.shape, len(PORTFOLIO_NAMES))
+    own = None if masks is None else masks[:, ::shared]
+    _, hidden = policy.trunk(assemble(env.market, watched, nobody), policy.initial_state(len(day)), own)
+    return hidden.repeat_interleave(shared, 1)
+
+
+def renew_memory(
+    env: Environment,
+    policy: Network,
+    state: EnvState,
+    hidden: Float[Tensor, "layer env hidden"],
+    restarted: Bool[Tensor, " env"],
+    masks: Float[Tensor, "mask env hidden"] | None = None,
+) -> Float[Tensor, "layer env hidden"]:
+    """The recurrent state with that of restarted environments begun again; see `begin_memory`."""
+    if not policy.shares_memory:
+        return torch.where(restarted[:, None], policy.initial_state(1).to(hidden.dtype), hidden)
+    # Whoever watches the market for nothing pays for it. So the windows are selected, which waits for the device, once per
+    # sequence.
+    windows = restarted[:: env.portfolios_per_window].nonzero()[:, 0]
+    if len(windows) == 0:
+        return hidden
+    own = None if masks is None else masks[:, restarted]
+    begun, renewed = begin_memory(env, policy, state.day[windows], own), hidden.clone()
+    renewed[:, restarted] = begun.to(hidden.dtype)
+    return renewed
