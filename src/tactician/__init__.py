@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from tactician.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from tactician.api import Config, UserError, build_market, evaluate, load_config, load_market, train
+    from tactician.api import Config, UserError, build_market, evaluate, load_config, load_market, make_gym, train
 
-__all__ = ["Config", "UserError", "build_market", "evaluate", "load_config", "load_market", "train"]
+__all__ = ["Config", "UserError", "build_market", "evaluate", "load_config", "load_market", "make_gym", "train"]
 
 # Threads that wait must sleep, not spin: beside another program that takes a core, spinning makes training twenty times slower.
 # OpenMP reads this when torch is first imported.

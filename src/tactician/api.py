@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tactician.monitor.progress import Reporter
     from tactician.training.summary import Summary
 
-__all__ = ["Config", "UserError", "build_market", "evaluate", "load_config", "load_market", "train"]
+__all__ = ["Config", "UserError", "build_market", "evaluate", "load_config", "load_market", "make_gym", "train"]
 
 _REBUILD = "tactician.build_market(config)"
 
@@ -137,6 +137,57 @@ def evaluate(
     judged = candidate(path, loaded, config, load_market(config), allow_contaminated=allow_contaminated)
     folder = report_folder(path, split) if output is None else Path(output)
     return judge_and_report(judged, split, folder, warn=_reporter(False).warn).result
+
+
+def make_gym(
+    config: Config,
+    *,
+    kind: Literal["env", "vector", "sb3"] = "env",
+    n_envs: int = 1,
+    split: Literal["train", "validation", "test"] = "train",
+) -> Any:
+    """The simulated portfolios of training, for another trainer.
+
+    Same market, ledger, costs, observations and rewards as in `train`. Episodes lie inside the range; each ends with a
+    truncation after ``episode_length`` sessions.
+
+    Args:
+        config: market cache, dates, costs, ``episode_length``, ``first_holdings``, ``portfolios_per_window`` and seed.
+        kind: ``env`` for one portfolio (`gymnasium.Env`), ``vector`` for many (`gymnasium.vector.VectorEnv`), ``sb3`` for
+            many as a `VecEnv` of stable-baselines3.
+        n_envs: portfolios, a multiple of the configuration's ``portfolios_per_window``; 1 with ``env``.
+        split: the range whose days are lived through. Features are normalised on the training range, whichever it is.
+
+    Raises:
+        UserError: the cache cannot be read, the range is too short, a number does not fit, or the library is missing.
+    """
+    from tactician.environment import fit_normaliser, normalise, split_rows
+    from tactician.training.setup import make_environment
+
+    config = _checked(config)
+    if kind not in ("env", "vector", "sb3"):
+        raise UserError(f"kind cannot be {kind!r}; give 'env', 'vector' or 'sb3'.")
+    if split not in ("train", "validation", "test"):
+        raise UserError(f"split cannot be {split!r}; give 'train', 'validation' or 'test'.")
+    per_window = config.portfolios_per_window
+    if kind == "env" and n_envs != 1:
+        raise UserError("kind 'env' is one portfolio; give kind='vector' or 'sb3' for more.")
+    if kind != "env" and (n_envs < 1 or n_envs % per_window):
+        raise UserError(
+            f"n_envs ({n_envs}) must be a multiple of portfolios_per_window ({per_window}); change one of them."
+        )
+    try:
+        from tactician.environment import gymnasium as made
+
+        market = load_market(config)
+        rows = split_rows(config, market)
+        env = make_environment(config, normalise(market, *fit_normaliser(market, rows["train"])), rows[split])
+        if kind == "env":
+            return made.PortfolioEnv(env)
+        return made.PortfolioVectorEnv(env, n_envs) if kind == "vector" else made.stable_baselines(env, n_envs)
+    except ModuleNotFoundError as error:
+        extra = "peer" if kind == "sb3" else "gym"
+        raise UserError(f"{error.name} is not installed; pip install 'tactician[{extra}]' brings it.") from error
 
 
 def _checked(config: Config) -> Config:

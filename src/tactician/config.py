@@ -207,16 +207,16 @@ class Config(BaseModel):
     """Weight of the value loss in the joint update."""
     max_grad_norm: PositiveFloat = 0.5
     """Gradient norm, of actor and of critic, above which gradients are scaled down."""
-    actor_lr: PositiveFloat = 3e-4
-    """Learning rate of encoder, GRU and policy head."""
-    critic_lr: PositiveFloat = 9e-4
-    """Learning rate of the value head."""
+    actor_lr: PositiveFloat | None = None
+    """Learning rate of encoder, GRU and policy head. Default: 3e-4 · 256 / hidden_dim."""
+    critic_lr: PositiveFloat | None = None
+    """Learning rate of the value head. Default: 9e-4 · 256 / hidden_dim."""
     anneal_steps: Annotated[NonNegativeInt | None, FileOnly] = None
     """Environment steps over which both learning rates and the entropy bonus fall to a twentieth, in a straight line. 0 keeps
     them as they are. Default: the duration with which the run began, also if it is prolonged."""
-    decide_coef: Annotated[NonNegativeFloat, FileOnly] = 0.5
-    """Weight of a penalty on entropy that rises from 0 over the first three quarters of the annealing. Then the policy that was
-    trained, which draws its regimes, does nearly what is judged: the most probable one. No penalty without annealing."""
+    sharpening: Annotated[float, Field(ge=1, le=1000), FileOnly] = 16.0
+    """Factor by which the policy's logits grow in the second half of the annealing, beside what they learn. Then the policy
+    that was trained, which draws its regimes, does nearly what is judged: the most probable one. 1, or no annealing: none."""
     target_kl: PositiveFloat | None = None
     """Mean KL divergence of an epoch above which the iteration's PPO epochs end. Default: they never end early."""
 

@@ -51,9 +51,7 @@ def make_run(dropout=0.1, n_steps=32, episode_length=32, layers=2, n_windows=8, 
 @pytest.mark.parametrize(("kind", "per_window"), [(ActorCritic, 1), (MarketMemory, 4), (MarketMemory, 1)])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize(("n_steps", "episode_length"), [(32, 32), (64, 32), (8, 32)])
-def test_replayed_log_probabilities_and_values_equal_the_rollouts(
-    dropout, n_steps, episode_length, kind, per_window
-):
+def test_replayed_log_probabilities_and_values_equal_the_rollouts(dropout, n_steps, episode_length, kind, per_window):
     env, policy, state, hidden = make_run(dropout, n_steps, episode_length, kind=kind, per_window=per_window)
     for iteration in range(3):  # later rollouts begin with a hidden state and, if short, in mid-episode
         rollout, state, hidden = collect_rollout(

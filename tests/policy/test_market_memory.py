@@ -49,7 +49,9 @@ def test_one_memory_for_a_window_is_a_memory_for_each_portfolio(dropout):
     results = []
     for shared in (1, PER_WINDOW):
         outputs = policy(obs, hidden, masks, shared)
-        gradient = torch.autograd.grad(sum((x.sin() * (k + 1)).sum() for k, x in enumerate(outputs)), policy.parameters())
+        gradient = torch.autograd.grad(
+            sum((x.sin() * (k + 1)).sum() for k, x in enumerate(outputs)), policy.parameters()
+        )
         results.append((*outputs, *gradient))
     for a, b in zip(*results, strict=True):
         assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
@@ -144,7 +146,15 @@ def test_a_minibatch_holds_whole_windows_and_an_epoch_every_sequence_once():
     rollout, _, _ = collect_rollout(env, policy, state, hidden, n_steps=8, sequence_length=4, seed=0, iteration=0)
     data = prepare(rollout, torch.zeros_like(rollout.rewards), rollout.values)
     dealer = Dealer(
-        n_chunks=2, first_env=0, n_envs=32, all_envs=32, length=4, batch_size=48, shared=4, seed=0, iteration=0,
+        n_chunks=2,
+        first_env=0,
+        n_envs=32,
+        all_envs=32,
+        length=4,
+        batch_size=48,
+        shared=4,
+        seed=0,
+        iteration=0,
         collective=ALONE,
     )
     parts = [batch.index for batch in dealer.deal(data, 1)]

@@ -38,7 +38,8 @@ def test_every_network_is_built_again_from_its_architecture_and_seed(name):
 
 def test_a_network_that_is_not_in_the_table_is_named():
     with pytest.raises(
-        UserError, match="There is no network 'attention', only recurrent, market_memory; change the key 'network', or use"
+        UserError,
+        match="There is no network 'attention', only recurrent, market_memory; change the key 'network', or use",
     ):
         make_network({"network": "attention", **OLD})
 

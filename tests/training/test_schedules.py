@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -14,9 +15,12 @@ from tactician.monitor.progress import Reporter
 from tactician.training.checkpoint import read_checkpoint
 from tactician.training.judging import validated
 from tactician.training.loop import iterate
-from tactician.training.schedules import annealed, decided, training_environment
-from tactician.training.setup import prepare_run
+from tactician.training.schedules import annealed, decided, sharpness, training_environment
+from tactician.training.setup import hyperparameters, learning_rates, prepare_run
 from tactician.training.state import first_train_state
+
+RATE = 3e-4 * 256 / 16
+"""Of the actor, by default, in the tiny configuration's network."""
 
 
 def test_costs_rise_in_proportion_to_the_steps_and_then_stay(tiny):
@@ -36,7 +40,7 @@ def test_without_a_warm_up_the_environment_is_the_setups_own(tiny):
 
 
 def test_rates_and_entropy_bonus_fall_to_a_twentieth_and_stay_there(tiny):
-    config = load_config(tiny, {"anneal_steps": 1000, "decide_coef": 0})
+    config = load_config(tiny, {"anneal_steps": 1000, "actor_lr": 3e-4, "critic_lr": 9e-4, "entropy_coef": 0.01})
     setup = prepare_run(config, load_cached_market(config, "unused"))
     for steps, share in ((0, 1.0), (500, 0.5), (990, 0.05), (9000, 0.05)):
         hyper = annealed(setup, steps)
@@ -45,19 +49,56 @@ def test_rates_and_entropy_bonus_fall_to_a_twentieth_and_stay_there(tiny):
         assert hyper.clip == setup.hyper.clip
 
 
-def test_the_penalty_on_entropy_is_whole_after_three_quarters_of_the_annealing(tiny):
-    config = load_config(tiny, {"anneal_steps": 1000, "decide_coef": 0.4})
+def test_logits_grow_from_half_of_the_annealing_to_nine_tenths(tiny):
+    config = load_config(tiny, {"anneal_steps": 1000, "sharpening": 16})
     setup = prepare_run(config, load_cached_market(config, "unused"))
-    for steps, bonus, penalty in ((0, 0.01, 0.0), (375, 0.00625, 0.2), (750, 0.0025, 0.4), (9000, 0.0005, 0.4)):
-        assert annealed(setup, steps).entropy_coef == pytest.approx(bonus - penalty)
+    for steps, factor in ((0, 1), (500, 1), (600, 2), (700, 4), (800, 8), (900, 16), (9000, 16)):
+        assert sharpness(setup, steps) == pytest.approx(factor)
     assert [decided(setup, steps) for steps in (0, 749, 750, 9000)] == [False, False, True, True]
-    for never in ({"decide_coef": 0}, {"anneal_steps": 0}):
+    for never in ({"sharpening": 1.0}, {"anneal_steps": 0}):
         settled = prepare_run(config.model_copy(update=never), load_cached_market(config, "unused"))
-        assert decided(settled, 0) and annealed(settled, 0).entropy_coef == 0.01
+        assert decided(settled, 0) and {sharpness(settled, steps) for steps in (0, 750, 9000)} == {1.0}
+
+
+@pytest.mark.parametrize("network", ["recurrent", "market_memory"])
+def test_sharpening_multiplies_the_logits_and_nothing_else(tiny, network):
+    config = load_config(tiny, {"network": network})
+    setup = prepare_run(config, load_cached_market(config, "unused"))
+    policy = setup.make_policy()
+    obs, hidden = torch.randn(3, 4, policy.obs_dim), policy.initial_state(4)
+    logits, values, after = policy(obs, hidden)
+    policy.sharpen(3.0)
+    sharper, same, too = policy(obs, hidden)
+    assert torch.allclose(sharper, 3 * logits, atol=1e-6) and torch.equal(values, same) and torch.equal(after, too)
+
+
+def test_a_run_is_sharpened_by_the_same_whatever_its_iterations(tiny, monkeypatch):
+    factors = []
+    monkeypatch.setattr("tactician.policy.ActorCritic.sharpen", lambda self, factor: factors.append(factor))
+    for n_envs in (8, 24):
+        config = load_config(tiny, {"anneal_steps": 1536, "timesteps": 1536, "n_envs": n_envs, "sharpening": 16})
+        setup = prepare_run(config, load_cached_market(config, "unused"))
+        state = first_train_state(setup)
+        factors.clear()
+        while state.progress.timesteps < setup.total_timesteps:
+            state = iterate(setup, state, Reporter("quiet", silent=True))
+        assert np.prod(factors) == pytest.approx(16) and len(factors) >= 1
+
+
+def test_learning_rates_follow_the_width(tiny):
+    config = load_config(tiny, {"actor_lr": None, "critic_lr": None})
+    for width, actor, critic in ((256, 3e-4, 9e-4), (64, 1.2e-3, 3.6e-3), (512, 1.5e-4, 4.5e-4)):
+        own = config.model_copy(update={"hidden_dim": width})
+        assert learning_rates(own) == pytest.approx({"actor_lr": actor, "critic_lr": critic})
+        assert hyperparameters(own).actor_lr == pytest.approx(actor)
+    said = config.model_copy(update={"critic_lr": 0.5})
+    assert learning_rates(said)["critic_lr"] == 0.5
+    setup = prepare_run(config.model_copy(update={"hidden_dim": 32}), load_cached_market(config, "unused"))
+    assert setup.config.actor_lr == setup.hyper.actor_lr == pytest.approx(2.4e-3)
 
 
 def test_a_model_from_before_the_policy_has_decided_gives_way_to_the_first_one_after(tiny):
-    config = load_config(tiny, {"anneal_steps": 1024, "timesteps": 1024, "decide_coef": 0.5})
+    config = load_config(tiny, {"anneal_steps": 1024, "timesteps": 1024, "sharpening": 16})
     setup = prepare_run(config, load_cached_market(config, "unused"))
     state, quiet = first_train_state(setup), Reporter("quiet", silent=True)
     picked = []
@@ -77,7 +118,7 @@ def test_the_update_learns_at_the_rates_it_is_given(tiny):
     for _ in range(2):
         state = iterate(setup, state, Reporter("quiet", silent=True))
         rates.append(state.learner.actor_optimiser.param_groups[0]["lr"])
-    assert rates == pytest.approx([3e-4, 3e-4 * (1 - 256 / 400)])
+    assert rates == pytest.approx([RATE, RATE * (1 - 256 / 400)])
 
 
 @pytest.fixture
@@ -101,7 +142,7 @@ def weights(content: dict) -> torch.Tensor:
 
 def rates(config: Config, *steps: int) -> list[float]:
     setup = prepare_run(config, load_cached_market(config, "unused"))
-    return [annealed(setup, done).actor_lr / 3e-4 for done in steps]
+    return [annealed(setup, done).actor_lr / RATE for done in steps]
 
 
 def test_by_default_rates_fall_over_the_runs_duration_however_it_is_given(by_default):
@@ -143,7 +184,7 @@ def test_a_prolonged_run_goes_on_at_the_lowest_rates_and_tells_no_change(by_defa
     longer = read_checkpoint(tmp_path / "run" / "model_final.pt")
     assert "anneal_steps" not in said and longer["run"] == first["run"]
     assert longer["config"]["anneal_steps"] == first["config"]["anneal_steps"] == 512
-    assert longer["actor_optimizer_state_dict"]["param_groups"][0]["lr"] == pytest.approx(0.05 * 3e-4)
+    assert longer["actor_optimizer_state_dict"]["param_groups"][0]["lr"] == pytest.approx(0.05 * RATE)
 
 
 def test_the_interface_in_python_keeps_the_annealing_of_a_run_too(by_default, tmp_path):

@@ -13,6 +13,7 @@ __all__ = [
     "ActorCritic",
     "Architecture",
     "GruLayer",
+    "MarketMemory",
     "Network",
     "make_network",
     "network_of",

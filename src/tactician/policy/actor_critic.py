@@ -165,6 +165,13 @@ class ActorCritic(Network):
         with torch.no_grad():
             cast("nn.Linear", self.policy_head[-1]).bias[action] = math.log(odds)
 
+    def sharpen(self, factor: float) -> None:
+        """Multiply all action logits by a factor: the policy head's last layer is linear."""
+        last = cast("nn.Linear", self.policy_head[-1])
+        with torch.no_grad():
+            last.weight.mul_(factor)
+            last.bias.mul_(factor)
+
     def _initialise(self, generator: torch.Generator | None) -> None:
         # 0.01: the first policy shows no preference before it has seen a reward (Andrychowicz et al. 2021, "What matters for
         # on-policy deep actor-critic methods?", §3.2). 0.1: the first values are near 0, and δ is the reward.

@@ -100,6 +100,9 @@ class Network(nn.Module, ABC):
             f"The network '{self.name}' cannot begin with a preference for an action; set the key 'hold_prior' to 0."
         )
 
+    def sharpen(self, factor: float) -> None:
+        """Multiply all action logits by a factor. A network that does not define it stays as it is."""
+
     def actor_parameters(self) -> list[nn.Parameter]:
         """All other parameters: those that the actor's optimiser owns."""
         critics = {id(p) for p in self.critic_parameters()}

@@ -23,7 +23,7 @@ from tactician.training.interruption import Interrupted, Interruption
 from tactician.training.judging import Diverged, counting, has_best, judge, judge_so_far, validate
 from tactician.training.lineage import Contamination, contamination
 from tactician.training.metrics import read_once, rollout_metrics
-from tactician.training.schedules import annealed, training_environment
+from tactician.training.schedules import annealed, sharpness, training_environment
 from tactician.training.score import model_score
 from tactician.training.setup import Setup
 from tactician.training.state import Progress, TrainState, put_back, snapshot
@@ -130,6 +130,10 @@ def iterate(setup: Setup, state: TrainState, reporter: Reporter) -> TrainState:
     figures |= _learn(setup, state, rollout, valid, reporter)
     if reporter.verbosity == "verbose":
         figures |= rollout_statistics(setup, rollout, env_state, valid)
+    # After the update: the next rollout acts with the sharper policy, and its ratios begin at 1.
+    before, now = sharpness(setup, progress.timesteps), sharpness(setup, progress.timesteps + share.samples)
+    if now != before:
+        state.learner.policy.sharpen(now / before)
     # All figures are read together, because every read waits for the device.
     metrics = read_once(figures)
     statistics = take_statistics(metrics)

@@ -54,7 +54,7 @@ _OF_ENVIRONMENTS = OF_DATA | {
 
 _OF_NETWORK = frozenset({"network", "hidden_dim", "n_gru_layers"})
 _SIZES = ("n_envs", "n_steps", "batch_size")
-_FILLED_IN = (*_SIZES, "anneal_steps")
+_FILLED_IN = (*_SIZES, "anneal_steps", "actor_lr", "critic_lr")
 """Keys whose value a run chooses at its start if the configuration leaves it open."""
 _FILE_ONLY = frozenset(name for name, key in Config.model_fields.items() if FileOnly in key.metadata)
 

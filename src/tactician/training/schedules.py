@@ -1,4 +1,4 @@
-"""Schedules of a run: the warm-up of trading costs, and the annealing of learning rates and entropy bonus.
+"""Schedules of a run: warm-up of trading costs, annealing of learning rates and entropy bonus, sharpening of the policy.
 
 Each is a function of the environment steps done and of the run's settings. So a run that is resumed computes the same as one
 that never stopped. A run that is prolonged does so too where ``anneal_steps`` is given. By default it is the duration with
@@ -11,8 +11,10 @@ from tactician.environment import Environment
 from tactician.learning import Hyperparameters
 from tactician.training.setup import Setup
 
+_SHARPER, _SHARP = 0.5, 0.9
+"""Shares of the annealing between which the logits grow."""
 _DECIDED = 0.75
-"""Share of the annealing after which the penalty on entropy has its full weight."""
+"""Share of the annealing after which the policy is sharp enough to be the one that will be judged."""
 _LEAST = 0.05
 """Share of the learning rates and the entropy bonus that is left after annealing, so that learning never stops."""
 
@@ -28,27 +30,39 @@ def training_environment(setup: Setup, timesteps: int) -> Environment:
 def annealed(setup: Setup, timesteps: int) -> Hyperparameters:
     """The hyperparameters for an update.
 
-    Learning rates and entropy bonus fall linearly, to a twentieth. A penalty on entropy rises linearly until the policy is to
-    have `decided`.
+    Learning rates and entropy bonus fall linearly, to a twentieth.
     """
     hyper, config = setup.hyper, setup.config
     if not config.anneal_steps:
         return hyper
-    done = timesteps / config.anneal_steps
-    share, pressure = max(1 - done, _LEAST), min(done / _DECIDED, 1.0)
-    # The judge and live use take the most probable regime. A policy that is still undecided at the end is another one: it
-    # draws, trades far more and pays for it. A bonus alone leaves it undecided where the signal is faint, as in real prices.
+    share = max(1 - timesteps / config.anneal_steps, _LEAST)
     return replace(
         hyper,
         actor_lr=share * hyper.actor_lr,
         critic_lr=share * hyper.critic_lr,
-        entropy_coef=share * hyper.entropy_coef - pressure * config.decide_coef,
+        entropy_coef=share * hyper.entropy_coef,
     )
 
 
-def decided(setup: Setup, timesteps: int) -> bool:
-    """Whether the penalty on entropy has its full weight, so that a model is what will be judged; true without a penalty."""
+def sharpness(setup: Setup, timesteps: int) -> float:
+    """Factor by which the policy's logits have been multiplied so far: 1 at first, ``sharpening`` at the end.
+
+    It rises exponentially, from half of the annealing to nine tenths. Steps that are done decide alone, so the factors of
+    iterations multiply to the same whatever their sizes.
+    """
+    # The judge and live use take the most probable regime. A policy that is still undecided at the end is another one: it
+    # draws, trades far more and pays for it. Larger logits leave the most probable regime what it is, and every relation
+    # between the others. A penalty on entropy does not: it decides before the advantages do where the signal is faint.
     config = setup.config
-    if not config.anneal_steps or not config.decide_coef:
+    if not config.anneal_steps:
+        return 1.0
+    done = (timesteps / config.anneal_steps - _SHARPER) / (_SHARP - _SHARPER)
+    return float(config.sharpening ** min(max(done, 0.0), 1.0))
+
+
+def decided(setup: Setup, timesteps: int) -> bool:
+    """Whether the policy is sharp enough to be what will be judged; true if it is never sharpened."""
+    config = setup.config
+    if not config.anneal_steps or config.sharpening == 1:
         return True
     return timesteps >= _DECIDED * config.anneal_steps

@@ -127,7 +127,21 @@ def architecture(config: Config, n_actions: int) -> Architecture:
 
 def hyperparameters(config: Config) -> Hyperparameters:
     """The hyperparameters of the update, from a configuration whose sizes are filled in."""
-    return Hyperparameters(**{f.name: getattr(config, f.name) for f in fields(Hyperparameters)})
+    chosen = {f.name: getattr(config, f.name) for f in fields(Hyperparameters)}
+    return Hyperparameters(**{**chosen, **learning_rates(config)})
+
+
+_RATES = {"actor_lr": 3e-4, "critic_lr": 9e-4}
+"""The specification's learning rates, of a network 256 units wide."""
+
+
+def learning_rates(config: Config) -> dict[str, float]:
+    """The learning rates of actor and critic: the configuration's, else the specification's times 256 / hidden_dim.
+
+    Adam moves every weight by about its rate. A unit adds up as many weights as the layer before it is wide. So its output
+    moves by about rate times width, whatever the width (Yang et al. 2022, "Tensor Programs V", table 3: 1/width for Adam).
+    """
+    return {key: getattr(config, key) or rate * 256 / config.hidden_dim for key, rate in _RATES.items()}
 
 
 def prepare_run(
@@ -160,7 +174,7 @@ def prepare_run(
     notes = (*request.notes, wrong_kernels, *warnings, note_on_learning(sizes, total, config.ppo_epochs))
     annealing = total if config.anneal_steps is None else config.anneal_steps
     return Setup(
-        config=config.model_copy(update={**asdict(sizes), "anneal_steps": annealing}),
+        config=config.model_copy(update={**asdict(sizes), **learning_rates(config), "anneal_steps": annealing}),
         environment=request.environment,
         normaliser=request.normaliser,
         splits=request.splits,
