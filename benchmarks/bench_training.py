@@ -21,7 +21,7 @@ import torch
 from command_line import cached_market, run
 
 from tactician.config import load_config
-from tactician.environment import OBS_DIM, first_state, observe, restart_finished, step
+from tactician.environment import first_state, observe, restart_finished, step
 from tactician.errors import UserError
 from tactician.monitor.progress import Reporter
 from tactician.training.loop import iterate
@@ -72,61 +72,19 @@ def environment_only(setup, steps: int = 100) -> float:
     return steps * setup.n_envs / (time.perf_counter() - begun)
 
 
-def peer_environment(setup):
-    """The same environment as stable-baselines3's vectorised kind."""
-    import gymnasium as gym
-    import numpy as np
-    from stable_baselines3.common.vec_env import VecEnv
-
-    env, n = setup.environment, setup.n_envs
-    length = env.episode_length
-
-    class Adapter(VecEnv):
-        def __init__(self):
-            box = gym.spaces.Box(-np.inf, np.inf, (OBS_DIM,), np.float32)
-            super().__init__(n, box, gym.spaces.Discrete(env.market.regimes.n_actions))
-            self.state = first_state(env, torch.arange(len(setup.windows), device=setup.device))
-
-        def reset(self):
-            return observe(env, self.state).cpu().numpy()
-
-        def step_async(self, actions):
-            self.actions = torch.from_numpy(np.asarray(actions)).long().to(setup.device)
-
-        def step_wait(self):
-            self.state, outcome = step(env, self.state, self.actions)
-            done = self.state.age >= length
-            infos = [{} for _ in range(n)]
-            if bool(done.any()):
-                terminal = observe(env, self.state).cpu().numpy()
-                infos = [{"terminal_observation": terminal[k], "TimeLimit.truncated": True} for k in range(n)]
-                self.state, _ = restart_finished(env, self.state)
-            dones = done.repeat_interleave(env.portfolios_per_window).cpu().numpy()
-            return observe(env, self.state).cpu().numpy(), outcome.reward.cpu().numpy(), dones, infos
-
-        def close(self): ...
-        def get_attr(self, name, indices=None):
-            return [None] * n
-
-        def set_attr(self, *a, **k): ...
-        def env_method(self, *a, **k): ...
-        def env_is_wrapped(self, *a, **k):
-            return [False] * n
-
-    return Adapter()
-
-
 def peer(setup, clock):
     """sb3-contrib's RecurrentPPO on the same environment, as a generator of steps per second per iteration."""
     try:
         from sb3_contrib import RecurrentPPO
+
+        from tactician.environment.gymnasium import stable_baselines
     except ModuleNotFoundError as error:
         raise UserError("sb3-contrib is not installed; `make bench` installs it, --no-peer does without.") from error
 
     hidden = setup.config.hidden_dim
     model = RecurrentPPO(
         "MlpLstmPolicy",
-        peer_environment(setup),
+        stable_baselines(setup.environment, setup.n_envs),
         n_steps=setup.config.n_steps,
         batch_size=setup.config.batch_size,
         n_epochs=setup.config.ppo_epochs,
