@@ -160,7 +160,7 @@ class Config(BaseModel):
     """Value of the portfolio in currency, at least 1. It matters with impact_adv only."""
 
     n_envs: Annotated[Count | None, Section("environment")] = None
-    """Simulated portfolios in parallel. Default: 16384 on a GPU (65536 with high_vram, 8192 with low_vram), 512 on a CPU."""
+    """Simulated portfolios in parallel. Default: 16384 on a GPU (65536 with high_vram, 8192 with low_vram), 256 on a CPU."""
     portfolios_per_window: PositiveInt = 8
     """Portfolios that live through the same days. n_envs is a multiple of it. With 1, baseline must be 'critic'."""
     episode_length: PositiveInt = 256
@@ -177,14 +177,15 @@ class Config(BaseModel):
     """GRU layers. 0 makes a policy without memory."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Dropout after the encoder and between GRU layers. One mask per portfolio and iteration, none in evaluation."""
-    hold_prior: Annotated[float, Field(ge=0, lt=1), FileOnly] = 0.0
+    hold_prior: Annotated[float, Field(ge=0, lt=1), FileOnly] = 0.8
     """Probability of HOLD in the first policy; the other regimes share the rest. 0 makes all regimes equally likely."""
 
     n_steps: Annotated[Count | None, Section("learning")] = None
-    """Sessions per portfolio and iteration. Divides episode_length, or is a multiple of it. Default: 256 (512 with
-    high_vram)."""
+    """Sessions per portfolio and iteration. Divides episode_length, or is a multiple of it. Default: 256 on a
+    GPU (512 with high_vram), 64 on a CPU."""
     batch_size: Count | None = None
-    """Samples per minibatch, in whole sequences. Default: 8192 (65536 with high_vram)."""
+    """Samples per minibatch, in whole sequences. Default: 8192 on a GPU (65536 with high_vram), 4096 on a
+    CPU."""
     bptt_length: PositiveInt | None = None
     """Sessions per training sequence. Gradients flow through one sequence, the recurrent state through all. Divides n_steps and
     episode_length, or is at least as long as one of them. Default: the largest divisor of both up to 64."""
@@ -192,8 +193,8 @@ class Config(BaseModel):
     """Passes over the rollout per iteration in which actor and critic learn together."""
     critic_epochs: NonNegativeInt = 4
     """Further passes in which only the critic learns."""
-    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    """Discount per session."""
+    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """Discount per session. 1/(1 − gamma) is how many sessions a decision looks ahead: 20, a month."""
     gae_lambda: Annotated[float, Field(ge=0, le=1)] = 0.95
     """Bias-variance trade-off of the advantages: 0 is TD(0), 1 is Monte Carlo."""
     baseline: Literal["critic", "window"] = "window"
@@ -201,7 +202,7 @@ class Config(BaseModel):
     the window's other portfolios on the same day."""
     clip: PositiveFloat = 0.2
     """PPO clips the probability ratio to 1 ± this."""
-    entropy_coef: NonNegativeFloat = 0.01
+    entropy_coef: NonNegativeFloat = 0.05
     """Weight of the entropy bonus."""
     value_coef: NonNegativeFloat = 0.5
     """Weight of the value loss in the joint update."""
@@ -214,7 +215,7 @@ class Config(BaseModel):
     anneal_steps: Annotated[NonNegativeInt | None, FileOnly] = None
     """Environment steps over which both learning rates and the entropy bonus fall to a twentieth, in a straight line. 0 keeps
     them as they are. Default: the duration with which the run began, also if it is prolonged."""
-    sharpening: Annotated[float, Field(ge=1, le=1000), FileOnly] = 16.0
+    sharpening: Annotated[float, Field(ge=1, le=1000), FileOnly] = 8.0
     """Factor by which the policy's logits grow in the second half of the annealing, beside what they learn. Then the policy
     that was trained, which draws its regimes, does nearly what is judged: the most probable one. 1, or no annealing: none."""
     target_kl: PositiveFloat | None = None

@@ -18,10 +18,11 @@ from tactician.errors import UserError
 from tactician.studies.engine_local import LocalEngine
 from tactician.studies.learnability import measure, problem_setup, train_on
 from tactician.studies.learnability_picture import plot_turnover
-from tactician.studies.learnability_plan import MARKETS, SMALL, VARIANTS, Job, plan_study
+from tactician.studies.learnability_plan import SMALL, VARIANTS, Job, plan_study
 from tactician.studies.learnability_runs import run_job, run_study
 from tactician.studies.learnability_table import summarise_runs
 from tactician.synthetic import PROBLEMS, Played
+from tactician.training.setup import learning_rates
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,8 +35,8 @@ def one_thread():
 
 def learn(name, timesteps, **changes):
     problem = PROBLEMS[name](0)
-    setup = problem_setup(problem, {**SMALL, **MARKETS[name], **changes, "timesteps": timesteps})
-    return train_on(problem, setup, measure(problem), judge_every=10**9)[-1]
+    setup = problem_setup(problem, {**SMALL, **changes, "timesteps": timesteps})
+    return train_on(problem, setup, measure(problem), judge_every=10**9)[0][-1]
 
 
 def test_it_learns_to_use_tomorrows_returns_where_they_leak():
@@ -62,26 +63,20 @@ def test_the_share_is_zero_for_the_best_constant_and_one_for_the_optimum():
     assert math.isnan(measure(PROBLEMS["null"](0)).share(Played(0.1, 0.0, 0.0)))
 
 
-def test_every_variant_of_every_markets_settings_is_a_configuration_that_can_be():
+def test_every_variant_is_a_configuration_that_can_be():
     problem = PROBLEMS["observable"](0)
-    settings = {
-        repr(Job(market, variant, 0, ()).config): (market, variant) for market in MARKETS for variant in VARIANTS
-    }
     with pytest.MonkeyPatch.context() as patch:  # sizes are not tried out, which takes half a second each
         patch.setattr("tactician.studies.learnability.prepare_run", lambda config, _: config)
-        for market, variant in settings.values():
-            problem_setup(problem, Job(market, variant, 3, ()).config)
+        made = {variant: problem_setup(problem, Job("observable", variant, 3, ()).config) for variant in VARIANTS}
+    assert learning_rates(made["one learning rate"])["critic_lr"] == learning_rates(made["window"])["actor_lr"]
+    assert len({repr(config) for config in made.values()}) == len(VARIANTS)
 
 
-def test_a_variant_is_left_out_where_it_changes_nothing():
-    jobs = plan_study(list(MARKETS), list(VARIANTS), 1, False, {})
-    assert [job.market for job in jobs if job.variant == "no cost warm-up"] == ["regimes"]
-    assert len(jobs) == len(MARKETS) * (len(VARIANTS) - 1) + 1
-
-
-@pytest.mark.parametrize(("market", "rate"), [("oracle", 3e-4), ("regimes", 1.5e-3)])
-def test_one_learning_rate_is_that_of_the_actor(market, rate):
-    assert Job(market, "one learning rate", 0, ()).config["critic_lr"] == rate
+def test_all_markets_have_the_same_settings_which_are_the_defaults():
+    jobs = plan_study(list(PROBLEMS), ["window"], 2, True, {})
+    assert [job.seed for job in jobs[:7]] == [10] * 6 + [11]
+    settings = [{k: v for k, v in job.config.items() if k != "seed"} for job in jobs]
+    assert settings == [{"hidden_dim": 64, "n_gru_layers": 1, "timesteps": 2_000_000}] * len(jobs)
 
 
 def test_a_training_is_the_same_twice():

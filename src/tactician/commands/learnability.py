@@ -47,14 +47,15 @@ def run(words: list[str]) -> int:
     from tactician.monitor.wording import count
     from tactician.storage import json_text
     from tactician.studies.engine import exit_code, make_engine, stopped_by_signals
-    from tactician.studies.learnability_plan import MARKETS, VARIANTS, plan_study
+    from tactician.studies.learnability_plan import VARIANTS, plan_study
     from tactician.studies.learnability_runs import run_study
     from tactician.studies.report import finish, tell_run
+    from tactician.synthetic import PROBLEMS
     from tactician.training.lock import only_writer
 
     variants = tuple(VARIANTS) if "all" in arguments.variants else arguments.variants
     settings = {} if arguments.timesteps is None else {"timesteps": arguments.timesteps}
-    jobs = plan_study(arguments.markets or tuple(MARKETS), variants, arguments.seeds, arguments.sweep, settings)
+    jobs = plan_study(arguments.markets or tuple(PROBLEMS), variants, arguments.seeds, arguments.sweep, settings)
     engine = make_engine(arguments.engine, processes=arguments.processes, address=arguments.address)
     runs: list[dict[str, Any]] = []
     with only_writer(arguments.out.with_name(f".{arguments.out.name}.lock"), arguments.out, "--out"):

@@ -14,7 +14,6 @@ from tactician.environment import EnvState, observe
 from tactician.learning import begin_memory
 from tactician.monitor.progress import Reporter
 from tactician.policy import Network
-from tactician.studies.learnability_plan import UNLESS_SAID
 from tactician.synthetic import Choose, Played, Problem, best_constant, play
 from tactician.training.loop import iterate
 from tactician.training.setup import Setup, prepare_run
@@ -75,7 +74,6 @@ def problem_setup(problem: Problem, settings: Mapping[str, Any]) -> Setup:
             "cache_path": _NOWHERE,
             "checkpoint_dir": _NOWHERE,
             "device": "cpu",
-            **UNLESS_SAID,
             **settings,
             **vars(problem.frictions),
         },
@@ -90,8 +88,12 @@ def train_on(
     yardstick: Yardstick,
     judge_every: int = 10,
     on_point: Callable[[Point], None] = lambda _: None,
-) -> list[Point]:
-    """Train for the setup's duration, and judge the deterministic policy in between and at the end."""
+) -> tuple[list[Point], Network]:
+    """Train for the setup's duration, and judge the deterministic policy in between and at the end.
+
+    Returns:
+        The judgements, and the policy of the last.
+    """
     state, points = first_train_state(setup), []
     quiet = Reporter("quiet", silent=True)
     while state.progress.timesteps < setup.total_timesteps:
@@ -105,7 +107,7 @@ def train_on(
                 Point(progress.timesteps, progress.seconds, share, played.growth, played.turnover, played.agreement)
             )
             on_point(points[-1])
-    return points
+    return points, state.learner.policy
 
 
 def deterministic(setup: Setup, policy: Network) -> Choose:

@@ -14,6 +14,7 @@ from tactician.studies.learnability import measure, problem_setup, train_on
 from tactician.studies.learnability_plan import Job, make_problem
 from tactician.studies.learnability_table import summarise_runs
 from tactician.training.checkpoint import versions
+from tactician.training.deployed import deployed_gap
 
 
 def run_job(job: Job, _: None = None) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def run_job(job: Job, _: None = None) -> dict[str, Any]:
     problem = make_problem(job.market, job.seed)
     yardstick = measure(problem)
     setup = problem_setup(problem, job.config)
-    points = train_on(problem, setup, yardstick, judge_every=max(1, setup.iterations // 20))
+    points, policy = train_on(problem, setup, yardstick, judge_every=max(1, setup.iterations // 20))
     return {
         "key": job.key,
         "market": job.market,
@@ -36,6 +37,7 @@ def run_job(job: Job, _: None = None) -> dict[str, Any]:
         "naive": {"regime": yardstick.naive_regime, **asdict(yardstick.naive)},
         "solver_growth": problem.growth,
         "never_trades": problem.never_trades,
+        "gap": deployed_gap(setup.environment, policy, job.seed).gap,
         "points": [asdict(p) for p in points],
     }
 

@@ -3,11 +3,12 @@
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tactician.studies.learnability_plan import MARKETS, VARIANTS
+from tactician.studies.learnability_plan import VARIANTS
+from tactician.synthetic import PROBLEMS
 
 LEVELS = ("0.90", "0.95")
 """Shares of the optimum for which the table shows when they were reached."""
@@ -30,6 +31,8 @@ class Row:
     seconds_to: dict[str, float | None]
     """By level: seconds of rollouts and updates until then."""
     seconds: float
+    gap: float
+    """Between the policy that draws and the one that is judged (`training.deployed`), the largest of the seeds; or NaN."""
     never_trades: bool
     settings: dict[str, Any]
     """Of its trainings, without the seed."""
@@ -41,7 +44,7 @@ def summarise_runs(runs: Sequence[Mapping[str, Any]]) -> list[Row]:
     for run in runs:
         settings = json.dumps(_without_seed(run), sort_keys=True)
         groups.setdefault((run["market"], run["variant"], settings), []).append(run)
-    variants, markets = list(VARIANTS), list(MARKETS)
+    variants, markets = list(VARIANTS), list(PROBLEMS)
 
     def place(key: tuple[str, str, str]) -> tuple[Any, ...]:
         market, variant, settings = key
@@ -54,6 +57,11 @@ def summarise_runs(runs: Sequence[Mapping[str, Any]]) -> list[Row]:
         )
 
     return [_row(*key[:2], groups[key]) for key in sorted(groups, key=place)]
+
+
+def _largest(gaps: Iterable[float | None]) -> float:
+    known = [gap for gap in gaps if gap is not None and not math.isnan(gap)]
+    return max(known, default=math.nan)
 
 
 def _without_seed(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,6 +86,7 @@ def _row(market: str, variant: str, runs: Sequence[Mapping[str, Any]]) -> Row:
         steps_to={level: _median(points, "timesteps") for level, points in reached.items()},
         seconds_to={level: _median(points, "seconds") for level, points in reached.items()},
         seconds=statistics.median(p["seconds"] for p in last),
+        gap=_largest(run.get("gap") for run in runs),
         never_trades=runs[0]["never_trades"],
         settings=_without_seed(runs[0]),
     )

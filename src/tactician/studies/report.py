@@ -57,7 +57,7 @@ def _table(rows: Sequence[Row]) -> Table:
         "Range\n%",
         "Turn-\nover\n%",
         "Opti-\nmum's\n%",
-        "Steps to\n90 %",
+        "Gap\n%",
         "Steps to\n95 %",
         "s to\n95 %",
     ):
@@ -70,7 +70,8 @@ def _table(rows: Sequence[Row]) -> Table:
             "–" if math.isnan(row.share_low) else f"{100 * row.share_low:.0f}–{100 * row.share_high:.0f}",
             f"{100 * row.turnover:.2f}",
             f"{100 * row.turnover_of_optimum:.2f}",
-            *(_count(row.steps_to[level]) for level in LEVELS),
+            _share(row.gap, ""),
+            _count(row.steps_to[LEVELS[-1]]),
             _count(row.seconds_to[LEVELS[-1]]),
         )
     return table
