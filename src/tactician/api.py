@@ -176,12 +176,12 @@ def make_gym(
         raise UserError(
             f"n_envs ({n_envs}) must be a multiple of portfolios_per_window ({per_window}); change one of them."
         )
+    market = load_market(config)
+    rows = split_rows(config, market)
+    env = make_environment(config, normalise(market, *fit_normaliser(market, rows["train"])), rows[split])
     try:
         from tactician.environment import gymnasium as made
 
-        market = load_market(config)
-        rows = split_rows(config, market)
-        env = make_environment(config, normalise(market, *fit_normaliser(market, rows["train"])), rows[split])
         if kind == "env":
             return made.PortfolioEnv(env)
         return made.PortfolioVectorEnv(env, n_envs) if kind == "vector" else made.stable_baselines(env, n_envs)

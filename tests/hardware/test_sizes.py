@@ -46,7 +46,7 @@ def test_every_gpu_brings_as_many_environments_again():
 
 def test_sizes_for_a_gpu_are_not_taken_on_a_cpu_and_that_is_said():
     sizes, notes = choose_sizes(config(high_vram=True), CPU)
-    assert sizes.n_envs == 512 and "--high-vram sizes a run for a GPU, and there is none here" in notes[0]
+    assert sizes.n_envs == 256 and "--high-vram sizes a run for a GPU, and there is none here" in notes[0]
 
 
 def test_a_cap_for_a_gpu_that_is_not_there_is_remarked_upon():
@@ -57,17 +57,22 @@ def test_a_cap_for_a_gpu_that_is_not_there_is_remarked_upon():
 @pytest.mark.parametrize(
     ("flags", "n_steps", "sequence"),
     [
-        ({}, 256, 64),
-        ({"episode_length": 252}, 252, 63),
-        ({"episode_length": 64}, 256, 64),
-        ({"episode_length": 1000}, 250, 50),
+        ({}, 64, 64),
+        ({"on": "cuda"}, 256, 64),
+        ({"episode_length": 252}, 63, 63),
+        ({"episode_length": 252, "on": "cuda"}, 252, 63),
+        ({"episode_length": 64}, 64, 64),
+        ({"episode_length": 1000}, 50, 50),
+        ({"episode_length": 1000, "on": "cuda"}, 250, 50),
+        ({"episode_length": 250}, 50, 50),
         ({"episode_length": 1024, "high_vram": True, "on": "cuda"}, 512, 64),
         ({"episode_length": 273}, 39, 39),  # its largest divisor up to 256, 91, has no divisor from 16 to 64
         ({"episode_length": 13}, 13, 13),  # the sequence is the episode
-        ({"episode_length": 16}, 256, 16),
+        ({"episode_length": 16}, 64, 16),
         ({"n_steps": 8}, 8, 8),  # or the rollout
-        ({"bptt_length": 8}, 256, 8),
-        ({"bptt_length": 1}, 256, 1),
+        ({"bptt_length": 8}, 64, 8),
+        ({"bptt_length": 1}, 64, 1),
+        ({"bptt_length": 128}, 128, 128),  # the rollout grows with it
         ({"bptt_length": 1000}, 256, 256),
         ({"episode_length": 254, "bptt_length": 2}, 254, 2),
         ({"episode_length": 251, "bptt_length": 251}, 251, 251),
@@ -124,13 +129,13 @@ def test_all_lengths_up_to_four_years_give_long_sequences_or_are_refused_with_le
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ({"bptt_length": 60}, r"bptt_length \(60\) must divide 256, .* use 64\."),
+        ({"bptt_length": 60}, r"bptt_length \(60\) must divide 64, .* use 64\."),
         ({"bptt_length": 40}, r"use 32\."),
         ({"bptt_length": 3}, r"use 4\."),
-        # 8 divides the episode, and not the rollout of 250 that is chosen for it.
+        # 8 divides the episode, and not the rollout of 50 that is chosen for it.
         (
             {"bptt_length": 8, "episode_length": 1000},
-            r"must divide 250, the shorter of n_steps \(250\) and episode_length \(1000\), .* use 10\.",
+            r"must divide 50, the shorter of n_steps \(50\) and episode_length \(1000\), .* use 10\.",
         ),
         ({"bptt_length": 50, "episode_length": 251}, r"use 251\."),  # rather than 1
     ],

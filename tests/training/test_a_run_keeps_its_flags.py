@@ -77,14 +77,14 @@ def test_a_file_that_was_edited_counts_where_no_flag_stood_but_not_for_the_netwo
     assert run(other, started, "--resume", "--iterations", "3") == 0
     config = config_of(started)
     assert (config["actor_lr"], config["gamma"], config["hidden_dim"]) == (0.001, 0.9, 24)
-    assert "gamma was 0.99 and is now 0.9 (matters" in flat(capsys.readouterr().out)
+    assert "gamma was 0.95 and is now 0.9 (matters" in flat(capsys.readouterr().out)
 
 
 def test_without_a_file_everything_comes_from_the_checkpoint(tiny, started, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("tactician.commands.flags.DEFAULT_CONFIG", edited(tiny, tmp_path / "d.yaml", gamma=0.5))
     words = ["--checkpoint", str(started / "model_final.pt"), "--checkpoint-dir", str(started), "--iterations", "3"]
     assert main(["train", *words]) == 0
-    assert config_of(started)["gamma"] == 0.99 and "gamma stays 0.99" in flat(capsys.readouterr().out)
+    assert config_of(started)["gamma"] == 0.95 and "gamma stays 0.95" in flat(capsys.readouterr().out)
 
 
 def test_a_flag_for_another_network_starts_fresh_beside_the_run_and_not_over_it(tiny, started, capsys):
@@ -102,7 +102,7 @@ def test_a_checkpoint_that_does_not_tell_its_flags_keeps_all_its_settings(tiny, 
     config = settings_to_go_on(
         load_config(tiny), Path("x.pt"), content, {"gamma"}, file_named=True, reporter=Reporter("quiet")
     )
-    assert (config.actor_lr, config.seed, config.hidden_dim, config.gamma) == (0.001, 5, 24, 0.99)
+    assert (config.actor_lr, config.seed, config.hidden_dim, config.gamma) == (0.001, 5, 24, 0.95)
     assert config.checkpoint_dir == load_config(tiny).checkpoint_dir
 
 

@@ -61,7 +61,8 @@ def choose_sizes(config: Config, device: torch.device, n_processes: int = 1) -> 
     per_window = config.portfolios_per_window
     return Sizes(
         n_envs=config.n_envs or max(default.n_envs // per_window, 1) * per_window,
-        n_steps=config.n_steps or _fitting_steps(default.n_steps, config.episode_length),
+        # Whoever asks for long sequences means rollouts that are as long.
+        n_steps=config.n_steps or _fitting_steps(max(default.n_steps, config.bptt_length or 0), config.episode_length),
         batch_size=config.batch_size or default.batch_size,
     ), notes
 
@@ -76,7 +77,8 @@ def _fitting_steps(wanted: int, episode_length: int) -> int:
     """A default number of steps that divides the episode or is a multiple of it."""
     if wanted % episode_length == 0 or episode_length % wanted == 0:
         return wanted
-    return episode_length if episode_length < wanted else _divisor(episode_length, wanted)
+    steps = _divisor(episode_length, wanted) if wanted < episode_length else episode_length
+    return episode_length if steps < _SHORT and episode_length <= _DEFAULT.n_steps else steps
 
 
 def _divisor(episode_length: int, most: int) -> int:
