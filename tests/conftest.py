@@ -28,6 +28,7 @@ TINY = {
     "ppo_epochs": 2,
     "critic_epochs": 1,
     "validate_every": 2,
+    "hold_prior": 0.0,  # a policy that trades from the beginning has figures of trades
     "timesteps": 600,
     "anneal_steps": 0,  # most tests prolong runs, and compare them with runs that were as long from the beginning
     "report": False,  # hundreds of tests train a tiny model, and few are about its page

@@ -72,7 +72,10 @@ def test_a_missing_key_is_named(tmp_path):
         ({"cache_path": " "}, "'cache_path' cannot be ' ': it must not be empty"),
         ({"bars": ""}, "'bars' cannot be '': it must not be empty"),
         ({"n_steps": 100}, r"n_steps \(100\) and episode_length \(256\) must divide one another"),
-        ({"portfolios_per_window": 7, "n_envs": 256}, r"n_envs \(\d+\) must be a multiple of portfolios_per_window \(7\)"),
+        (
+            {"portfolios_per_window": 7, "n_envs": 256},
+            r"n_envs \(\d+\) must be a multiple of portfolios_per_window \(7\)",
+        ),
         ({"train_until": "2019-12-31"}, r"validation_until \(2018-12-31\) must lie after train_until"),
         ({"start": "2017-01-01"}, r"start \(2017-01-01\) must lie before"),
         ({"universe": {"empty": ["CASH"]}}, "names no asset besides CASH"),

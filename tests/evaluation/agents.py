@@ -17,6 +17,8 @@ HOLD, CASH, EQUAL, MOMENTUM = 0, 1, 4, 5
 class Told(nn.Module):
     """Does what the market's first feature says: the number of a regime. It has no memory."""
 
+    shares_memory = False
+
     def __init__(self, n_actions: int = 12, sure: float = 5.0) -> None:
         super().__init__()
         self.n_actions, self.sure = n_actions, sure

@@ -164,6 +164,7 @@ def test_the_study_at_80_columns():
         steps_to={"0.90": 983_040.0, "0.95": 1_966_080.0},
         seconds_to={"0.95": 345.0},
         seconds=1.0,
+        gap=0.012,
         never_trades=False,
         settings={},
     )

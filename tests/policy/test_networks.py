@@ -80,12 +80,12 @@ def memoryless(monkeypatch):
     monkeypatch.setitem(NETWORKS, Memoryless.name, Memoryless)
 
 
-def test_a_network_that_cannot_lean_says_which_setting_to_take_back(memoryless):
+def test_a_network_that_can_neither_lean_nor_be_sharpened_stays_as_it_is(memoryless):
     network = make_network({"network": Memoryless.name, **OLD})
-    with pytest.raises(
-        UserError, match=r"The network 'memoryless' cannot begin with .*; set the key 'hold_prior' to 0"
-    ):
-        network.lean_towards(0, 0.9)
+    before = {name: x.clone() for name, x in network.state_dict().items()}
+    network.lean_towards(0, 0.9)
+    network.sharpen(8.0)
+    assert all(torch.equal(x, before[name]) for name, x in network.state_dict().items())
 
 
 @pytest.mark.parametrize("name", [*NETWORKS, Memoryless.name])

@@ -33,9 +33,14 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+QUICK = {"n_envs": 128, "batch_size": 2048, "dropout": 0.0, "hold_prior": 0.0, "gamma": 0.99, "entropy_coef": 0.01}
+QUICK |= {"actor_lr": 3e-4, "critic_lr": 9e-4, "anneal_steps": 0}
+"""Settings that learn an easy market in seconds. The defaults are made for a whole study of each."""
+
+
 def learn(name, timesteps, **changes):
     problem = PROBLEMS[name](0)
-    setup = problem_setup(problem, {**SMALL, **changes, "timesteps": timesteps})
+    setup = problem_setup(problem, {**SMALL, **QUICK, **changes, "timesteps": timesteps})
     return train_on(problem, setup, measure(problem), judge_every=10**9)[0][-1]
 
 
@@ -204,12 +209,6 @@ def test_an_out_that_cannot_be_written_is_found_out_before_training(refused, tmp
         assert str(out.parent) in refused("learnability", "--markets", "null", "--seeds", "1", "--out", str(out))
 
 
-def test_a_variant_that_changes_nothing_is_said(refused):
-    assert "changes nothing on oracle" in refused(
-        "learnability", "--markets", "oracle", "--variants", "no cost warm-up"
-    )
-
-
 def test_a_training_whose_process_is_killed_ends_the_study_with_a_sentence(tmp_path, monkeypatch):
     pid = os.getpid()
     monkeypatch.setattr("tactician.studies.learnability_runs.run_job", functools.partial(_die, pid))
@@ -225,9 +224,9 @@ def _die(parent, job, _):
 def test_those_that_matter_most_come_first():
     jobs = plan_study(["oracle", "null"], ["window", "critic"], 2, False, {})
     assert [(j.variant, j.seed, j.market) for j in jobs[:3]] == [
-        ("window", 0, "oracle"),
-        ("window", 0, "null"),
-        ("window", 1, "oracle"),
+        ("window", 10, "oracle"),
+        ("window", 10, "null"),
+        ("window", 11, "oracle"),
     ]
 
 

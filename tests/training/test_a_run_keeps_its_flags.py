@@ -112,7 +112,7 @@ def test_sizes_that_were_chosen_for_the_machine_are_the_runs(tiny, tmp_path):
     open_sizes.write_text(yaml.safe_dump({k: v for k, v in settings.items() if k not in ("n_envs", "n_steps")}))
     assert run(open_sizes, tmp_path / "run", "--timesteps", "600", "-q") == 0
     content = read_checkpoint(tmp_path / "run" / "model_final.pt")
-    assert "n_envs" not in content["flags"] and content["config"]["n_envs"] == 512
+    assert "n_envs" not in content["flags"] and content["config"]["n_envs"] == 256
     content["config"] |= {"n_envs": 24, "n_steps": 32}
     config = settings_to_go_on(
         load_config(open_sizes), Path("x.pt"), content, (), file_named=True, reporter=Reporter("quiet")

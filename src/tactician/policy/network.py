@@ -6,8 +6,6 @@ from typing import TypedDict
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from tactician.errors import UserError
-
 
 class Architecture(TypedDict):
     """Everything needed to rebuild a network: its name in `NETWORKS`, and the arguments that all networks take."""
@@ -93,12 +91,8 @@ class Network(nn.Module, ABC):
     def lean_towards(self, action: int, probability: float) -> None:
         """Make an untrained policy choose an action with about this probability, and the others alike.
 
-        Raises:
-            UserError: always, unless a network defines its own.
+        A network that does not define it begins as it is.
         """
-        raise UserError(
-            f"The network '{self.name}' cannot begin with a preference for an action; set the key 'hold_prior' to 0."
-        )
 
     def sharpen(self, factor: float) -> None:
         """Multiply all action logits by a factor. A network that does not define it stays as it is."""

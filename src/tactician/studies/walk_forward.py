@@ -18,6 +18,7 @@ from tactician.studies.fold_job import SIZES, FoldJob, train_fold
 from tactician.studies.folds import Fold
 from tactician.training.lineage import HARMLESS
 from tactician.training.reporting import to_register
+from tactician.training.resume import FILLED_IN
 from tactician.training.setup import prepare_run
 
 _FORMAT = "tactician fold"
@@ -143,8 +144,11 @@ def _sizes_before(folder: Path, config: Config) -> dict[str, int]:
     except UserError:
         return {}
 
+    # A run fills in what its configuration leaves open, as the length of the annealing.
+    filled = {name for name in FILLED_IN if getattr(config, name) is None}
+
     def rest(settings: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: x for name, x in settings.items() if name not in HARMLESS | {"seed", *SIZES}}
+        return {name: x for name, x in settings.items() if name not in HARMLESS | {"seed", *SIZES} | filled}
 
     before = content["configuration"]
     if content.get("sizes_asked") != _sizes_of(config) or rest(before) != rest(config.model_dump(mode="json")):

@@ -54,7 +54,7 @@ _OF_ENVIRONMENTS = OF_DATA | {
 
 _OF_NETWORK = frozenset({"network", "hidden_dim", "n_gru_layers"})
 _SIZES = ("n_envs", "n_steps", "batch_size")
-_FILLED_IN = (*_SIZES, "anneal_steps", "actor_lr", "critic_lr")
+FILLED_IN = (*_SIZES, "anneal_steps", "actor_lr", "critic_lr")
 """Keys whose value a run chooses at its start if the configuration leaves it open."""
 _FILE_ONLY = frozenset(name for name, key in Config.model_fields.items() if FileOnly in key.metadata)
 
@@ -129,7 +129,7 @@ def settings_to_go_on(
     saved = {key: value for key, value in content["config"].items() if key in Config.model_fields}
     # ``kept`` are the keys whose value comes from the checkpoint. All others come from the present settings.
     kept = set(content.get("flags", saved)) if file_named else set(saved)
-    kept |= _OF_NETWORK | {key for key in _FILLED_IN if getattr(config, key) is None}
+    kept |= _OF_NETWORK | {key for key in FILLED_IN if getattr(config, key) is None}
     if DURATIONS & set(given):  # a new duration replaces all old ones
         kept -= DURATIONS
     elif DURATIONS & kept:
@@ -142,7 +142,7 @@ def settings_to_go_on(
     merged = make_config({**config.model_dump(), **{key: saved[key] for key in kept}}, str(path))
     for key in Config.model_fields:
         now, then = getattr(config, key), getattr(merged, key)
-        if now != then and key not in _FILLED_IN:
+        if now != then and key not in FILLED_IN:
             flag = f"; --{key.replace('_', '-')} would change it" if key not in _FILE_ONLY else ""
             reporter.note(f"  {key} stays {then}, as the run has it (the configuration has {now}{flag}).")
     return merged
