@@ -152,4 +152,4 @@ def test_a_network_is_trained_saved_judged_and_gone_on_with(tiny, tmp_path, monk
     unknown = tmp_path / "unknown.yaml"
     unknown.write_text(f"{tiny.read_text()}network: oracle\n")
     assert main(["train", "--config", str(unknown), "--checkpoint-dir", str(tmp_path / "x"), "-q"]) == 2
-    assert "There is no network 'oracle', only recurrent, linear" in capsys.readouterr().err
+    assert "There is no network 'oracle', only recurrent, market_memory, linear" in capsys.readouterr().err

@@ -232,9 +232,9 @@ def test_pandas_reads_the_returns_and_their_product_is_the_reports(first):
     assert [f"{day:%Y-%m-%d}" for day in returns.index] == document["dates"]
     assert document["dates"][-1] == "2013-12-31"
     total = document["run"]["test"]["agent"]["total_return"]
-    assert float((1 + returns).prod()) - 1 == pytest.approx(total, abs=1e-7)
+    assert float((1 + returns).prod()) - 1 == pytest.approx(total, abs=5e-7)  # 130 returns in single precision
     months = returns.groupby(returns.index.month).apply(lambda x: (1 + x).prod() - 1)
-    assert document["months"]["agent"][0]["returns"][6:] == pytest.approx(months.tolist(), abs=1e-7)
+    assert document["months"]["agent"][0]["returns"][6:] == pytest.approx(months.tolist(), abs=5e-7)
 
 
 def test_quantstats_reads_the_returns(first):
