@@ -17,7 +17,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tactician.environment import Environment, first_state
-from tactician.learning import Hyperparameters, Precision, Rollout, begin_memory, collect_rollout, make_learner, update
+from tactician.learning import (
+    Hyperparameters,
+    Precision,
+    Rollout,
+    begin_memory,
+    collect_rollout,
+    make_learner,
+    sharing,
+    update,
+)
 from tactician.policy import Network
 
 _SAMPLES = 6_144
@@ -69,7 +78,7 @@ class Trial:
     @property
     def together(self) -> int:
         """Environments that a trial cannot separate, since they share a memory; 1 if the number is free."""
-        return self.environment.portfolios_per_window if self.policy.shares_memory else 1
+        return sharing(self.environment, self.policy)
 
     def collect(self, n_envs: int, n_steps: int) -> Rollout:
         """Collect a rollout that begins with new episodes, of a multiple of the environments that stay together."""

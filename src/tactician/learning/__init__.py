@@ -2,7 +2,7 @@
 
 from tactician.learning.advantages import generalised_advantages, leave_one_out
 from tactician.learning.collective import ALONE, Collective
-from tactician.learning.memory import begin_memory
+from tactician.learning.memory import begin_memory, sharing
 from tactician.learning.ppo import Hyperparameters, Learner, make_learner, policy_loss, update
 from tactician.learning.precision import FULL, Precision, make_precision
 from tactician.learning.rollout import Rollout, collect_rollout, sample_action
@@ -32,5 +32,6 @@ __all__ = [
     "policy_loss",
     "prepare",
     "sample_action",
+    "sharing",
     "update",
 ]

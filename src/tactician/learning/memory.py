@@ -11,6 +11,11 @@ WATCHED = 64
 """Sessions that a market's memory has seen when an episode begins: about a quarter of a year, as in a training sequence."""
 
 
+def sharing(env: Environment, policy: Network) -> int:
+    """Environments in a row that have the same memory: the portfolios of a window, or 1."""
+    return env.portfolios_per_window if policy.shares_memory else 1
+
+
 @torch.no_grad()
 def begin_memory(
     env: Environment,

@@ -22,7 +22,7 @@ from tactician.environment import (
     step,
     uniform,
 )
-from tactician.learning.memory import renew_memory
+from tactician.learning.memory import renew_memory, sharing
 from tactician.learning.precision import FULL, Precision
 from tactician.policy import Network
 
@@ -127,9 +127,8 @@ def collect_rollout(
         state, restarted = restart_finished(env, state)
         store.end_sequence(begin, length, bootstrap, restarted)
         hidden = renew_memory(env, policy, state, hidden, restarted, masks)
-    shared = env.portfolios_per_window if policy.shares_memory else 1
-    rollout = Rollout(env.market, **store.tensors, shared=shared, first_hidden=torch.stack(first_hidden), masks=masks)
-    return rollout, state, hidden
+    begun, shared = torch.stack(first_hidden), sharing(env, policy)
+    return Rollout(env.market, **store.tensors, shared=shared, first_hidden=begun, masks=masks), state, hidden
 
 
 def _see(
@@ -145,8 +144,8 @@ def _see(
     portfolio = observe_portfolio(env, state, day)
     # The same autocast as in the update, because logits of another precision would be another policy.
     with precision.autocast():
-        shared = env.portfolios_per_window if policy.shares_memory else 1
-        logits, value, after = policy(assemble(env.market, day, portfolio)[None], hidden, masks, shared)
+        observation = assemble(env.market, day, portfolio)[None]
+        logits, value, after = policy(observation, hidden, masks, sharing(env, policy))
     # Everything is stored as float32: the ratio is a difference of log-probabilities, where 16 bits would be noise.
     return day, portfolio, logits[0].float(), value[0].float(), after.float()
 
