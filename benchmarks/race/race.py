@@ -23,7 +23,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from command_line import run
-from race.contestants import CONTESTANTS, Contestant, timed
+from contestants import CONTESTANTS, Contestant, timed
 
 from tactician.environment import first_state, observe, restart_finished, step
 from tactician.studies.learnability import measure, problem_setup
