@@ -5,7 +5,8 @@ and joint epochs, in turns. sb3-contrib has no critic epochs and an LSTM instead
 its options allow (encoder 64→H→H, n LSTM layers of H, heads of 128). The first iteration of each is dropped; the median of
 the others counts.
 
-    python benchmarks/bench_training.py [--n-envs 512] [--hidden-dim 256] [--iterations 3] [--amp] [--no-peer] [--json FILE]
+    python benchmarks/bench_training.py [--n-envs 512] [--hidden-dim 256] [--network market_memory]
+        [--portfolios-per-window 32] [--iterations 3] [--amp] [--no-peer] [--json FILE]
 
 On a machine that others use too, `OMP_NUM_THREADS=1` and `--cpu-time` count the processor's seconds instead of the clock's.
 """
@@ -39,6 +40,8 @@ def make_setup(args: argparse.Namespace):
             "batch_size": args.batch_size,
             "device": args.device,
             "amp": args.amp,
+            "network": args.network,
+            "portfolios_per_window": args.portfolios_per_window,
             "timesteps": 10**9,
         },
     )
@@ -112,6 +115,8 @@ def main() -> None:
     parser.add_argument("--config", default="embedded_sp500")
     parser.add_argument("--hidden-dim", type=int, default=256)
     parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--network", default="recurrent")
+    parser.add_argument("--portfolios-per-window", type=int, default=8)
     parser.add_argument("--n-envs", type=int, default=512)
     parser.add_argument("--batch-size", type=int, default=8192)
     parser.add_argument("--iterations", type=int, default=3)
@@ -125,6 +130,8 @@ def main() -> None:
     setup = make_setup(args)
     report = {
         "device": torch.cuda.get_device_name() if setup.device.type == "cuda" else "cpu",
+        "network": args.network,
+        "portfolios_per_window": args.portfolios_per_window,
         "precision": str(setup.autocast_dtype or torch.float32),
         "clock": "cpu" if args.cpu_time else "wall",
         "threads": torch.get_num_threads(),

@@ -202,7 +202,7 @@ class Config(BaseModel):
     the window's other portfolios on the same day."""
     clip: PositiveFloat = 0.2
     """PPO clips the probability ratio to 1 ± this."""
-    entropy_coef: NonNegativeFloat = 0.05
+    entropy_coef: NonNegativeFloat = 0.1
     """Weight of the entropy bonus."""
     value_coef: NonNegativeFloat = 0.5
     """Weight of the value loss in the joint update."""
