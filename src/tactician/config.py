@@ -170,7 +170,7 @@ class Config(BaseModel):
 
     network: Annotated[str, FileOnly, Field(min_length=1), Section("policy")] = "recurrent"
     """Kind of network: recurrent, whose memory is of market and portfolio, or market_memory, one memory for all portfolios of a
-    window (docs/market_memory.md)."""
+    window (docs/market_memory.md). Default with learner lattice: market_memory."""
     hidden_dim: PositiveInt = 256
     """Width of the encoder and of the GRU."""
     n_gru_layers: NonNegativeInt = 2
@@ -180,7 +180,12 @@ class Config(BaseModel):
     hold_prior: Annotated[float, Field(ge=0, lt=1), FileOnly] = 0.8
     """Probability of HOLD in the first policy; the other regimes share the rest. 0 makes all regimes equally likely."""
 
-    n_steps: Annotated[Count | None, Section("learning")] = None
+    learner: Annotated[Literal["ppo", "lattice"], Section("learning")] = "ppo"
+    """What the policy learns from. ppo: sampled actions and a critic. lattice: the exact value of every action in every book
+    (docs/lattice.md), with the network market_memory."""
+    lattice_ages: Annotated[PositiveInt, FileOnly] = 4
+    """Sessions that a book of the lattice may drift before it is set anew, for free."""
+    n_steps: Count | None = None
     """Sessions per portfolio and iteration. Divides episode_length, or is a multiple of it. Default: 256 on a
     GPU (512 with high_vram), 64 on a CPU."""
     batch_size: Count | None = None
@@ -333,6 +338,8 @@ def make_config(values: Mapping[str, Any], source: str) -> Config:
     Raises:
         UserError: names the first key at fault, what was given and what is expected.
     """
+    if values.get("learner") == "lattice":
+        values = {"network": "market_memory", **values}
     return Config(**values, _source=source)
 
 
@@ -380,6 +387,16 @@ def check_consistency(config: Config, source: str) -> None:
         raise UserError(
             f"{source}: baseline '{config.baseline}' compares the portfolios of a window, and portfolios_per_window is 1; "
             "raise it, or use baseline 'critic'."
+        )
+    if config.learner == "lattice" and config.network != "market_memory":
+        raise UserError(
+            f"{source}: learner 'lattice' needs a memory of the market alone, and network is '{config.network}'; set network to "
+            "market_memory, or learner to ppo."
+        )
+    if config.learner == "lattice" and config.impact_adv > 0:
+        raise UserError(
+            f"{source}: learner 'lattice' needs costs that do not depend on the portfolio's value, and impact_adv is "
+            f"{config.impact_adv:g}; set it to 0, or learner to ppo."
         )
     if config.validation_until <= config.train_until:
         raise UserError(

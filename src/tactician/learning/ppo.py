@@ -20,13 +20,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from tactician.environment import Environment
 from tactician.learning.advantages import generalised_advantages, leave_one_out
 from tactician.learning.collective import ALONE, Collective
+from tactician.learning.exact import Visited, exact_loss, visit
 from tactician.learning.precision import FULL, Precision, guarded_step
 from tactician.learning.rollout import Rollout
 from tactician.learning.sequences import Dealer, Sequences, explained_variance, prepare
 from tactician.learning.statistics import describe
-from tactician.policy import Network
+from tactician.policy import MarketMemory, Network
 
 OnBatch = Callable[[str, int, int, int, int], None]
 """Called with phase ('ppo' or 'critic'), batches done, batches in all, epoch (from 1), epochs."""
@@ -53,6 +55,8 @@ class Hyperparameters:
     actor_lr: float
     critic_lr: float
     target_kl: float | None
+    learner: str = "ppo"
+    lattice_ages: int = 4
 
 
 @dataclass(frozen=True)
@@ -116,9 +120,13 @@ def update(
     keep_features: bool = True,
     dropped_before: int = 0,
     statistics: bool = False,
+    environment: Environment | None = None,
     on_batch: OnBatch = lambda *_: None,
 ) -> dict[str, Tensor]:
     """One iteration of learning: joint PPO epochs, then critic epochs.
+
+    With the lattice as learner the joint epochs have exact advantages (`tactician.learning.exact`), and the critic learns in
+    its own epochs alone.
 
     Args:
         learner: changed in place.
@@ -133,6 +141,7 @@ def update(
             which takes longer and no memory.
         dropped_before: consecutive joint updates that were dropped at the end of the previous iteration.
         statistics: also describe the advantages; other figures stay the same.
+        environment: of the rollout; the lattice needs it.
         on_batch: told about progress.
 
     Returns:
@@ -171,7 +180,9 @@ def update(
     data = prepare(rollout, compared, advantages + rollout.values, valid, learner.collective)
     # Counted separately: otherwise the critic's good updates would end every run of dropped joint updates.
     joint, critic = Guard(advantages.device, dropped_before), Guard(advantages.device)
-    metrics = _joint_epochs(learner, data, hyper, dealer, joint, on_batch)
+    exact = hyper.learner == "lattice" and hyper.ppo_epochs > 0
+    visited = _visit(learner, data, hyper, environment) if exact else None
+    metrics = _joint_epochs(learner, data, visited, hyper, dealer, joint, on_batch)
     metrics["critic_loss"] = _critic_epochs(learner, data, hyper, dealer, critic, keep_features, on_batch)
     metrics["explained_variance"] = explained_variance(rollout.values, advantages, valid, learner.collective)
     if statistics:
@@ -204,8 +215,28 @@ def policy_loss(
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage), ratio
 
 
+def _visit(learner: Learner, data: Sequences, hyper: Hyperparameters, environment: Environment | None) -> Visited:
+    if environment is None or not isinstance(learner.policy, MarketMemory):
+        raise ValueError("the lattice needs the environment, and a network whose memory is of the market alone")
+    return visit(
+        environment,
+        learner.policy,
+        data,
+        ages=hyper.lattice_ages,
+        gamma=hyper.gamma,
+        precision=learner.precision,
+        collective=learner.collective,
+    )
+
+
 def _joint_epochs(
-    learner: Learner, data: Sequences, hyper: Hyperparameters, dealer: Dealer, guard: Guard, on_batch: OnBatch
+    learner: Learner,
+    data: Sequences,
+    visited: Visited | None,
+    hyper: Hyperparameters,
+    dealer: Dealer,
+    guard: Guard,
+    on_batch: OnBatch,
 ) -> dict[str, Tensor]:
     sums = torch.zeros(len(_SUMS), device=data.day.device)
     norms = torch.zeros(len(_NORMS), device=data.day.device)
@@ -214,7 +245,8 @@ def _joint_epochs(
     for epoch in range(1, hyper.ppo_epochs + 1):
         epoch_kl = torch.zeros((), device=sums.device)
         for done, batch in enumerate(dealer.deal(data, epoch), 1):
-            figures, lengths, good = _joint_step(learner, data.take(batch.index), batch.n_samples, hyper, guard)
+            part = data.take(batch.index) if visited is None else visited.take(batch.index, data.shared)
+            figures, lengths, good = _joint_step(learner, part, batch.n_samples, hyper, guard)
             sums += figures
             norms += lengths
             kept += good
@@ -232,7 +264,7 @@ def _joint_epochs(
 
 
 def _joint_step(
-    learner: Learner, batch: Sequences, n_samples: Tensor, hyper: Hyperparameters, guard: Guard
+    learner: Learner, batch: Sequences | Visited, n_samples: Tensor, hyper: Hyperparameters, guard: Guard
 ) -> tuple[Float[Tensor, "5"], Float[Tensor, "2"], Float[Tensor, ""]]:
     """One step of both optimisers.
 
@@ -253,7 +285,8 @@ def _joint_step(
         scaler.unscale_(actor)
         scaler.unscale_(critic)
     # Clipped separately: with one norm a large gradient of the value head would shrink the policy's step.
-    norms = torch.stack([clip_grad_norm_(part, hyper.max_grad_norm) for part in parameters])
+    # Without a gradient, as the lattice leaves the critic, the norm of nothing is a zero on the host.
+    norms = torch.stack([clip_grad_norm_(part, hyper.max_grad_norm).to(n_samples.device) for part in parameters])
     # Both optimisers step or neither does: an update moves actor and critic together. Any NaN makes a norm NaN.
     bad = guard.judge(norms.sum())
     guarded_step(actor, bad)
@@ -263,10 +296,20 @@ def _joint_step(
 
 
 def _joint_loss(
-    learner: Learner, batch: Sequences, n_samples: Tensor, hyper: Hyperparameters
+    learner: Learner, batch: Sequences | Visited, n_samples: Tensor, hyper: Hyperparameters
 ) -> tuple[Tensor, Float[Tensor, "5"]]:
     if len(batch) == 0:  # another process holds all of this minibatch
         return n_samples.new_zeros(()), n_samples.new_zeros(len(_SUMS))
+    if isinstance(batch, Visited):
+        assert isinstance(learner.policy, MarketMemory)  # or nothing would have been visited
+        return exact_loss(
+            learner.policy,
+            batch,
+            n_samples / hyper.portfolios_per_window,
+            clip=hyper.clip,
+            entropy_coef=hyper.entropy_coef,
+            precision=learner.precision,
+        )
     with learner.precision.autocast():
         logits, values, _ = learner.policy(batch.obs, batch.first_hidden, batch.masks, batch.shared)
     # At the first minibatch these are the rollout's numbers up to rounding: same weights, dropout masks, first states
