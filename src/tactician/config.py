@@ -185,6 +185,13 @@ class Config(BaseModel):
     (docs/lattice.md), with the network market_memory."""
     lattice_ages: Annotated[PositiveInt, FileOnly] = 4
     """Sessions that a book of the lattice may drift before it is set anew, for free."""
+    objective: Literal["growth", "mean_variance", "softmin"] = "growth"
+    """What is maximised (docs/learning.md). growth: log growth. mean_variance: log growth less variance. softmin: log growth of
+    the worst windows."""
+    risk_aversion: NonNegativeFloat = 1.0
+    """λ of mean_variance, which counts beside the logarithm's own aversion of 1, or τ of softmin, per unit of log growth."""
+    reward: Literal["net", "relative"] = "net"
+    """What the critic predicts: growth net of costs, or the same less equal weight's growth, which no action changes."""
     n_steps: Count | None = None
     """Sessions per portfolio and iteration. Divides episode_length, or is a multiple of it. Default: 256 on a
     GPU (512 with high_vram), 64 on a CPU."""
@@ -390,8 +397,8 @@ def check_consistency(config: Config, source: str) -> None:
         )
     if config.learner == "lattice" and config.network != "market_memory":
         raise UserError(
-            f"{source}: learner 'lattice' needs a memory of the market alone, and network is '{config.network}'; set network to "
-            "market_memory, or learner to ppo."
+            f"{source}: learner 'lattice' needs a memory of the market alone, and network is '{config.network}'; set network "
+            "to market_memory, or learner to ppo."
         )
     if config.learner == "lattice" and config.impact_adv > 0:
         raise UserError(

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from tactician.hardware.probe import Trial, give_back
+from tactician.hardware.probe import ALONE_IN_WINDOWS, Trial, give_back
 from tactician.hardware.sizes import Sizes
 from tactician.learning import make_learner, update
 from tactician.monitor.wording import about
@@ -90,7 +90,7 @@ def _time_updates(trial: Trial, clock: Callable[[], float]) -> tuple[float, floa
     rows = _whole_windows(min(trial.hyper.batch_size, _BATCH) // trial.sequence_length, trial)
     rollout = short.collect(rows, short.sequence_length)
     samples = rows * short.sequence_length
-    hyper = replace(trial.hyper, batch_size=samples, baseline="critic", target_kl=None)
+    hyper = replace(trial.hyper, batch_size=samples, target_kl=None, **ALONE_IN_WINDOWS)
     learner = make_learner(copy.deepcopy(trial.policy), hyper, trial.precision)
 
     def learn(ppo_epochs: int, critic_epochs: int) -> float:

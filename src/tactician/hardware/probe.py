@@ -33,6 +33,9 @@ _SAMPLES = 6_144
 """Samples of the larger probe; the smaller one has two thirds of them. A recurrent layer's backward pass fills a buffer of at
 most 4,096 rows. Both probes must have as many, so that their difference is what a larger minibatch adds."""
 
+ALONE_IN_WINDOWS: dict[str, Any] = {"baseline": "critic", "objective": "growth"}
+"""Hyperparameters that do not compare the portfolios of a window or the windows: a trial may have fewer of them."""
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -135,7 +138,7 @@ def _feature_bytes(policy: Network, precision: Precision) -> int:
 
 def _iterate(trial: Trial, n_envs: int, n_steps: int) -> tuple[float, float]:
     """Bytes allocated before the single minibatch, and at its peak."""
-    hyper = replace(trial.hyper, batch_size=n_envs * n_steps, ppo_epochs=1, critic_epochs=0, baseline="critic")
+    hyper = replace(trial.hyper, batch_size=n_envs * n_steps, ppo_epochs=1, critic_epochs=0, **ALONE_IN_WINDOWS)
     learner = make_learner(copy.deepcopy(trial.policy), hyper, trial.precision)
     rollout = trial.collect(n_envs, n_steps)
     stored = rollout.bytes_per_sample * rollout.day.numel()

@@ -20,6 +20,7 @@ from torch import Tensor
 from tactician.environment import Environment
 from tactician.learning import lattice
 from tactician.learning.collective import Collective
+from tactician.learning.objective import Objective
 from tactician.learning.precision import Precision
 from tactician.learning.sequences import Sequences
 from tactician.policy.market_memory import MarketMemory, beside
@@ -75,6 +76,7 @@ def visit(
     *,
     ages: int,
     gamma: float,
+    objective: Objective,
     precision: Precision,
     collective: Collective,
     negligible: float = _NEGLIGIBLE,
@@ -87,6 +89,7 @@ def visit(
         data: the rollout's sequences.
         ages: A of the lattice.
         gamma: discount per day.
+        objective: what is to be maximised.
         precision: of the forward passes.
         collective: the processes of the run, which normalise together.
         negligible: books that are less probable are left out.
@@ -97,11 +100,11 @@ def visit(
     regimes, assets = env.market.regimes.n_actions - 1, env.market.returns.shape[1]
     together = max(1, _AT_ONCE // (len(data.day) * regimes * ages * regimes * assets))
     parts = [
-        _visit(env, policy, windows.take(part), part, ages, gamma, precision, negligible)
+        _visit(env, policy, windows.take(part), part, ages, gamma, objective, precision, negligible)
         for part in torch.arange(len(windows), device=every.device).split(together)
     ]
-    joined = [torch.cat(tensors) for tensors in zip(*parts, strict=True)] if parts else []
-    step, window, probability, portfolio, log_probs, advantages = joined
+    joined = [torch.cat(tensors) for tensors in zip(*parts, strict=True)]
+    growth, step, window, probability, portfolio, log_probs, advantages = joined
     if windows.weight is not None:
         probability = probability * windows.weight[step, window]
     # Scaled by their size where the policy is, as PPO's are, so that clip range, entropy bonus and rates mean the same in
@@ -110,7 +113,10 @@ def visit(
     total = torch.stack([(likely * advantages.square()).sum(), probability.sum()]).double()
     squares, count = collective.add_up(total)
     scale = (squares / count).sqrt().to(advantages.dtype)
-    return Visited(windows, step, window, probability, portfolio, log_probs, advantages / (scale + 1e-8))
+    advantages = advantages / (scale + 1e-8)
+    if (emphasis := objective.emphasis(growth, collective)) is not None:
+        advantages = advantages * emphasis[window, None]
+    return Visited(windows, step, window, probability, portfolio, log_probs, advantages)
 
 
 def _visit(
@@ -120,6 +126,7 @@ def _visit(
     numbers: Tensor,
     ages: int,
     gamma: float,
+    objective: Objective,
     precision: Precision,
     negligible: float,
 ) -> tuple[Tensor, ...]:
@@ -131,6 +138,7 @@ def _visit(
     held = lattice.books(env, seen.flatten(), ages)
     entries = lattice.portfolio_entries(env, seen.flatten(), held, ages).view(n_days + 1, n_windows, -1, 20)
     reward = lattice.rewards(env, day.flatten(), held[: day.numel()]).view(n_days, n_windows, -1, n_actions)
+    reward = objective.rewards(env.market, day, reward)
     with precision.autocast():
         summary, _ = policy.remember(env.market.features[seen], windows.first_hidden, windows.masks)
         features = beside(summary[:, :, None].expand(-1, -1, entries.shape[2], -1), entries)
@@ -140,10 +148,11 @@ def _visit(
     chosen = log_probs.exp()
     q, v = lattice.values(reward, chosen, beyond.float(), gamma)
     probability = lattice.occupancy(chosen, lattice.fresh_books(n_windows, n_actions, ages, chosen))
+    growth = (probability * (chosen * reward).sum(-1)).sum((0, 2))
     step, window, state = (probability > negligible).nonzero(as_tuple=True)
     there = (step, window, state)
     advantages = q[there] - v[there][:, None]
-    return step, numbers[window], probability[there], entries[there], log_probs[there], advantages
+    return growth, step, numbers[window], probability[there], entries[there], log_probs[there], advantages
 
 
 def exact_loss(

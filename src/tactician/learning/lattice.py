@@ -74,9 +74,7 @@ def portfolio_entries(
     return observe_portfolio(one, there, days).view(n_days, n_states, -1)
 
 
-def rewards(
-    env: Environment, day: Days, held: Float[Tensor, "day state asset+1"]
-) -> Float[Tensor, "day state action"]:
+def rewards(env: Environment, day: Days, held: Float[Tensor, "day state asset+1"]) -> Float[Tensor, "day state action"]:
     """100 · log growth of wealth, net of cost, of every action in every state. Slippage is taken at its mean."""
     market = env.market
     before = _grow(env, held, day - 1)

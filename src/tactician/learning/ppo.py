@@ -24,9 +24,10 @@ from tactician.environment import Environment
 from tactician.learning.advantages import generalised_advantages, leave_one_out
 from tactician.learning.collective import ALONE, Collective
 from tactician.learning.exact import Visited, exact_loss, visit
+from tactician.learning.objective import Objective
 from tactician.learning.precision import FULL, Precision, guarded_step
 from tactician.learning.rollout import Rollout
-from tactician.learning.sequences import Dealer, Sequences, explained_variance, prepare
+from tactician.learning.sequences import Dealer, Sequences, explained_variance, moments, prepare
 from tactician.learning.statistics import describe
 from tactician.policy import MarketMemory, Network
 
@@ -57,6 +58,9 @@ class Hyperparameters:
     target_kl: float | None
     learner: str = "ppo"
     lattice_ages: int = 4
+    objective: str = "growth"
+    risk_aversion: float = 1.0
+    reward: str = "net"
 
 
 @dataclass(frozen=True)
@@ -157,9 +161,11 @@ def update(
         * with ``statistics``: stat_advantage_mean, …_std, …_min and …_max, of the advantages before they are normalised.
     """
     _set_rates(learner, hyper)
+    objective = _objective(hyper, rollout, valid, learner.collective)
+    rewards = objective.rewards(rollout.market, rollout.day, rollout.rewards)
     # Computed once, from the values of the rollout: with new values the targets would move during the epochs.
     advantages = generalised_advantages(
-        rollout.rewards, rollout.values, rollout.next_values, rollout.continues, hyper.gamma, hyper.gae_lambda
+        rewards, rollout.values, rollout.next_values, rollout.continues, hyper.gamma, hyper.gae_lambda
     )
     n_envs = rollout.day.shape[1]
     dealer = Dealer(
@@ -177,11 +183,12 @@ def update(
     # The window baseline is only for the policy's gradient. The critic predicts returns with the luck of the days, so its
     # targets come from the advantages before the baseline.
     compared = leave_one_out(advantages, hyper.portfolios_per_window) if hyper.baseline == "window" else advantages
-    data = prepare(rollout, compared, advantages + rollout.values, valid, learner.collective)
+    emphasis = _emphasis(objective, rollout, rewards, hyper.portfolios_per_window, learner.collective)
+    data = prepare(rollout, compared, advantages + rollout.values, valid, learner.collective, emphasis)
     # Counted separately: otherwise the critic's good updates would end every run of dropped joint updates.
     joint, critic = Guard(advantages.device, dropped_before), Guard(advantages.device)
     exact = hyper.learner == "lattice" and hyper.ppo_epochs > 0
-    visited = _visit(learner, data, hyper, environment) if exact else None
+    visited = _visit(learner, data, hyper, objective, environment) if exact else None
     metrics = _joint_epochs(learner, data, visited, hyper, dealer, joint, on_batch)
     metrics["critic_loss"] = _critic_epochs(learner, data, hyper, dealer, critic, keep_features, on_batch)
     metrics["explained_variance"] = explained_variance(rollout.values, advantages, valid, learner.collective)
@@ -215,7 +222,26 @@ def policy_loss(
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage), ratio
 
 
-def _visit(learner: Learner, data: Sequences, hyper: Hyperparameters, environment: Environment | None) -> Visited:
+def _objective(hyper: Hyperparameters, rollout: Rollout, valid: Tensor | None, collective: Collective) -> Objective:
+    plain = Objective("growth", 0.0, hyper.reward == "relative")
+    mean, _ = moments(plain.rewards(rollout.market, rollout.day, rollout.rewards), valid, collective)
+    return Objective(hyper.objective, hyper.risk_aversion, plain.relative, mean)
+
+
+def _emphasis(
+    objective: Objective, rollout: Rollout, rewards: Float[Tensor, "step env"], per_window: int, collective: Collective
+) -> Float[Tensor, "step env"] | None:
+    """Weight of each sample: that of its window in its sequence; None if all count alike."""
+    if objective.kind != "softmin":
+        return None
+    grouped = rewards.view(len(rollout.first_hidden), rollout.sequence_length, -1, per_window)
+    weights = objective.emphasis(grouped.sum(1).mean(-1), collective)
+    return None if weights is None else weights[:, None, :, None].expand_as(grouped).reshape_as(rewards)
+
+
+def _visit(
+    learner: Learner, data: Sequences, hyper: Hyperparameters, objective: Objective, environment: Environment | None
+) -> Visited:
     if environment is None or not isinstance(learner.policy, MarketMemory):
         raise ValueError("the lattice needs the environment, and a network whose memory is of the market alone")
     return visit(
@@ -224,6 +250,7 @@ def _visit(learner: Learner, data: Sequences, hyper: Hyperparameters, environmen
         data,
         ages=hyper.lattice_ages,
         gamma=hyper.gamma,
+        objective=objective,
         precision=learner.precision,
         collective=learner.collective,
     )

@@ -61,6 +61,7 @@ def prepare(
     targets: Float[Tensor, "step env"],
     valid: Bool[Tensor, "step env"] | None = None,
     collective: Collective = ALONE,
+    emphasis: Float[Tensor, "step env"] | None = None,
 ) -> Sequences:
     """Cut the rollout into sequences, with advantages normalised over all of it, in all processes.
 
@@ -70,6 +71,7 @@ def prepare(
         targets: of the critic.
         valid: samples that count; None for all.
         collective: the processes of the run.
+        emphasis: weights of the normalised advantages; None if all count alike.
     """
     # With unit variance, clip range, entropy bonus and learning rate mean the same in calm and in wild markets. Mean and
     # variance are of the whole rollout. A minibatch has few sequences, so its own mean would be the luck of their days. The
@@ -91,7 +93,7 @@ def prepare(
         portfolio=cut(rollout.portfolio),
         actions=cut(rollout.actions),
         log_probs=cut(rollout.log_probs),
-        advantages=cut(normal),
+        advantages=cut(normal if emphasis is None else normal * emphasis),
         targets=cut(targets),
         weight=None if valid is None else cut(valid.to(advantages.dtype)),
         shared=rollout.shared,

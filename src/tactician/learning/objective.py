@@ -1,0 +1,72 @@
+"""What the policy is to maximise: growth, growth less its variance, or growth where it is worst.
+
+With r_t the log growth of a session net of costs, in percent, and J_w the log growth of a training sequence w:
+
+* growth: E[Σ r].
+* mean_variance: E[Σ r − λ/2 · (r − r̄)²/100], with r̄ the mean of the rollout. That is the per-step variance penalty of Zhang,
+  Liu and Whiteson (2021), "Mean-variance policy iteration for risk-averse RL", with r̄ renewed in every iteration.
+* softmin: −1/τ · ln mean_w exp(−τ·J_w). Its gradient is that of growth with the weights softmax(−τ·J) over the windows (the
+  entropic value at risk's dual form; Föllmer and Schied 2002).
+
+Growth of wealth is itself the logarithm's aversion to risk. λ and τ add to that.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tactician.environment import MarketTensors
+from tactician.learning.collective import Collective
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Turns net rewards into those that are learnt from."""
+
+    kind: str
+    """growth, mean_variance or softmin."""
+    aversion: float
+    """λ of mean_variance, τ of softmin."""
+    relative: bool
+    """Whether the growth of equal weight is subtracted. No action changes it, so the best policy stays the same."""
+    mean: Tensor | float = 0.0
+    """r̄, of rewards that are relative if the objective is."""
+
+    def rewards(self, market: MarketTensors, day: Int[Tensor, "*day"], net: Float[Tensor, "*batch"]) -> Tensor:
+        """The rewards to learn from.
+
+        Args:
+            market: of the days.
+            day: row of each session. Its dimensions are the first ones of ``net``.
+            net: 100 · log growth net of costs.
+        """
+        if self.relative:
+            known = equal_weight_growth(market)[day.long()]
+            net = net - known.view(*known.shape, *[1] * (net.dim() - known.dim()))
+        if self.kind == "mean_variance":
+            net = net - self.aversion / 200 * (net - self.mean).square()
+        return net
+
+    def emphasis(self, growth: Float[Tensor, "*window"], collective: Collective) -> Float[Tensor, "*window"] | None:
+        """Weights of windows, with mean 1 over all processes; None if all count alike.
+
+        Args:
+            growth: log growth of each window, in percent.
+            collective: the processes of the run.
+        """
+        if self.kind != "softmin":
+            return None
+        bad = -self.aversion * growth.double() / 100
+        count, total = collective.add_up(torch.stack([bad.new_tensor(float(bad.numel())), bad.sum()]))
+        # Around the mean, since only differences count: exp of large numbers would overflow.
+        raw = (bad - total / count).clamp(max=60.0).exp()
+        return (raw * count / collective.add_up(raw.sum())).to(growth.dtype)
+
+
+def equal_weight_growth(market: MarketTensors) -> Float[Tensor, " day"]:
+    """100 · log growth of equal weight in the session after each row's trade, without costs."""
+    tradable = market.tradable.to(market.returns.dtype)
+    mean = (tradable * market.returns).sum(-1) / tradable.sum(-1).clamp(min=1)
+    return 100 * torch.log1p(mean)

@@ -1,0 +1,127 @@
+"""Growth, growth less variance, and the worst windows: each against its definition."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tactician.environment import OBS_DIM, first_state
+from tactician.learning import ALONE, FULL, begin_memory, collect_rollout, make_learner, prepare, update
+from tactician.learning.exact import visit
+from tactician.learning.objective import Objective, equal_weight_growth
+from tactician.policy import MarketMemory
+from tests.learning.test_ratio_is_one import HYPER, make_run
+from tests.markets import random_market
+
+GROWTH = Objective("growth", 1.0, relative=False)
+
+
+def test_growth_is_the_reward_as_it_is():
+    market, net = random_market(), torch.randn(3, 4)
+    assert torch.equal(GROWTH.rewards(market, torch.zeros(3, 4, dtype=torch.int32), net), net)
+    assert GROWTH.emphasis(net, ALONE) is None
+
+
+def test_variance_costs_half_the_aversion_times_the_squared_deviation():
+    net = torch.tensor([1.0, -1.0, 3.0])  # percent
+    found = Objective("mean_variance", 4.0, False, mean=1.0).rewards(random_market(), torch.zeros(3).long(), net)
+    by_hand = [100 * (r - 4.0 / 2 * (r - 0.01) ** 2) for r in (0.01, -0.01, 0.03)]
+    assert found.tolist() == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize("aversion", [0.0, 3.0, 5000.0])
+def test_softmins_weights_are_the_gradient_of_its_definition(aversion):
+    growth = torch.tensor([[5.0, -3.0], [0.5, -20.0]], dtype=torch.float64, requires_grad=True)  # percent
+    weights = Objective("softmin", aversion, False).emphasis(growth.detach(), ALONE)
+    if aversion == 0:
+        assert torch.equal(weights, torch.ones_like(weights))
+        return
+    decimal = growth / 100
+    worst = -(torch.logsumexp(-aversion * decimal.flatten(), 0) - math.log(4)) / aversion
+    worst.backward()
+    assert torch.allclose(weights / 4, 100 * growth.grad, rtol=1e-9, atol=1e-12)
+    assert weights.mean() == pytest.approx(1)
+
+
+def test_equal_weights_growth_is_that_of_the_assets_that_can_be_held():
+    market = random_market()  # the last asset is listed later
+    growth = equal_weight_growth(market)
+    for day in (0, 10, 200, 399):
+        held = [k for k in range(5) if market.tradable[day, k]]
+        mean = sum(float(market.returns[day, k]) for k in held) / len(held)
+        assert float(growth[day]) == pytest.approx(100 * math.log1p(mean), abs=1e-5)
+    assert not market.tradable[10].all() and market.tradable[200].all()
+
+
+@pytest.mark.parametrize("trailing", [(), (3,), (3, 2)])
+def test_a_relative_reward_lacks_the_growth_of_its_day(trailing):
+    market, day = random_market(), torch.tensor([[5, 7], [8, 9]])
+    net = torch.randn(2, 2, *trailing)
+    found = Objective("growth", 1.0, relative=True).rewards(market, day, net)
+    for t in range(2):
+        for w in range(2):
+            expected = net[t, w] - equal_weight_growth(market)[day[t, w]]
+            assert torch.allclose(found[t, w], expected, atol=1e-6)
+
+
+def advantages(objective: Objective, market=None):
+    env, policy, state, hidden = make_run(0.0, 16, 32, kind=MarketMemory, per_window=2)
+    rollout, _, _ = collect_rollout(env, policy, state, hidden, n_steps=16, seed=0, iteration=0)
+    data = prepare(rollout, torch.zeros_like(rollout.rewards), rollout.values)
+    return visit(env, policy, data, ages=2, gamma=0.9, objective=objective, precision=FULL, collective=ALONE)
+
+
+def test_what_no_action_changes_leaves_exact_advantages_as_they_are():
+    net, relative = advantages(GROWTH), advantages(replace(GROWTH, relative=True))
+    assert torch.equal(net.step, relative.step)
+    assert torch.allclose(net.advantages, relative.advantages, atol=1e-3)
+
+
+def test_aversion_makes_cash_worth_more_in_every_window():
+    calm = advantages(Objective("mean_variance", 1000.0, False)).advantages[:, 1]  # FULL_CASH
+    assert calm.mean() > advantages(GROWTH).advantages[:, 1].mean() + 0.2
+
+
+def test_softmin_counts_a_bad_window_more():
+    plain, worst = advantages(GROWTH), advantages(Objective("softmin", 100.0, False))
+    ratio = (worst.advantages / plain.advantages)[plain.advantages.abs() > 0.01]
+    window = plain.window[:, None].expand_as(plain.advantages)[plain.advantages.abs() > 0.01]
+    each = [ratio[window == w] for w in range(8)]
+    assert all((r - r[0]).abs().max() < 1e-3 * r[0].abs() for r in each)  # one weight per window
+    assert max(float(r[0]) for r in each) > 2 * min(float(r[0]) for r in each) > 0
+    assert sum(float(r[0]) for r in each) / 8 == pytest.approx(1, rel=1e-3)
+
+
+@pytest.mark.parametrize("learner", ["ppo", "lattice"])
+@pytest.mark.parametrize(
+    "change", [{"objective": "mean_variance"}, {"objective": "softmin", "risk_aversion": 100.0}, {"reward": "relative"}]
+)
+def test_each_changes_what_is_learnt(learner, change):
+    env, policy, state, hidden = make_run(0.0, 16, 32, kind=MarketMemory, per_window=4)
+    rollout, _, _ = collect_rollout(env, policy, state, hidden, n_steps=16, seed=0, iteration=0)
+    hyper = replace(HYPER, learner=learner, portfolios_per_window=4, baseline="window", risk_aversion=50.0)
+    learnt = []
+    for chosen in (hyper, replace(hyper, **change)):
+        copy = MarketMemory(OBS_DIM, 12, hidden_dim=16, n_gru_layers=2, dropout=0.0)
+        copy.load_state_dict(policy.state_dict())
+        update(make_learner(copy, chosen), rollout, chosen, seed=0, iteration=0, environment=env)
+        learnt.append(copy.state_dict())
+    assert any(not torch.equal(learnt[0][name], learnt[1][name]) for name in learnt[0])
+
+
+def test_windows_of_a_rollout_with_several_sequences_are_weighed_one_by_one():
+    env, policy, _, _ = make_run(0.0, 16, 32, kind=MarketMemory, per_window=4)
+    state = first_state(env, torch.arange(8))
+    rollout, _, _ = collect_rollout(
+        env, policy, state, begin_memory(env, policy, state.day), n_steps=16, sequence_length=8, seed=0, iteration=0
+    )
+    from tactician.learning.ppo import _emphasis
+
+    weights = _emphasis(Objective("softmin", 50.0, False), rollout, rollout.rewards, 4, ALONE)
+    growth = rollout.rewards.view(2, 8, 8, 4).sum(1).mean(-1).double() / 100
+    expected = torch.softmax(-50.0 * growth.flatten(), 0).view(2, 8) * 16
+    for chunk in range(2):
+        for window in range(8):
+            part = weights[8 * chunk : 8 * chunk + 8, 4 * window : 4 * window + 4]
+            assert torch.allclose(part, expected[chunk, window].float().expand(8, 4), rtol=1e-4)
