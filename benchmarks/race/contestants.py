@@ -410,7 +410,7 @@ def _torchrl_env(portfolios: Portfolios) -> Any:
             self.done_spec = Composite(flag, shape=(n,))
 
         def _reset(self, tensordict: Any = None, **_: Any) -> Any:
-            begun = tensordict is None or "_reset" not in tensordict.keys()
+            begun = tensordict is None or "_reset" not in tensordict
             seen = portfolios.observe() if begun else portfolios.restart()
             return TensorDict({"observation": seen, **self._flags(torch.zeros(n, dtype=torch.bool))}, [n])
 
