@@ -146,9 +146,14 @@ def _orthogonal(layers: nn.Sequential, last_gain: float) -> nn.Sequential:
 
 
 class Skrl:
-    """skrl's PPO_RNN with one shared model: our encoder, torch's GRU, heads of 128.
+    """skrl's PPO_RNN with one shared model: our encoder, torch's GRU, heads of 128. Two of its ways are left as they are.
 
-    skrl keeps the minibatches of an iteration for all epochs, in the environments' order.
+    It keeps the minibatches of an iteration for all epochs, in the environments' order. From the second rollout on, skrl 2.1.1
+    stores each recurrent state one step late. So replayed log-probabilities differ in a sequence's first steps, by up to 0.2.
+    In one run with the right states it learnt no faster.
+
+    The rate was chosen of 3e-4, 1e-3 and 3e-3, on seed 100 with hidden 64. Shares after 10 s of "observable": 0.84, 1.00, 1.00.
+    After 40 s of "hidden": 0.97, 0.95, 0.96. There the last fell to 0.85 in between.
     """
 
     def __init__(self, setup: Setup, rate: float = 1e-3) -> None:
@@ -297,6 +302,9 @@ class TorchRl:
 
     Two settings spare it work. Values come from the rollout, so its GAE needs no network but for the last step. Its loss
     gets the heads alone, and the trunk's features are computed once for both.
+
+    The rate was chosen of 3e-4, 1e-3 and 3e-3, on seed 100 with hidden 64. Shares after 10 s of "observable": 0.86, 1.00, 1.00.
+    After 40 s of "hidden": 0.97, 0.98, 0.93.
     """
 
     def __init__(self, setup: Setup, rate: float = 1e-3) -> None:
