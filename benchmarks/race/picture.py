@@ -15,7 +15,7 @@ def draw(whole: Mapping[str, Any], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 4.5), layout="constrained")
+    figure = Figure(figsize=(14, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(2, 3))
     if "speed" in whole:
@@ -56,8 +56,9 @@ def _dots(axes: Any, learning: Mapping[str, Any]) -> None:
         limit = f"not in {learning['seconds']:.0f} s, or in all of its steps"
         axes.plot([], [], ">", color="grey", fillstyle="none", label=limit)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_yticks(range(len(markets)), markets)
-    axes.invert_yaxis()
+    axes.set_ylim(len(markets) - 0.5, -0.5)
     axes.set_xlabel("seconds of training until 95 % of the optimum's gain (left is better)")
     axes.set_title("Learning")
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
