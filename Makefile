@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train learnability test test-slow check format bench docs clean
+.PHONY: help setup train learnability test test-slow check format bench race docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,11 @@ docs: $(VENV)/.dev ## check what README and docs claim, and rewrite docs/configu
 bench: $(VENV)/.dev ## measure throughput on this machine, beside sb3-contrib
 	$(PIP_INSTALL) -e '.[dev,oracle,cluster,peer]'
 	$(BIN)/python benchmarks/bench_training.py
+
+race: $(VENV)/.run ## race against recurrent PPO of others: speed, then learning (hours; learning goes on where it stopped)
+	$(PIP_INSTALL) -e '.[peer]'
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/race/race.py speed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/race/race.py learning
 
 clean: ## remove the virtual environment and tool caches, not data or checkpoints
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

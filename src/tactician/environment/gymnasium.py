@@ -3,7 +3,7 @@
 All are the same simulated portfolios as in training: same market, ledger, costs, observation, reward and random numbers. An
 episode's end is a truncation, never a termination, so a trainer should bootstrap from the final observation.
 
-Gymnasium and stable-baselines3 are optional: ``pip install 'tactician[gym]'`` brings the first, ``[peer]`` both.
+Gymnasium and stable-baselines3 are optional: ``pip install 'tactician[gym]'`` brings the first.
 """
 
 from collections.abc import Iterable, Sequence
