@@ -192,11 +192,12 @@ def draw(report: dict, target: Path) -> None:
     length.set_title("whole iterations: steps/s, and peak bytes per sample", fontsize=10, loc="left")
     draw_iteration(width, report["sizes"]["hidden_dim"], "hidden_dim", "hidden size (episodes of 64)")
     width.set_title("whole iterations: steps/s, and peak bytes per sample", fontsize=10, loc="left")
+    figure.legend(*speed.get_legend_handles_labels(), loc="outside upper center", ncols=6, fontsize=9, frameon=False)
     for axes in (speed, memory):
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=7, ncols=2)
     for axes in (length, width):
         axes.spines[["top", "right"]].set_visible(False)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     figure.savefig(target, dpi=110)
 
 
