@@ -1,5 +1,6 @@
-"""The benchmarks are not run here; what they say where there is nothing to measure is."""
+"""The benchmarks are not run at size; what they say where there is nothing to measure is, and one with small sizes."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,3 +18,19 @@ def test_a_missing_cache_is_told_with_the_command_that_makes_it(words, tmp_path)
     (line,) = ran.stderr.splitlines()
     assert line.endswith("make it with: tactician build-cache --config embedded_sp500")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_growth_of_cost_is_measured_and_drawn(tmp_path):
+    earlier, report, picture = (tmp_path / name for name in ("earlier.json", "report.json", "growth.png"))
+    script = [sys.executable, str(BENCHMARKS / "bench_growth.py"), "--quick"]
+    subprocess.run([*script, "--json", earlier], check=True, capture_output=True)
+    subprocess.run([*script, "--earlier", earlier, "--json", report, "--picture", picture], check=True)
+    found = json.loads(report.read_text())
+    assert found["earlier"] == json.loads(earlier.read_text())["sizes"]
+    assert set(found["sizes"]) == {"environment", "episode_length", "hidden_dim"}
+    figures = [value for rows in found["sizes"].values() for row in rows for value in row.values()]
+    assert figures and min(figures) > 0
+    # Bytes are counted, not timed: two runs agree.
+    counted = [[row["bytes_per_env"] for row in sizes["environment"]] for sizes in (found["sizes"], found["earlier"])]
+    assert counted[0] == counted[1]
+    assert picture.read_bytes().startswith(b"\x89PNG")

@@ -13,7 +13,9 @@ Timing of one step at row t (session t):
    in percent.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -112,6 +114,9 @@ class Outcome:
     """Simple net return of the trade that ended; 0 if none did."""
 
 
+_Tensors = TypeVar("_Tensors", EnvState, Outcome)
+
+
 def first_state(env: Environment, windows: Int64[Tensor, " window"], stagger: int = 0) -> EnvState:
     """Begin the first episode of every window.
 
@@ -139,6 +144,17 @@ def step(env: Environment, state: EnvState, action: Int64[Tensor, " env"]) -> tu
     Returns:
         The state one session later and the outcome. Episodes are never reset here: see `restart_finished`.
     """
+    # Nothing in a step connects two windows, so they can go in blocks.
+    p = env.portfolios_per_window
+    parts = [
+        _step(env, _part(env, state, some), action[some.start * p : some.stop * p])
+        for some in blocks(env, len(state.day), state.holdings.shape[1])
+    ]
+    states, outcomes = zip(*parts, strict=True)
+    return _joined(states), _joined(outcomes)
+
+
+def _step(env: Environment, state: EnvState, action: Int64[Tensor, " env"]) -> tuple[EnvState, Outcome]:
     # The order is: drift to the close, delistings, the trade and its costs, growth to the next close. The agent decided on
     # data of the session before, so the trade starts from drifted holdings that it has not seen.
     market, per_window = env.market, env.portfolios_per_window
@@ -150,14 +166,14 @@ def step(env: Environment, state: EnvState, action: Int64[Tensor, " env"]) -> tu
     # at the end of this one. So the rewards of an episode add up to 100·ln of the growth of wealth.
     value = before.sum(-1)
     hold = action == HOLD
-    trade = _trade(env, state, day, before, action)
+    targets = market.regime_weights[day, action]
+    trade = _trade(env, state, day, before, targets, hold)
     # This growth enters the reward alone. The state keeps the holdings at close t, and the next step lets them grow.
     after = grow(trade.holdings, market.returns[day], market.cash_return[day])
     growth = torch.log(after.sum(-1) / value)
     # Two regimes with equal targets are one position, so a move between them does not count as a trade. Only this row's targets
     # count: whether they will differ later, as after a listing, nobody knows yet.
-    targets = market.regime_weights
-    switched = ~hold & (targets[day, action] != targets[day, state.regime]).any(-1)
+    switched = ~hold & (targets != market.regime_weights[day, state.regime]).any(-1)
     closed = switched & state.in_trade
     bought = ~hold & (switched | ~state.in_trade)  # also the regime of the first holdings, if chosen
     new_state = replace(
@@ -180,14 +196,16 @@ def step(env: Environment, state: EnvState, action: Int64[Tensor, " env"]) -> tu
     return new_state, outcome
 
 
-def _trade(env: Environment, state: EnvState, day: Tensor, before: Tensor, action: Tensor) -> Trade:
+def _trade(
+    env: Environment, state: EnvState, day: Tensor, before: Tensor, targets: Tensor, hold: Bool[Tensor, " env"]
+) -> Trade:
     """Trade from the drifted holdings to the action's targets, at the close of each environment's day."""
     market, impact_adv = env.market, env.frictions.impact_adv > 0
     return rebalance(
         before,
-        market.regime_weights[day, action],
+        targets,
         env.frictions,
-        hold=action == HOLD,
+        hold=hold,
         fillable=None if market.always_fillable else market.fillable[day],
         slippage=_draw_slippage(env, state) if env.random_slippage else None,
         vol_daily=market.vol_daily[day] if impact_adv else None,
@@ -218,8 +236,40 @@ def restart_finished(env: Environment, state: EnvState) -> tuple[EnvState, Bool[
 
 def narrow(env: Environment, state: EnvState, n_windows: int) -> EnvState:
     """The first windows of a state, with their portfolios."""
-    n_envs = n_windows * env.portfolios_per_window
-    return EnvState(**{k: v[:n_windows] if k in PER_WINDOW else v[:n_envs] for k, v in state.state_dict().items()})
+    return _part(env, state, slice(0, n_windows))
+
+
+def blocks(env: Environment, n_windows: int, numbers: int) -> list[slice]:
+    """Consecutive windows that are computed at once, so that intermediate results stay in a processor's cache.
+
+    The temporary tensors of thousands of portfolios would not fit there. Worse, an allocator gives such large ones back to
+    the operating system after each operation, and every page of the next one is a fault (docs/performance.md).
+
+    Args:
+        env: the environment.
+        n_windows: number of windows.
+        numbers: size of the largest intermediate result, per portfolio.
+    """
+    # A block is an intermediate result of 1 MiB, a common size of a core's second cache. A GPU is filled by large tensors
+    # only; there the bound of 256 MiB is one of memory.
+    most = 2**18 if env.market.device.type == "cpu" else 2**26
+    size = max(1, most // (numbers * env.portfolios_per_window))
+    return [slice(k, min(k + size, n_windows)) for k in range(0, max(n_windows, 1), size)]
+
+
+def _part(env: Environment, state: EnvState, windows: slice) -> EnvState:
+    """Some consecutive windows of a state, with their portfolios."""
+    p = env.portfolios_per_window
+    envs = slice(windows.start * p, windows.stop * p)
+    return EnvState(**{k: v[windows if k in PER_WINDOW else envs] for k, v in state.state_dict().items()})
+
+
+def _joined(parts: Sequence[_Tensors]) -> _Tensors:
+    """Blocks of windows, one after the other: states or outcomes."""
+    if len(parts) == 1:
+        return parts[0]
+    names = [f.name for f in fields(parts[0])]
+    return type(parts[0])(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
 
 def portfolio_index(env: Environment, state: EnvState) -> Int64[Tensor, " env"]:

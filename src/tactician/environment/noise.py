@@ -46,7 +46,8 @@ def uniform(seed: int, stream: Stream, *counters: int | Int64[Tensor, "..."]) ->
         occurs.
     """
     # The top 23 bits k become (k + ½)/2²³. float32 holds each value exactly, and none is 0 or 1.
-    return ((_hash(seed, stream, *counters) >> 41) & 0x7FFFFF).to(torch.float32) * 2.0**-23 + 2.0**-24
+    top = _shift_right(_hash(seed, stream, *counters), 41)
+    return top.to(torch.float32).mul_(2.0**-23).add_(2.0**-24)
 
 
 def permutation(size: int, seed: int, stream: Stream, *counters: int, device: torch.device) -> Int64[Tensor, " size"]:
@@ -82,15 +83,16 @@ def _mix_int(x: int) -> int:
 
 
 def _mix_tensor(x: Tensor) -> Tensor:
+    # In place on a tensor of its own: one draw per portfolio and asset makes these the largest tensors of a step.
     x = x + _signed(_GOLDEN)
-    x = (x ^ _shift_right(x, 30)) * _signed(_MIX1)
-    x = (x ^ _shift_right(x, 27)) * _signed(_MIX2)
-    return x ^ _shift_right(x, 31)
+    x.bitwise_xor_(_shift_right(x, 30)).mul_(_signed(_MIX1))
+    x.bitwise_xor_(_shift_right(x, 27)).mul_(_signed(_MIX2))
+    return x.bitwise_xor_(_shift_right(x, 31))
 
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
     # torch has no unsigned 64-bit arithmetic. Its right shift copies the sign bit, and the mask removes the copies.
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _signed(x: int) -> int:

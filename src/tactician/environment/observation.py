@@ -3,13 +3,14 @@
 docs/features.md lists every entry.
 """
 
+import math
 from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from tactician.environment.environment import Environment, EnvState
+from tactician.environment.environment import FULL_CASH, HOLD, Environment, EnvState, blocks
 from tactician.environment.features import FEATURE_NAMES
 from tactician.environment.market_tensors import MarketTensors
 from tactician.portfolio.ledger import move_cost
@@ -83,58 +84,84 @@ def assemble(
 
 
 def observe_portfolio(env: Environment, state: EnvState, day: Int64[Tensor, " env"]) -> Float[Tensor, "env 20"]:
-    """The portfolio's entries of the observation."""
+    """The portfolio's entries of the observation. ``day`` is `observed_day`."""
+    market, p = env.market, env.portfolios_per_window
+    # The portfolios of a window share the day, so what depends on the day alone is looked up once per window.
+    day, holdings = day[::p], state.holdings.unflatten(0, (-1, p))
+    regime, since_trade = state.regime.unflatten(0, (-1, p)), state.since_trade.unflatten(0, (-1, p))
+    # The costs of all moves take R × A numbers per portfolio, and the exposures to the factors F × A.
+    n_moves, n_tilts = math.prod(market.regime_weights.shape[1:]), math.prod(market.factor_ranks.shape[1:])
+    *described, to_equal = torch.cat(
+        [_describe(env, day[some], holdings[some]) for some in blocks(env, len(day), n_tilts)]
+    ).unbind(-1)
+    # HOLD is left out, since it costs nothing and would always be the cheapest. So regime r is in column r − 1.
+    moves = torch.cat([_move_costs(env, day[some], holdings[some]) for some in blocks(env, len(day), n_moves)])
+    refresh = moves.gather(-1, (regime - 1).clamp(min=0)[..., None])[..., 0]
+    columns = [
+        *described,
+        moves[..., FULL_CASH - 1],
+        to_equal,
+        moves.amin(-1),
+        moves.mean(-1),
+        torch.where(regime > 0, refresh, 0.0),
+        # After a year this is ln(253)/5 = 1.1, so the entry stays near unit scale without a clip.
+        torch.log1p(since_trade.to(moves.dtype)) / 5,
+        # Bits instead of one entry per regime, so that the observation has one length for all tables up to 64 regimes.
+        *(((regime >> bit) & 1).to(moves.dtype) for bit in range(6)),
+    ]
+    return torch.stack(columns, dim=-1).flatten(0, 1)
+
+
+def _describe(
+    env: Environment, day: Int64[Tensor, " window"], holdings: Float[Tensor, "window portfolio asset+1"]
+) -> Float[Tensor, "window portfolio 9"]:
+    """The entries from the weight of cash to the distance to equal weight, and the cost of moving there."""
     # Weights, not amounts: growth and costs are proportional to wealth, except for impact on volume. So the best decision
     # does not depend on wealth.
     market = env.market
-    weights = state.holdings / state.holdings.sum(-1, keepdim=True)
-    risky = weights[:, :-1]
+    weights = holdings / holdings.sum(-1, keepdim=True)
+    cash, risky = weights[..., -1], weights[..., :-1]
     invested = risky.sum(-1)
-    tradable = market.tradable[day].to(weights.dtype)
+    tradable = market.tradable[day, None].to(weights.dtype)
     n_tradable = tradable.sum(-1).clamp(min=1)
-    equal = tradable / n_tradable[:, None]
+    equal = tradable / n_tradable[..., None]
     # The effective number of assets (inverse Herfindahl index of the invested part), as a share of the tradable assets.
     names = invested.square() / risky.square().sum(-1).clamp(min=1e-12) / n_tradable
     # Exposure of the holdings to the four factors: four numbers for any universe, unlike one weight per asset.
-    tilts = (risky[..., None] * market.factor_ranks[day]).sum(1)
+    tilts = (risky[..., None] * market.factor_ranks[day, None]).sum(-2)
+    target = torch.cat([equal, torch.zeros_like(equal[..., :1])], dim=-1)
     columns = [
-        weights[:, -1],
+        cash,
         torch.where(invested > 1e-6, names, 0.0),
         risky.amax(-1),
         *tilts.unbind(-1),
         # Half of the summed absolute differences is the share of the portfolio that would have to move.
-        0.5 * (weights[:, -1] + (risky - equal).abs().sum(-1)),
-        *_cost_features(env, state, day, equal),
-        # After a year this is ln(253)/5 = 1.1, so the entry stays near unit scale without a clip.
-        torch.log1p(state.since_trade.to(weights.dtype)) / 5,
-        # Bits instead of one entry per regime, so that the observation has one length for all tables up to 64 regimes.
-        *(((state.regime >> bit) & 1).to(weights.dtype) for bit in range(6)),
+        0.5 * (cash + (risky - equal).abs().sum(-1)),
+        # Of its own, because a regime table may lack equal weight.
+        _costs(env, day, holdings, target[:, None])[..., 0],
     ]
-    return torch.stack(columns, dim=1)
+    return torch.stack(columns, dim=-1)
 
 
-def _cost_features(env: Environment, state: EnvState, day: Tensor, equal: Tensor) -> list[Tensor]:
+def _move_costs(
+    env: Environment, day: Int64[Tensor, " window"], holdings: Float[Tensor, "window portfolio asset+1"]
+) -> Float[Tensor, "window portfolio regime-1"]:
+    """Costs of moving to each regime but HOLD."""
+    return _costs(env, day, holdings, env.market.regime_weights[day, None, HOLD + 1 :])
+
+
+def _costs(
+    env: Environment,
+    day: Int64[Tensor, " window"],
+    holdings: Float[Tensor, "window portfolio asset+1"],
+    targets: Float[Tensor, "window 1 target asset+1"],
+) -> Float[Tensor, "window portfolio target"]:
     """Costs of possible moves, in percent of the portfolio's value, at the last close that the agent has seen."""
-    market = env.market
-    targets = market.regime_weights[day]
-    # All cash and equal weight are added to the targets, because a regime table may lack equal weight.
-    no_cash = torch.zeros_like(equal[:, :1])
-    extra = torch.stack([torch.cat([torch.zeros_like(equal), 1 - no_cash], 1), torch.cat([equal, no_cash], 1)], dim=1)
-    impact_adv = env.frictions.impact_adv > 0
-    cost = 100 * move_cost(
-        state.holdings,
-        torch.cat([extra, targets[:, 1:]], dim=1),
+    market, impact_adv = env.market, env.frictions.impact_adv > 0
+    return 100 * move_cost(
+        holdings,
+        targets,
         env.frictions,
-        vol_daily=market.vol_daily[day] if impact_adv else None,
-        adv=market.dollar_volume[day] / env.portfolio_value if impact_adv else None,
+        vol_daily=market.vol_daily[day, None] if impact_adv else None,
+        adv=market.dollar_volume[day, None] / env.portfolio_value if impact_adv else None,
     )
-    # HOLD is left out, since it costs nothing and would always be the cheapest. So regime r is in column r + 1.
-    moves = cost[:, 2:]
-    refresh = cost.gather(1, (state.regime + 1).clamp(min=2)[:, None])[:, 0]
-    return [
-        cost[:, 0],
-        cost[:, 1],
-        moves.amin(1),
-        moves.mean(1),
-        torch.where(state.regime > 0, refresh, 0.0),
-    ]

@@ -108,15 +108,16 @@ class CostRates:
 
     def impact(self, traded: Float[Tensor, "*batch asset"]) -> Tensor | None:
         """The part of an asset's cost rate that grows with the trade; None without impact."""
-        rate = None if self.root is None else self.root * traded.sqrt()
+        # In place, because a step at many portfolios takes as long as its memory does.
+        rate = None if self.root is None else traded.sqrt().mul_(self.root)
         if self.square is None:
             return rate
-        return self.square * traded if rate is None else rate + self.square * traded
+        return self.square * traded if rate is None else rate.add_(self.square * traded)
 
     def total(self, traded: Float[Tensor, "*batch asset"]) -> Float[Tensor, "*batch"]:
         """Cost of all assets and components in currency."""
         impact = self.impact(traded)
-        return (traded * (self.linear if impact is None else impact + self.linear)).sum(-1)
+        return (traded * self.linear if impact is None else impact.add_(self.linear).mul_(traded)).sum(-1)
 
 
 def cost_rates(

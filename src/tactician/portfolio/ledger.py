@@ -267,14 +267,14 @@ def move_cost(
     """
     value = holdings.sum(-1, keepdim=True)
     weights = holdings[..., :-1] / value.clamp_min(torch.finfo(value.dtype).tiny)
-    # All values are in units of V: x/V replaces x, and ADV/V replaces ADV.
+    # All values are in units of V: x/V replaces x, ADV/V replaces ADV, and V itself is 1 for all portfolios.
     rates = cost_rates(
-        torch.ones_like(value),
+        value.new_ones(()),
         frictions,
         vol_daily=None if vol_daily is None else vol_daily.unsqueeze(-2),
         adv=None if adv is None else (adv / value).unsqueeze(-2),
     )
-    traded = (targets[..., :-1] - weights.unsqueeze(-2)).abs()
+    traded = (targets[..., :-1] - weights.unsqueeze(-2)).abs_()
     # As in `rebalance`, the part beyond the largest trade is not traded and costs nothing.
     if frictions.impact_adv and vol_daily is not None and adv is not None:
         traded = traded.minimum(largest_trade(frictions, vol_daily, adv / value).unsqueeze(-2))
