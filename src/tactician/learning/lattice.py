@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from tactician.environment import Environment, EnvState, observe_portfolio
+from tactician.environment import Environment, EnvState, blocks, observe_portfolio
 from tactician.portfolio.ledger import grow, settle, value_after
 
 Days = Int64[Tensor, " day"]
@@ -55,37 +55,42 @@ def portfolio_entries(
     env: Environment, day: Days, held: Float[Tensor, "day state asset+1"], ages: int
 ) -> Float[Tensor, "day state 20"]:
     """The portfolio's entries of the observation in every state."""
-    one = replace(env, portfolios_per_window=1)
     n_days, n_states = held.shape[:2]
     state = torch.arange(n_states, device=day.device).repeat(n_days)
-    nothing = torch.zeros_like(state)
-    days = day.repeat_interleave(n_states)
+    nothing, nobody = torch.zeros_like(day), torch.zeros_like(state)
     there = EnvState(
         window=nothing,
         episode=nothing,
         age=nothing,
-        day=days,
+        day=day,
         holdings=held.flatten(0, 1),
         regime=1 + state // ages,
         since_trade=state % ages,
-        trade_growth=nothing.float(),
-        in_trade=nothing.bool(),
+        trade_growth=nobody.float(),
+        in_trade=nobody.bool(),
     )
-    return observe_portfolio(one, there, days).view(n_days, n_states, -1)
+    as_window = replace(env, portfolios_per_window=n_states)  # all books of a day see the same market
+    return observe_portfolio(as_window, there, day.repeat_interleave(n_states)).view(n_days, n_states, -1)
 
 
 def rewards(env: Environment, day: Days, held: Float[Tensor, "day state asset+1"]) -> Float[Tensor, "day state action"]:
     """100 · log growth of wealth, net of cost, of every action in every state. Slippage is taken at its mean."""
+    n_states, n_moves = held.shape[1], env.market.regime_weights[0, 1:].numel()
+    some = blocks(replace(env, portfolios_per_window=n_states), len(day), n_moves)
+    return torch.cat([_rewards(env, day[part], held[part]) for part in some])
+
+
+def _rewards(env: Environment, day: Days, held: Tensor) -> Tensor:
     market = env.market
     before = _grow(env, held, day - 1)
     if not market.always_fillable:
         before = settle(before, market.delisted[day][:, None])
     before = before / before.sum(-1, keepdim=True)
-    keeping = _growth(env, before, day)
     targets = market.regime_weights[day, 1:]
     # After the trade the book has the target's weights, so its growth is the target's, whatever was held before.
     left = torch.log(value_after(before[:, :, None], targets[:, None], env.frictions))
-    return 100 * torch.cat([keeping[..., None], left + _growth(env, targets, day)[:, None]], -1)
+    moving = left + _growth(env, targets, day)[:, None]
+    return 100 * torch.cat([_growth(env, before, day)[..., None], moving], -1)
 
 
 def values(
