@@ -62,7 +62,7 @@ def test_learning_goes_on_where_it_stopped(race, monkeypatch, problem):
 
     def learn(problem, contestant, seconds, seed, **_):
         trained.append(seed)
-        return {"seconds": 2.0 if seed == 101 else None, "steps": 1, "share": 0.1, "spent": seconds}
+        return {"seconds": 2.0 if seed == 101 else None, "steps": 1, "share": 0.1, "spent": seconds, "whole": False}
 
     monkeypatch.setattr(race, "learn", learn)
     monkeypatch.setattr(race, "PROBLEMS", {"observable": lambda seed: problem})

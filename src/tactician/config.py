@@ -183,7 +183,7 @@ class Config(BaseModel):
     learner: Annotated[Literal["ppo", "lattice"], Section("learning")] = "ppo"
     """What the policy learns from. ppo: sampled actions and a critic. lattice: the exact value of every action in every book
     (docs/lattice.md), with the network market_memory."""
-    lattice_ages: Annotated[PositiveInt, FileOnly] = 4
+    lattice_ages: Annotated[PositiveInt, FileOnly] = 2
     """Sessions that a book of the lattice may drift before it is set anew, for free."""
     objective: Literal["growth", "mean_variance", "softmin"] = "growth"
     """What is maximised (docs/learning.md). growth: log growth. mean_variance: log growth less variance. softmin: log growth of
@@ -221,9 +221,9 @@ class Config(BaseModel):
     max_grad_norm: PositiveFloat = 0.5
     """Gradient norm, of actor and of critic, above which gradients are scaled down."""
     actor_lr: PositiveFloat | None = None
-    """Learning rate of encoder, GRU and policy head. Default: 3e-4 · 256 / hidden_dim."""
+    """Learning rate of encoder, GRU and policy head. Default: 3e-4 · 256 / hidden_dim, and twice as much with the lattice."""
     critic_lr: PositiveFloat | None = None
-    """Learning rate of the value head. Default: 9e-4 · 256 / hidden_dim."""
+    """Learning rate of the value head. Default: 9e-4 · 256 / hidden_dim, and twice as much with the lattice."""
     anneal_steps: Annotated[NonNegativeInt | None, FileOnly] = None
     """Environment steps over which both learning rates and the entropy bonus fall to a twentieth, in a straight line. 0 keeps
     them as they are. Default: the duration with which the run began, also if it is prolonged."""

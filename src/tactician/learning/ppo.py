@@ -57,7 +57,7 @@ class Hyperparameters:
     critic_lr: float
     target_kl: float | None
     learner: str = "ppo"
-    lattice_ages: int = 4
+    lattice_ages: int = 2
     objective: str = "growth"
     risk_aversion: float = 1.0
     reward: str = "net"
