@@ -345,9 +345,12 @@ def make_config(values: Mapping[str, Any], source: str) -> Config:
     Raises:
         UserError: names the first key at fault, what was given and what is expected.
     """
-    if values.get("learner") == "lattice":
-        values = {"network": "market_memory", **values}
-    return Config(**values, _source=source)
+    return Config(**with_network(values), _source=source)
+
+
+def with_network(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with the network that their learner needs, unless they name one."""
+    return {**({"network": "market_memory"} if values.get("learner") == "lattice" else {}), **values}
 
 
 def _refuse_unknown(values: Mapping[str, Any], source: str) -> None:
@@ -361,9 +364,10 @@ def _refuse_unknown(values: Mapping[str, Any], source: str) -> None:
 def override(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with some replaced.
 
-    A duration replaces all durations, which would otherwise go before it. A cache path counts whatever the universe.
+    A duration replaces all durations, which would otherwise go before it. A cache path counts whatever the universe. A learner
+    brings the network that it needs.
     """
-    given = dict(given)
+    given = with_network(given)
     if any(given.get(name) is not None for name in DURATIONS):
         given = {**dict.fromkeys(DURATIONS), **given}
     if "cache_path" in given:
