@@ -18,12 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lattice as exact
 import torch
 from command_line import cached_market, run
 from torch import Tensor
 
 from tactician.config import load_config
-from tactician.environment import first_state
+from tactician.environment import assemble, first_state
 from tactician.errors import UserError
 from tactician.learning import (
     begin_memory,
@@ -33,10 +34,8 @@ from tactician.learning import (
     make_learner,
     update,
 )
-from tactician.learning import lattice as exact
 from tactician.monitor.progress import Reporter
 from tactician.policy import MarketMemory
-from tactician.policy.market_memory import beside
 from tactician.studies.learnability import problem_setup
 from tactician.synthetic import PROBLEMS
 from tactician.training.loop import iterate
@@ -78,62 +77,64 @@ def half_trained(setup: Setup, steps: int) -> MarketMemory:
     return state.learner.policy
 
 
-class Window:
-    """One window's days, with policy and critic in all of its books."""
+class Windows:
+    """Windows of `DAYS` sessions, with policy and critic in all of their books."""
 
-    def __init__(self, setup: Setup, policy: MarketMemory, first: int) -> None:
-        env = setup.environment
-        day = torch.arange(first, first + DAYS + 1)
-        held = exact.books(env, day, AGES)
-        entries = exact.portfolio_entries(env, day, held, AGES)
-        hidden = begin_memory(replace(env, portfolios_per_window=1), policy, day[:1])
-        summary, _ = policy.remember(env.market.features[day][:, None], hidden)
-        features = beside(summary.expand(-1, entries.shape[1], -1), entries)
+    def __init__(self, setup: Setup, policy: MarketMemory, first: Tensor) -> None:
+        env, n_windows = setup.environment, len(first)
+        day = first + torch.arange(DAYS + 1)[:, None]
+        held = exact.books(env, day.flatten(), AGES)
+        entries = exact.portfolio_entries(env, day.flatten(), held, AGES).unflatten(0, day.shape)
+        hidden = begin_memory(replace(env, portfolios_per_window=1), policy, day[0])
+        nobody = entries.new_zeros(*day.shape, entries.shape[-1])
+        remembered, _ = policy.trunk(assemble(env.market, day, nobody), hidden)
+        summary = remembered[:, :, None, : -entries.shape[-1]].expand(-1, -1, entries.shape[2], -1)
+        features = torch.cat([summary, entries], -1)
         self.log_policy = torch.log_softmax(policy.policy_head(features[:-1]), -1)
-        """[day, state, action], with its graph."""
+        """[day, window, state, action], with its graph."""
         with torch.no_grad():
             self.policy = self.log_policy.exp()
             self.critic = policy.values(features)
-            self.reward = exact.rewards(env, day[:-1], held[:-1])
+            rewards = exact.rewards(env, day[:-1].flatten(), held[: DAYS * n_windows])
+            self.reward = rewards.unflatten(0, (DAYS, n_windows))
         self.gamma = setup.config.gamma
         self.reached = exact.next_states(self.reward.shape[-1], AGES)
-        self.first = exact.fresh_books(1, self.reward.shape[-1], AGES, self.policy)
+        self.first = exact.fresh_books(n_windows, self.reward.shape[-1], AGES, self.policy)
 
     def lattice(self) -> Tensor:
         """Weights of log π in the exact gradient: p · π · (Q − V)."""
-        q, v = exact.values(self.reward[:, None], self.policy[:, None], self.critic[-1:], self.gamma)
-        there = exact.occupancy(self.policy[:, None], self.first)
-        return (there[..., None] * self.policy[:, None] * (q - v[..., None]))[:, 0]
+        q, v = exact.values(self.reward, self.policy, self.critic[-1], self.gamma)
+        there = exact.occupancy(self.policy, self.first)
+        return there[..., None] * self.policy * (q - v[..., None])
 
     def sampled(self, portfolios: int, generator: torch.Generator, all_actions: bool = False) -> Tensor:
-        """Weights of log π in the mean over portfolios of Σ_t A_t ∇ log π(a_t | s_t)."""
+        """Weights of log π in the mean over one window's portfolios of Σ_t A_t ∇ log π(a_t | s_t)."""
+        policy, critic, reward = self.policy[:, 0], self.critic[:, 0], self.reward[:, 0]
         state = torch.multinomial(self.first[0], portfolios, replacement=True, generator=generator)
         states, actions, rewards = [], [], []
         for t in range(DAYS):
-            action = torch.multinomial(self.policy[t, state], 1, generator=generator)[:, 0]
+            action = torch.multinomial(policy[t, state], 1, generator=generator)[:, 0]
             states.append(state)
             actions.append(action)
-            rewards.append(self.reward[t, state, action])
+            rewards.append(reward[t, state, action])
             state = self.reached[state, action]
         there, did, earned = torch.stack([*states, state]), torch.stack(actions), torch.stack(rewards)
         day = torch.arange(DAYS + 1)[:, None]
-        value = self.critic[day, there]
-        advantages = generalised_advantages(
-            earned, value[:-1], value[1:], torch.ones_like(earned, dtype=torch.bool), self.gamma, LAMBDA
-        )
-        weights = torch.zeros_like(self.reward)
+        value = critic[day, there]
+        goes_on = torch.ones_like(earned, dtype=torch.bool)
+        advantages = generalised_advantages(earned, value[:-1], value[1:], goes_on, self.gamma, LAMBDA)
+        weights = torch.zeros_like(reward)
         if all_actions:
             # One step is exact for every action. What the trace of the sampled action adds to its own step stays sampled.
-            ahead = self.critic[day[1:, :, None], self.reached[there[:-1]]]
-            worth = self.reward[day[:-1], there[:-1]] + self.gamma * ahead
-            chances = self.policy[day[:-1], there[:-1]]
+            worth = reward[day[:-1], there[:-1]] + self.gamma * critic[day[1:, :, None], self.reached[there[:-1]]]
+            chances = policy[day[:-1], there[:-1]]
             better = worth - (chances * worth).sum(-1, keepdim=True)
             weights.index_put_((day[:-1].expand_as(did), there[:-1]), chances * better, accumulate=True)
             advantages = advantages - (earned + self.gamma * value[1:] - value[:-1])
         elif portfolios > 1:
             advantages = leave_one_out(advantages, portfolios)
         weights.index_put_((day[:-1].expand_as(did), there[:-1], did), advantages, accumulate=True)
-        return weights / portfolios
+        return weights[:, None] / portfolios
 
     def gradient(self, weights: Tensor, parameters: list[torch.nn.Parameter]) -> Tensor:
         """The gradient Σ weight · ∇ log π, as one vector."""
@@ -150,7 +151,7 @@ def gradients(setup: Setup, policy: MarketMemory, windows: int) -> dict[str, Ten
     starts = torch.randint(rows.start + 1, rows.stop - DAYS - 1, (windows,), generator=generator)
     found: dict[str, list[Tensor]] = {name: [] for name in ESTIMATORS}
     for first in starts.tolist():
-        window = Window(setup, policy, first)
+        window = Windows(setup, policy, torch.tensor([first]))
         for name, portfolios in ESTIMATORS.items():
             weights = (
                 window.sampled(portfolios, generator, all_actions=name.startswith("all"))
@@ -171,17 +172,12 @@ def signal(each: Tensor) -> float:
     return float(each.mean(0).double().square().sum()) - noise(each) / len(each)
 
 
-def seconds_per_window(
-    setup: Setup, policy: MarketMemory, portfolios: int, windows: int = 32, repeats: int = 3
-) -> float:
-    """One rollout and one pass of an update, over the windows; the median of several. 0 portfolios is the lattice."""
-    sampled = portfolios or 1
-    env = replace(setup.environment, portfolios_per_window=sampled)
+def seconds_of_sampling(setup: Setup, policy: MarketMemory, portfolios: int, windows: int) -> float:
+    """A rollout, and one pass of PPO's update over it that leaves the policy as it is."""
+    env = replace(setup.environment, portfolios_per_window=portfolios)
     hyper = replace(
         setup.hyper,
-        learner="ppo" if portfolios else "lattice",
-        lattice_ages=AGES,
-        portfolios_per_window=sampled,
+        portfolios_per_window=portfolios,
         baseline="window" if portfolios > 1 else "critic",
         batch_size=10**9,
         ppo_epochs=1,
@@ -189,15 +185,32 @@ def seconds_per_window(
         actor_lr=0.0,
         critic_lr=0.0,
     )
-    learner, took = make_learner(policy, hyper), []
-    for _ in range(repeats + 1):
-        state = first_state(env, torch.arange(windows))
-        begun = time.perf_counter()
-        rollout, _, _ = collect_rollout(
-            env, policy, state, begin_memory(env, policy, state.day), n_steps=DAYS, seed=0, iteration=0
-        )
-        update(learner, rollout, hyper, seed=0, iteration=0, environment=env)
-        took.append(time.perf_counter() - begun)
+    learner, state = make_learner(policy, hyper), first_state(env, torch.arange(windows))
+    begun, hidden = time.perf_counter(), begin_memory(env, policy, state.day)
+    rollout, _, _ = collect_rollout(env, policy, state, hidden, n_steps=DAYS, seed=0, iteration=0)
+    update(learner, rollout, hyper, seed=0, iteration=0)
+    return time.perf_counter() - begun
+
+
+def seconds_of_lattice(setup: Setup, policy: MarketMemory, windows: int) -> float:
+    """The exact gradient of as many windows at once."""
+    first = setup.environment.rows.start + 100 + DAYS * torch.arange(windows)
+    begun = time.perf_counter()
+    made = Windows(setup, policy, first)
+    made.gradient(made.lattice(), policy.actor_parameters())
+    return time.perf_counter() - begun
+
+
+def seconds_per_window(
+    setup: Setup, policy: MarketMemory, portfolios: int, windows: int = 32, repeats: int = 3
+) -> float:
+    """The median of several; the first, which warms up, is dropped. 0 portfolios is the lattice."""
+    took = [
+        seconds_of_sampling(setup, policy, portfolios, windows)
+        if portfolios
+        else seconds_of_lattice(setup, policy, windows)
+        for _ in range(repeats + 1)
+    ]
     return sorted(took[1:])[repeats // 2] / windows
 
 
@@ -243,9 +256,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             at = [place(k, m) for k in range(len(mine))]
             axis.barh(at, [row[key] for row in mine], 0.8 / len(markets), label=market, color=("#2563a8", "#d98a29")[m])
             for y, row in zip(at, mine, strict=True):
-                axis.annotate(
-                    f"{row[key]:,.3g}", (row[key], y), (3, 0), textcoords="offset points", va="center", fontsize=8
-                )
+                shown = f"{row[key]:,.0f}" if row[key] >= 10 else f"{row[key]:.2g}"
+                axis.annotate(shown, (row[key], y), (3, 0), textcoords="offset points", va="center", fontsize=8)
         axis.set(xscale="log", xlabel=f"{label}, for a gradient with SNR 1")
         axis.margins(x=0.15)
         axis.spines[["top", "right"]].set_visible(False)

@@ -457,7 +457,6 @@ _LONE = {"portfolios_per_window": 1, "baseline": "critic"}
 CONTESTANTS = (
     Contestant("specified network", Ours, {}),
     Contestant("market memory", Ours, {"network": "market_memory", "portfolios_per_window": 32}),
-    Contestant("lattice", Ours, {"learner": "lattice", "network": "market_memory", "timesteps": 500_000}),
     Contestant("sb3-contrib RecurrentPPO", StableBaselines, _LONE, "sb3_contrib"),
     Contestant("skrl PPO_RNN", Skrl, _LONE, "skrl"),
     Contestant("TorchRL ClipPPO", TorchRl, _LONE, "torchrl"),

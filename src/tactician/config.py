@@ -170,7 +170,7 @@ class Config(BaseModel):
 
     network: Annotated[str, FileOnly, Field(min_length=1), Section("policy")] = "recurrent"
     """Kind of network: recurrent, whose memory is of market and portfolio, or market_memory, one memory for all portfolios of a
-    window (docs/market_memory.md). Default with learner lattice: market_memory."""
+    window (docs/market_memory.md)."""
     hidden_dim: PositiveInt = 256
     """Width of the encoder and of the GRU."""
     n_gru_layers: NonNegativeInt = 2
@@ -180,12 +180,7 @@ class Config(BaseModel):
     hold_prior: Annotated[float, Field(ge=0, lt=1), FileOnly] = 0.8
     """Probability of HOLD in the first policy; the other regimes share the rest. 0 makes all regimes equally likely."""
 
-    learner: Annotated[Literal["ppo", "lattice"], Section("learning")] = "ppo"
-    """What the policy learns from. ppo: sampled actions and a critic. lattice: the exact value of every action in every book
-    (docs/lattice.md), with the network market_memory."""
-    lattice_ages: Annotated[PositiveInt, FileOnly] = 2
-    """Sessions that a book of the lattice may drift before it is set anew, for free."""
-    objective: Literal["growth", "mean_variance", "softmin"] = "growth"
+    objective: Annotated[Literal["growth", "mean_variance", "softmin"], Section("learning")] = "growth"
     """What is maximised (docs/learning.md). growth: log growth. mean_variance: log growth less variance. softmin: log growth of
     the worst windows."""
     risk_aversion: NonNegativeFloat = 1.0
@@ -221,9 +216,9 @@ class Config(BaseModel):
     max_grad_norm: PositiveFloat = 0.5
     """Gradient norm, of actor and of critic, above which gradients are scaled down."""
     actor_lr: PositiveFloat | None = None
-    """Learning rate of encoder, GRU and policy head. Default: 3e-4 · 256 / hidden_dim, and twice as much with the lattice."""
+    """Learning rate of encoder, GRU and policy head. Default: 3e-4 · 256 / hidden_dim."""
     critic_lr: PositiveFloat | None = None
-    """Learning rate of the value head. Default: 9e-4 · 256 / hidden_dim, and twice as much with the lattice."""
+    """Learning rate of the value head. Default: 9e-4 · 256 / hidden_dim."""
     anneal_steps: Annotated[NonNegativeInt | None, FileOnly] = None
     """Environment steps over which both learning rates and the entropy bonus fall to a twentieth, in a straight line. 0 keeps
     them as they are. Default: the duration with which the run began, also if it is prolonged."""
@@ -345,12 +340,7 @@ def make_config(values: Mapping[str, Any], source: str) -> Config:
     Raises:
         UserError: names the first key at fault, what was given and what is expected.
     """
-    return Config(**with_network(values), _source=source)
-
-
-def with_network(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with the network that their learner needs, unless they name one."""
-    return {**({"network": "market_memory"} if values.get("learner") == "lattice" else {}), **values}
+    return Config(**values, _source=source)
 
 
 def _refuse_unknown(values: Mapping[str, Any], source: str) -> None:
@@ -364,10 +354,9 @@ def _refuse_unknown(values: Mapping[str, Any], source: str) -> None:
 def override(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with some replaced.
 
-    A duration replaces all durations, which would otherwise go before it. A cache path counts whatever the universe. A learner
-    brings the network that it needs.
+    A duration replaces all durations, which would otherwise go before it. A cache path counts whatever the universe.
     """
-    given = with_network(given)
+    given = dict(given)
     if any(given.get(name) is not None for name in DURATIONS):
         given = {**dict.fromkeys(DURATIONS), **given}
     if "cache_path" in given:
@@ -398,16 +387,6 @@ def check_consistency(config: Config, source: str) -> None:
         raise UserError(
             f"{source}: baseline '{config.baseline}' compares the portfolios of a window, and portfolios_per_window is 1; "
             "raise it, or use baseline 'critic'."
-        )
-    if config.learner == "lattice" and config.network != "market_memory":
-        raise UserError(
-            f"{source}: learner 'lattice' needs a memory of the market alone, and network is '{config.network}'; set network "
-            "to market_memory, or learner to ppo."
-        )
-    if config.learner == "lattice" and config.impact_adv > 0:
-        raise UserError(
-            f"{source}: learner 'lattice' needs costs that do not depend on the portfolio's value, and impact_adv is "
-            f"{config.impact_adv:g}; set it to 0, or learner to ppo."
         )
     if config.validation_until <= config.train_until:
         raise UserError(

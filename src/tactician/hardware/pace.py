@@ -96,12 +96,10 @@ def _time_updates(trial: Trial, clock: Callable[[], float]) -> tuple[float, floa
     def learn(ppo_epochs: int, critic_epochs: int) -> float:
         epochs = replace(hyper, ppo_epochs=ppo_epochs, critic_epochs=critic_epochs)
         begun = clock()
-        update(learner, rollout, epochs, seed=0, iteration=0, environment=short.environment)
+        update(learner, rollout, epochs, seed=0, iteration=0)
         return (clock() - begun) / samples
 
-    # The lattice is made once for all epochs, so that its epochs are timed together.
-    epochs = hyper.ppo_epochs if hyper.learner == "lattice" else 1
-    joint = learn(epochs, 0) / epochs
+    joint = learn(1, 0)
     if hyper.critic_epochs == 0:
         return joint, 0.0, 0.0
     once = learn(0, 1)

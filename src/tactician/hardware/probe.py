@@ -144,9 +144,9 @@ def _iterate(trial: Trial, n_envs: int, n_steps: int) -> tuple[float, float]:
     stored = rollout.bytes_per_sample * rollout.day.numel()
     with peak_allocated(trial.environment.market.device) as peak:
         # Without a joint epoch an update only makes the sequences, which it holds until its end.
-        update(learner, rollout, replace(hyper, ppo_epochs=0), seed=0, iteration=0, environment=trial.environment)
+        update(learner, rollout, replace(hyper, ppo_epochs=0), seed=0, iteration=0)
         held = peak()
-        update(learner, rollout, hyper, seed=0, iteration=0, environment=trial.environment)
+        update(learner, rollout, hyper, seed=0, iteration=0)
         return stored + held, stored + peak()
 
 

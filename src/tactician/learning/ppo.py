@@ -13,23 +13,21 @@ process computes the gradient of its part of the mean; all clip and apply the su
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from tactician.environment import Environment
 from tactician.learning.advantages import generalised_advantages, leave_one_out
 from tactician.learning.collective import ALONE, Collective
-from tactician.learning.exact import Visited, exact_loss, visit
 from tactician.learning.objective import Objective
 from tactician.learning.precision import FULL, Precision, guarded_step
 from tactician.learning.rollout import Rollout
 from tactician.learning.sequences import Dealer, Sequences, explained_variance, moments, prepare
 from tactician.learning.statistics import describe
-from tactician.policy import MarketMemory, Network
+from tactician.policy import Network
 
 OnBatch = Callable[[str, int, int, int, int], None]
 """Called with phase ('ppo' or 'critic'), batches done, batches in all, epoch (from 1), epochs."""
@@ -56,8 +54,6 @@ class Hyperparameters:
     actor_lr: float
     critic_lr: float
     target_kl: float | None
-    learner: str = "ppo"
-    lattice_ages: int = 2
     objective: str = "growth"
     risk_aversion: float = 1.0
     reward: str = "net"
@@ -124,13 +120,9 @@ def update(
     keep_features: bool = True,
     dropped_before: int = 0,
     statistics: bool = False,
-    environment: Environment | None = None,
     on_batch: OnBatch = lambda *_: None,
 ) -> dict[str, Tensor]:
     """One iteration of learning: joint PPO epochs, then critic epochs.
-
-    With the lattice as learner the joint epochs have exact advantages (`tactician.learning.exact`), and the critic learns in
-    its own epochs alone.
 
     Args:
         learner: changed in place.
@@ -145,7 +137,6 @@ def update(
             which takes longer and no memory.
         dropped_before: consecutive joint updates that were dropped at the end of the previous iteration.
         statistics: also describe the advantages; other figures stay the same.
-        environment: of the rollout; the lattice needs it.
         on_batch: told about progress.
 
     Returns:
@@ -187,9 +178,7 @@ def update(
     data = prepare(rollout, compared, advantages + rollout.values, valid, learner.collective, emphasis)
     # Counted separately: otherwise the critic's good updates would end every run of dropped joint updates.
     joint, critic = Guard(advantages.device, dropped_before), Guard(advantages.device)
-    exact = hyper.learner == "lattice" and hyper.ppo_epochs > 0
-    visited = _visit(learner, data, hyper, objective, environment) if exact else None
-    metrics = _joint_epochs(learner, data, visited, hyper, dealer, joint, on_batch)
+    metrics = _joint_epochs(learner, data, hyper, dealer, joint, on_batch)
     metrics["critic_loss"] = _critic_epochs(learner, data, hyper, dealer, critic, keep_features, on_batch)
     metrics["explained_variance"] = explained_variance(rollout.values, advantages, valid, learner.collective)
     if statistics:
@@ -223,9 +212,11 @@ def policy_loss(
 
 
 def _objective(hyper: Hyperparameters, rollout: Rollout, valid: Tensor | None, collective: Collective) -> Objective:
-    plain = Objective("growth", 0.0, hyper.reward == "relative")
-    mean, _ = moments(plain.rewards(rollout.market, rollout.day, rollout.rewards), valid, collective)
-    return Objective(hyper.objective, hyper.risk_aversion, plain.relative, mean)
+    chosen = Objective(hyper.objective, hyper.risk_aversion, hyper.reward == "relative")
+    if chosen.kind != "mean_variance":
+        return chosen
+    before = replace(chosen, kind="growth").rewards(rollout.market, rollout.day, rollout.rewards)
+    return replace(chosen, mean=moments(before, valid, collective)[0])
 
 
 def _emphasis(
@@ -239,31 +230,8 @@ def _emphasis(
     return None if weights is None else weights[:, None, :, None].expand_as(grouped).reshape_as(rewards)
 
 
-def _visit(
-    learner: Learner, data: Sequences, hyper: Hyperparameters, objective: Objective, environment: Environment | None
-) -> Visited:
-    if environment is None or not isinstance(learner.policy, MarketMemory):
-        raise ValueError("the lattice needs the environment, and a network whose memory is of the market alone")
-    return visit(
-        environment,
-        learner.policy,
-        data,
-        ages=hyper.lattice_ages,
-        gamma=hyper.gamma,
-        objective=objective,
-        precision=learner.precision,
-        collective=learner.collective,
-    )
-
-
 def _joint_epochs(
-    learner: Learner,
-    data: Sequences,
-    visited: Visited | None,
-    hyper: Hyperparameters,
-    dealer: Dealer,
-    guard: Guard,
-    on_batch: OnBatch,
+    learner: Learner, data: Sequences, hyper: Hyperparameters, dealer: Dealer, guard: Guard, on_batch: OnBatch
 ) -> dict[str, Tensor]:
     sums = torch.zeros(len(_SUMS), device=data.day.device)
     norms = torch.zeros(len(_NORMS), device=data.day.device)
@@ -272,8 +240,7 @@ def _joint_epochs(
     for epoch in range(1, hyper.ppo_epochs + 1):
         epoch_kl = torch.zeros((), device=sums.device)
         for done, batch in enumerate(dealer.deal(data, epoch), 1):
-            part = data.take(batch.index) if visited is None else visited.take(batch.index, data.shared)
-            figures, lengths, good = _joint_step(learner, part, batch.n_samples, hyper, guard)
+            figures, lengths, good = _joint_step(learner, data.take(batch.index), batch.n_samples, hyper, guard)
             sums += figures
             norms += lengths
             kept += good
@@ -291,7 +258,7 @@ def _joint_epochs(
 
 
 def _joint_step(
-    learner: Learner, batch: Sequences | Visited, n_samples: Tensor, hyper: Hyperparameters, guard: Guard
+    learner: Learner, batch: Sequences, n_samples: Tensor, hyper: Hyperparameters, guard: Guard
 ) -> tuple[Float[Tensor, "5"], Float[Tensor, "2"], Float[Tensor, ""]]:
     """One step of both optimisers.
 
@@ -312,8 +279,7 @@ def _joint_step(
         scaler.unscale_(actor)
         scaler.unscale_(critic)
     # Clipped separately: with one norm a large gradient of the value head would shrink the policy's step.
-    # Without a gradient, as the lattice leaves the critic, the norm of nothing is a zero on the host.
-    norms = torch.stack([clip_grad_norm_(part, hyper.max_grad_norm).to(n_samples.device) for part in parameters])
+    norms = torch.stack([clip_grad_norm_(part, hyper.max_grad_norm) for part in parameters])
     # Both optimisers step or neither does: an update moves actor and critic together. Any NaN makes a norm NaN.
     bad = guard.judge(norms.sum())
     guarded_step(actor, bad)
@@ -323,20 +289,10 @@ def _joint_step(
 
 
 def _joint_loss(
-    learner: Learner, batch: Sequences | Visited, n_samples: Tensor, hyper: Hyperparameters
+    learner: Learner, batch: Sequences, n_samples: Tensor, hyper: Hyperparameters
 ) -> tuple[Tensor, Float[Tensor, "5"]]:
     if len(batch) == 0:  # another process holds all of this minibatch
         return n_samples.new_zeros(()), n_samples.new_zeros(len(_SUMS))
-    if isinstance(batch, Visited):
-        assert isinstance(learner.policy, MarketMemory)  # or nothing would have been visited
-        return exact_loss(
-            learner.policy,
-            batch,
-            n_samples / hyper.portfolios_per_window,
-            clip=hyper.clip,
-            entropy_coef=hyper.entropy_coef,
-            precision=learner.precision,
-        )
     with learner.precision.autocast():
         logits, values, _ = learner.policy(batch.obs, batch.first_hidden, batch.masks, batch.shared)
     # At the first minibatch these are the rollout's numbers up to rounding: same weights, dropout masks, first states

@@ -9,15 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tactician.environment import FEATURE_NAMES, PORTFOLIO_NAMES
+from tactician.environment import FEATURE_NAMES
 from tactician.policy.actor_critic import ActorCritic, dense
 
 _N_MARKET = len(FEATURE_NAMES)
 """The first entries of an observation are the market's, the others the portfolio's."""
-
-_UNREAD = PORTFOLIO_NAMES.index("since_trade")
-"""Entry of the portfolio that the heads do not read. The market and the book say all that matters for what comes, so the best
-policy has no use for it. Without it regime and age of a book say all that the heads read (`tactician.learning.lattice`)."""
 
 _SUMMARY_DIM = 64
 """Width of what the heads see of the memory. They run per portfolio, so it decides what a portfolio costs."""
@@ -41,7 +37,7 @@ class MarketMemory(ActorCritic):
             raise ValueError(f"obs_dim is {self.obs_dim}: it must exceed the market's {_N_MARKET} entries")
         self._make_trunk(_N_MARKET)
         self.summary = nn.Sequential(*dense(self.hidden_dim, _SUMMARY_DIM))
-        self._make_heads(_SUMMARY_DIM + self.obs_dim - _N_MARKET - 1)
+        self._make_heads(_SUMMARY_DIM + self.obs_dim - _N_MARKET)
 
     def trunk(
         self,
@@ -61,25 +57,8 @@ class MarketMemory(ActorCritic):
     ) -> tuple[Float[Tensor, "step env feature"], Float[Tensor, "layer env hidden"]]:
         """The `trunk`; of every ``shared`` environments in a row the memory of the first stands for all."""
         market, portfolio = obs[..., :_N_MARKET], obs[..., _N_MARKET:]
-        summary, after = self.remember(
+        remembered, after = super().trunk(
             market[:, ::shared], hidden[:, ::shared], None if masks is None else masks[:, ::shared]
         )
-        return beside(summary.repeat_interleave(shared, 1), portfolio), after.repeat_interleave(shared, 1)
-
-    def remember(
-        self,
-        market: Float[Tensor, "step window feature"],
-        hidden: Float[Tensor, "layer window hidden"],
-        masks: Float[Tensor, "mask window hidden"] | None = None,
-    ) -> tuple[Float[Tensor, "step window summary"], Float[Tensor, "layer window hidden"]]:
-        """What the heads see of the market, and the recurrent state after the last step."""
-        remembered, after = super().trunk(market, hidden, masks)
-        return self.summary(remembered), after
-
-
-def beside(
-    summary: Float[Tensor, "*batch summary"], portfolio: Float[Tensor, "*batch entry"]
-) -> Float[Tensor, "*batch feature"]:
-    """What the heads read: the summary of the market and a portfolio's entries, in the summary's precision."""
-    read = torch.cat([portfolio[..., :_UNREAD], portfolio[..., _UNREAD + 1 :]], -1)
-    return torch.cat([summary, read.to(summary.dtype)], -1)
+        summary = self.summary(remembered).repeat_interleave(shared, 1)
+        return torch.cat([summary, portfolio.to(summary.dtype)], -1), after.repeat_interleave(shared, 1)

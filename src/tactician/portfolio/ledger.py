@@ -96,25 +96,6 @@ def rebalance(
     return Trade(torch.cat([risky, cash.unsqueeze(-1)], dim=-1), costs, traded, turnover)
 
 
-def value_after(
-    weights: Float[Tensor, "*batch asset_and_cash"],
-    target_weights: Float[Tensor, "*#batch asset_and_cash"],
-    frictions: Frictions,
-    iterations: int = 2,
-) -> Float[Tensor, "*batch"]:
-    """Value after `rebalance` of a portfolio worth 1 that trades to target weights, all orders filled.
-
-    Args:
-        weights: held, each row sums to 1.
-        target_weights: as of `rebalance`.
-        frictions: without ``impact_adv``; slippage is taken at its mean.
-        iterations: evaluations of the cost; the error of two is about the cost cubed.
-    """
-    value = torch.ones_like(weights[..., 0])
-    rates = cost_rates(value, frictions)
-    return _value_after_cost(value, weights[..., :-1], target_weights[..., :-1], rates, None, iterations)
-
-
 def _limit(
     before: Tensor, frictions: Frictions, fillable: Tensor | None, vol_daily: Tensor | None, adv: Tensor | None
 ) -> Tensor | None:

@@ -29,7 +29,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no sharpening": {"sharpening": 1.0},
     "first policy uniform": {"hold_prior": 0.0},
     "market memory": {"network": "market_memory"},
-    "lattice": {"learner": "lattice", "network": "market_memory", "timesteps": 500_000},
 }
 """What each changes of the first. 'critic' is the specification's arrangement, the others are ablations. The one learning
 rate is the actor's at this width."""

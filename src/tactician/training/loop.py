@@ -208,7 +208,6 @@ def _learn(
             keep_features=setup.memory.keep_features,
             dropped_before=state.progress.dropped_in_a_row,
             statistics=reporter.verbosity == "verbose",
-            environment=training_environment(setup, state.progress.timesteps),
             on_batch=on_batch,
         )
 

@@ -140,11 +140,8 @@ def learning_rates(config: Config) -> dict[str, float]:
 
     Adam moves every weight by about its rate. A unit adds up as many weights as the layer before it is wide. So its output
     moves by about rate times width, whatever the width (Yang et al. 2022, "Tensor Programs V", table 3: 1/width for Adam).
-
-    The lattice takes twice as much: its gradient has less noise, and larger steps find the optimum sooner (docs/lattice.md).
     """
-    factor = 256 / config.hidden_dim * (2 if config.learner == "lattice" else 1)
-    return {key: getattr(config, key) or factor * rate for key, rate in _RATES.items()}
+    return {key: getattr(config, key) or rate * 256 / config.hidden_dim for key, rate in _RATES.items()}
 
 
 def prepare_run(

@@ -10,8 +10,11 @@ portfolio is known by the regime it was set to and by its age: the sessions sinc
 Its inputs are exogenous (Sinclair et al. 2023, "Hindsight learning for MDPs with exogenous inputs"): a recorded path can be
 replayed with any action. Values are those of the policy on that path, never of a plan that knew it.
 
-State x is the number (regime − 1) · A + age. Two things are not exact. A book at the last age stays at that age: HOLD sets
-it anew one session later, for free. And all orders are filled, also where the asset has no bar on the day of the trade.
+State x is the number (regime − 1) · A + age. Three things are not exact. A book at the last age stays at that age: HOLD sets
+it anew one session later, for free. All orders are filled, also where the asset has no bar on the day of the trade. And the
+entry for the sessions since the last trade is the age, although setting a regime anew does not restart it.
+
+The product has no learner of this kind: docs/learning.md says why. The lattice measures the noise of gradients.
 """
 
 from dataclasses import replace
@@ -20,8 +23,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from tactician.environment import Environment, EnvState, blocks, observe_portfolio
-from tactician.portfolio.ledger import grow, settle, value_after
+from tactician.environment import Environment, EnvState, observe_portfolio
+from tactician.environment.environment import blocks
+from tactician.portfolio.ledger import grow, rebalance, settle
 
 Days = Int64[Tensor, " day"]
 
@@ -88,7 +92,9 @@ def _rewards(env: Environment, day: Days, held: Tensor) -> Tensor:
     before = before / before.sum(-1, keepdim=True)
     targets = market.regime_weights[day, 1:]
     # After the trade the book has the target's weights, so its growth is the target's, whatever was held before.
-    left = torch.log(value_after(before[:, :, None], targets[:, None], env.frictions))
+    every = (len(day), before.shape[1], targets.shape[1], targets.shape[-1])
+    trade = rebalance(before[:, :, None].expand(every), targets[:, None].expand(every), env.frictions, iterations=3)
+    left = torch.log(trade.holdings.sum(-1))
     moving = left + _growth(env, targets, day)[:, None]
     return 100 * torch.cat([_growth(env, before, day)[..., None], moving], -1)
 
