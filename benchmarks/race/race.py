@@ -6,7 +6,8 @@
 ``speed`` measures whole iterations in environment steps per second, as medians of alternating rounds. Beside them it has the
 environment alone, the machine's matrix-product rate with the specified network's share of it, and the memory of each
 contestant. ``learning`` measures seconds of training until the policy earns 95 % of the known optimum's gain, judged on days
-that nobody trained on. A trainer that is not there in time is "not in N seconds". It goes on where it stopped.
+that nobody trained on. A trainer that is not there in time is "not in N seconds". It goes on where it stopped. All seconds
+are of the CPU: with one thread (``OMP_NUM_THREADS=1``) they are those of the clock on a quiet machine.
 
 Both write to benchmarks/results/race.json and draw race.png beside it. A peer that is not installed is named and left out:
 ``make race`` installs all of them.
@@ -58,22 +59,22 @@ def environment_rate(setup: Setup, steps: int = 64) -> float:
     env = setup.environment
     state = first_state(env, torch.arange(len(setup.windows)))
     action = torch.ones(setup.n_envs, dtype=torch.int64)
-    begun = time.perf_counter()
+    begun = time.process_time()
     for _ in range(steps):
         observe(env, state)
         state, _ = step(env, state, action)
         state, _ = restart_finished(env, state)
-    return steps * setup.n_envs / (time.perf_counter() - begun)
+    return steps * setup.n_envs / (time.process_time() - begun)
 
 
 def product_rate(size: int = 1024, repeats: int = 20) -> float:
     """Floating-point operations per second of a square matrix product."""
     a, b = torch.randn(size, size), torch.randn(size, size)
     a @ b
-    begun = time.perf_counter()
+    begun = time.process_time()
     for _ in range(repeats):
         a @ b
-    return 2 * size**3 * repeats / (time.perf_counter() - begun)
+    return 2 * size**3 * repeats / (time.process_time() - begun)
 
 
 def operations_per_step(setup: Setup) -> float:

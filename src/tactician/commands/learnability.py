@@ -18,13 +18,13 @@ class LearnabilityArguments:
     """Markets to train on: oracle, observable, hidden, regimes, null, predictable; default: all six."""
     variants: tuple[str, ...] = ("window", "critic")
     """To compare: window, critic, 'no memory', 'no critic epochs', 'one learning rate', 'lambda 0', 'lambda 1',
-    'no cost warm-up'; 'all' for every one (docs/learning.md)."""
+    'no sharpening', 'first policy uniform', 'market memory'; 'all' for every one (docs/learning.md)."""
     seeds: Count = 5
     """Trainings per market and variant."""
     sweep: bool = False
     """Also train at costs across the threshold where trading must stop, and draw the turnover."""
     timesteps: Count | None = None
-    """Environment steps per training; default: what each market needs."""
+    """Environment steps per training; default: 3,000,000."""
     out: Path = Path("learnability.json")
     """Where trainings and table are kept; those that it has already are not repeated. The picture goes beside it."""
     engine: Literal["local", "ray"] = "local"
