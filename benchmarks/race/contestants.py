@@ -444,6 +444,8 @@ class Contestant:
     settings: dict[str, Any]
     package: str | None = None
     """What it imports; None for our own."""
+    learns: bool = True
+    """Whether it also takes part in the learning, beside the speed."""
 
     @property
     def installed(self) -> bool:
@@ -454,9 +456,17 @@ class Contestant:
 _LONE = {"portfolios_per_window": 1, "baseline": "critic"}
 """Peers know no windows: each of their portfolios has days of its own."""
 
+_SHORT = {"timesteps": 500_000, "actor_lr": 2.4e-3, "critic_lr": 7.2e-3}
+"""A short run with twice the default rates: annealing and sharpening end with it."""
+_MEMORY = {"network": "market_memory"}
+_MANY = {**_MEMORY, "portfolios_per_window": 128, "n_envs": 2048, "batch_size": 32_768}
+
 CONTESTANTS = (
     Contestant("specified network", Ours, {}),
-    Contestant("market memory", Ours, {"network": "market_memory", "portfolios_per_window": 32}),
+    Contestant("specified network, short run", Ours, _SHORT),
+    Contestant("market memory, short run", Ours, {**_MEMORY, **_SHORT}),
+    Contestant("market memory, 32 per window", Ours, {**_MEMORY, "portfolios_per_window": 32}, learns=False),
+    Contestant("market memory, 128 per window", Ours, _MANY, learns=False),
     Contestant("sb3-contrib RecurrentPPO", StableBaselines, _LONE, "sb3_contrib"),
     Contestant("skrl PPO_RNN", Skrl, _LONE, "skrl"),
     Contestant("TorchRL ClipPPO", TorchRl, _LONE, "torchrl"),
