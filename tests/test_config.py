@@ -330,7 +330,7 @@ def test_a_day_that_there_is_not_is_told_with_its_key(tmp_path, key, wrote, why)
     assert str(error.value).endswith(f"broken.yaml: '{key}' cannot be '{day}': there is no such day ({why}).")
 
 
-@pytest.mark.parametrize("key", ["timesteps", "n_envs", "cost_warmup", "anneal_steps", "seed", "hidden_dim"])
+@pytest.mark.parametrize("key", ["timesteps", "n_envs", "anneal_steps", "seed", "hidden_dim"])
 @pytest.mark.parametrize(
     ("wrote", "means"),
     [

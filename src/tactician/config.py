@@ -251,8 +251,6 @@ class Config(BaseModel):
     """Iterations between two checkpoints. Default: as many as take about two minutes."""
     keep_checkpoints: PositiveInt = 3
     """Number of periodic checkpoints to keep. Best, final and interrupted ones are always kept."""
-    cost_warmup: Annotated[NonNegativeInt, FileOnly] = 0
-    """Environment steps over which trading costs rise from zero to their full size. Validation and test always pay in full."""
     max_dropped_updates: PositiveInt = 16
     """Updates in a row without a finite loss and gradient, after which a run saves its state and stops."""
 

@@ -236,7 +236,7 @@ def test_the_help_needs_no_file(tmp_path, monkeypatch, capsys):
 
 def test_keys_that_only_studies_need_are_no_flags_and_say_where_they_are_set(tiny, refused, capsys):
     hidden = {name for name, field in Config.model_fields.items() if FileOnly in field.metadata}
-    assert {"hold_prior", "cost_warmup", "anneal_steps", "impact_linear"} <= hidden
+    assert {"hold_prior", "sharpening", "anneal_steps", "impact_linear"} <= hidden
     shown = help_of("train", capsys)
     for key in hidden:
         flag = f"--{key.replace('_', '-')}"

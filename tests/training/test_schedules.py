@@ -1,4 +1,4 @@
-"""What changes in a run depends on its settings and the steps done alone; judging always pays costs in full."""
+"""What changes in a run depends on its settings and the steps done alone."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,28 +15,12 @@ from tactician.monitor.progress import Reporter
 from tactician.training.checkpoint import read_checkpoint
 from tactician.training.judging import validated
 from tactician.training.loop import iterate
-from tactician.training.schedules import annealed, decided, sharpness, training_environment
+from tactician.training.schedules import annealed, decided, sharpness
 from tactician.training.setup import hyperparameters, learning_rates, prepare_run
 from tactician.training.state import first_train_state
 
 RATE = 3e-4 * 256 / 16
 """Of the actor, by default, in the tiny configuration's network."""
-
-
-def test_costs_rise_in_proportion_to_the_steps_and_then_stay(tiny):
-    config = load_config(tiny, {"cost_warmup": 1000})
-    setup = prepare_run(config, load_cached_market(config, "unused"))
-    for steps, share in ((0, 0.0), (250, 0.25), (1000, 1.0), (5000, 1.0)):
-        frictions = training_environment(setup, steps).frictions
-        assert frictions.spread == pytest.approx(share * 0.0002)
-        assert frictions.impact == pytest.approx(share * 0.01)
-    assert setup.environment.frictions.spread == 0.0002
-
-
-def test_without_a_warm_up_the_environment_is_the_setups_own(tiny):
-    config = load_config(tiny, {"cost_warmup": 0})
-    setup = prepare_run(config, load_cached_market(config, "unused"))
-    assert training_environment(setup, 0) is setup.environment
 
 
 def test_rates_and_entropy_bonus_fall_to_a_twentieth_and_stay_there(tiny):

@@ -23,7 +23,7 @@ from tactician.training.interruption import Interrupted, Interruption
 from tactician.training.judging import Diverged, counting, has_best, judge, judge_so_far, validate
 from tactician.training.lineage import Contamination, contamination
 from tactician.training.metrics import read_once, rollout_metrics
-from tactician.training.schedules import annealed, sharpness, training_environment
+from tactician.training.schedules import annealed, sharpness
 from tactician.training.score import model_score
 from tactician.training.setup import Setup
 from tactician.training.state import Progress, TrainState, put_back, snapshot
@@ -169,7 +169,7 @@ def _collect(setup: Setup, state: TrainState, share: Share, reporter: Reporter) 
     label = f"🎲 Collecting rollout ({count(share.n_steps, 'step')} × {count(n_all, 'env')})"
     with reporter.phase(label, "step") as phase:
         return collect_rollout(
-            training_environment(setup, state.progress.timesteps),
+            setup.environment,
             state.learner.policy,
             narrow(setup.environment, state.env_state, n_windows),
             state.hidden[:, :n_envs],

@@ -1,4 +1,4 @@
-"""Schedules of a run: warm-up of trading costs, annealing of learning rates and entropy bonus, sharpening of the policy.
+"""Schedules of a run: annealing of learning rates and entropy bonus, sharpening of the policy.
 
 Each is a function of the environment steps done and of the run's settings. So a run that is resumed computes the same as one
 that never stopped. A run that is prolonged does so too where ``anneal_steps`` is given. By default it is the duration with
@@ -7,7 +7,6 @@ which the run began, so N steps prolonged to 2N differ from 2N at once: they end
 
 from dataclasses import replace
 
-from tactician.environment import Environment
 from tactician.learning import Hyperparameters
 from tactician.training.setup import Setup
 
@@ -17,14 +16,6 @@ _DECIDED = 0.75
 """Share of the annealing after which the policy is sharp enough to be the one that will be judged."""
 _LEAST = 0.05
 """Share of the learning rates and the entropy bonus that is left after annealing, so that learning never stops."""
-
-
-def training_environment(setup: Setup, timesteps: int) -> Environment:
-    """The environment for training; during the warm-up it has only a share of the costs."""
-    if timesteps >= setup.config.cost_warmup:
-        return setup.environment
-    share = timesteps / setup.config.cost_warmup
-    return replace(setup.environment, frictions=setup.environment.frictions.scaled(share))
 
 
 def annealed(setup: Setup, timesteps: int) -> Hyperparameters:
