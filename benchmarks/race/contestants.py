@@ -5,7 +5,7 @@ skrl and TorchRL take tensors, so they step the environment's functions directly
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence, Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
@@ -473,7 +473,7 @@ CONTESTANTS = (
 )
 
 
-def entrants(contestants: Iterable[Contestant] = CONTESTANTS) -> list[Contestant]:
+def entrants(contestants: Sequence[Contestant] = CONTESTANTS) -> list[Contestant]:
     """The contestants that are installed. Each of the others is named on the screen."""
     for contestant in contestants:
         if not contestant.installed:

@@ -278,7 +278,7 @@ def main() -> None:
         print(json.dumps(result, indent=1))
         keep("speed", result, args.out)
     else:
-        run_learning(entrants(c for c in CONTESTANTS if c.learns), args.seconds, args.seeds, args.out)
+        run_learning(entrants([c for c in CONTESTANTS if c.learns]), args.seconds, args.seeds, args.out)
 
 
 if __name__ == "__main__":
