@@ -5,7 +5,7 @@ skrl and TorchRL take tensors, so they step the environment's functions directly
 """
 
 import time
-from collections.abc import Callable, Sequence, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
