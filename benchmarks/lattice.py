@@ -49,7 +49,7 @@ def books(env: Environment, day: Days, ages: int) -> Float[Tensor, "day state as
         held = market.regime_weights[(day - 1 - age).clamp(min=0), 1:]
         for ago in range(age, 0, -1):
             row = day - 1 - ago
-            grown = _grow(env, held, row.clamp(min=0))
+            grown = _to_close(env, held, row.clamp(min=0))
             held = torch.where((row >= 0)[:, None, None], grown, held)
         found.append(held)
     return torch.stack(found, 2).flatten(1, 2)
@@ -86,9 +86,7 @@ def rewards(env: Environment, day: Days, held: Float[Tensor, "day state asset+1"
 
 def _rewards(env: Environment, day: Days, held: Tensor) -> Tensor:
     market = env.market
-    before = _grow(env, held, day - 1)
-    if not market.always_fillable:
-        before = settle(before, market.delisted[day][:, None])
+    before = _to_close(env, held, day - 1)
     before = before / before.sum(-1, keepdim=True)
     targets = market.regime_weights[day, 1:]
     # After the trade the book has the target's weights, so its growth is the target's, whatever was held before.
@@ -147,6 +145,12 @@ def _grow(env: Environment, held: Tensor, row: Days) -> Tensor:
     market = env.market
     cash = market.cash_return[row][:, None].expand(held.shape[:2])
     return grow(held, market.returns[row][:, None].expand(*held.shape[:2], -1), cash)
+
+
+def _to_close(env: Environment, held: Tensor, row: Days) -> Tensor:
+    """Holdings of each day before the next session's trade, when those in delisted assets have become cash."""
+    grown = _grow(env, held, row)
+    return grown if env.market.always_fillable else settle(grown, env.market.delisted[row + 1][:, None])
 
 
 def _growth(env: Environment, held: Float[Tensor, "day book asset+1"], row: Days) -> Float[Tensor, "day book"]:

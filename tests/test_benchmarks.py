@@ -1,4 +1,4 @@
-"""The benchmarks are not run at size; what they say where there is nothing to measure is, and one with small sizes."""
+"""The benchmarks are not run at size; what they say where there is nothing to measure is, and two with small sizes."""
 
 import json
 import subprocess
@@ -33,4 +33,19 @@ def test_the_growth_of_cost_is_measured_and_drawn(tmp_path):
     # Bytes are counted, not timed: two runs agree.
     counted = [[row["bytes_per_env"] for row in sizes["environment"]] for sizes in (found["sizes"], found["earlier"])]
     assert counted[0] == counted[1]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_noise_of_gradients_is_measured_and_drawn(tmp_path):
+    report, picture = tmp_path / "noise.json", tmp_path / "noise.png"
+    words = ["--windows", "4", "--steps", "4096", "--markets", "observable", "--out", report, "--picture", picture]
+    subprocess.run([sys.executable, BENCHMARKS / "gradient_noise.py", *words], check=True, capture_output=True)
+    found = json.loads(report.read_text())["rows"]
+    assert [row["estimator"] for row in found][::4] == ["PPO, critic", "lattice"] and len(found) == 5
+    assert {row["market"] for row in found} == {"observable"}
+    assert min(row["milliseconds_per_window"] for row in found) > 0
+    # So few windows say nothing about noise, but many portfolios already point where the lattice does.
+    cosine = {row["estimator"]: row["cosine"] for row in found}
+    assert cosine["lattice"] == pytest.approx(1, abs=1e-4)
+    assert cosine["PPO, window of 64"] > 0.5
     assert picture.read_bytes().startswith(b"\x89PNG")
