@@ -5,7 +5,8 @@
 Each estimator makes one gradient per window of 64 days. Its noise is the trace of the gradients' covariance, and the signal is
 the squared length of the exact estimator's mean. Noise over signal is the number of windows whose mean gradient has a
 signal-to-noise ratio of 1. Portfolios move through the lattice, where an action is free of drift older than its last age, so
-that all five estimate the same quantity. Seconds are of one rollout and one pass of an update, per window, on one thread.
+that all five estimate the same quantity. Seconds are of the CPU, for one
+rollout and one pass of an update, per window.
 
 The embedded market needs its cache (`tactician build-cache --config embedded_sp500`), else it is left out.
 """
@@ -186,19 +187,19 @@ def seconds_of_sampling(setup: Setup, policy: MarketMemory, portfolios: int, win
         critic_lr=0.0,
     )
     learner, state = make_learner(policy, hyper), first_state(env, torch.arange(windows))
-    begun, hidden = time.perf_counter(), begin_memory(env, policy, state.day)
+    begun, hidden = time.process_time(), begin_memory(env, policy, state.day)
     rollout, _, _ = collect_rollout(env, policy, state, hidden, n_steps=DAYS, seed=0, iteration=0)
     update(learner, rollout, hyper, seed=0, iteration=0)
-    return time.perf_counter() - begun
+    return time.process_time() - begun
 
 
 def seconds_of_lattice(setup: Setup, policy: MarketMemory, windows: int) -> float:
     """The exact gradient of as many windows at once."""
     first = setup.environment.rows.start + 100 + DAYS * torch.arange(windows)
-    begun = time.perf_counter()
+    begun = time.process_time()
     made = Windows(setup, policy, first)
     made.gradient(made.lattice(), policy.actor_parameters())
-    return time.perf_counter() - begun
+    return time.process_time() - begun
 
 
 def seconds_per_window(
