@@ -79,9 +79,9 @@ def test_every_variant_is_a_configuration_that_can_be():
 
 def test_all_markets_have_the_same_settings_which_are_the_defaults():
     jobs = plan_study(list(PROBLEMS), ["window"], 2, True, {})
-    assert [job.seed for job in jobs[:7]] == [10] * 6 + [11]
+    assert [job.seed for job in jobs[:7]] == [30] * 6 + [31]
     settings = [{k: v for k, v in job.config.items() if k != "seed"} for job in jobs]
-    assert settings == [{"hidden_dim": 64, "n_gru_layers": 1, "timesteps": 2_000_000}] * len(jobs)
+    assert settings == [{"hidden_dim": 64, "n_gru_layers": 1, "timesteps": 3_000_000}] * len(jobs)
 
 
 def test_a_training_is_the_same_twice():
@@ -224,9 +224,9 @@ def _die(parent, job, _):
 def test_those_that_matter_most_come_first():
     jobs = plan_study(["oracle", "null"], ["window", "critic"], 2, False, {})
     assert [(j.variant, j.seed, j.market) for j in jobs[:3]] == [
-        ("window", 10, "oracle"),
-        ("window", 10, "null"),
-        ("window", 11, "oracle"),
+        ("window", 30, "oracle"),
+        ("window", 30, "null"),
+        ("window", 31, "oracle"),
     ]
 
 
