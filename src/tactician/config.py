@@ -386,6 +386,11 @@ def check_consistency(config: Config, source: str) -> None:
             f"{source}: baseline '{config.baseline}' compares the portfolios of a window, and portfolios_per_window is 1; "
             "raise it, or use baseline 'critic'."
         )
+    if config.objective == "softmin" and config.portfolios_per_window < 2:
+        raise UserError(
+            f"{source}: objective 'softmin' weighs a portfolio by the others of its window, and portfolios_per_window is 1; "
+            "raise it, or choose another objective."
+        )
     if config.validation_until <= config.train_until:
         raise UserError(
             f"{source}: validation_until ({config.validation_until}) must lie after train_until ({config.train_until})."

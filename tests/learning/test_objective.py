@@ -27,7 +27,7 @@ GROWTH = Objective("growth", 1.0, relative=False)
 def test_growth_is_the_reward_as_it_is():
     market, net = random_market(), torch.randn(3, 4)
     assert torch.equal(GROWTH.rewards(market, torch.zeros(3, 4, dtype=torch.int32), net), net)
-    assert GROWTH.emphasis(net, ALONE) is None
+    assert GROWTH.emphasis(net, net > -9, ALONE) is None
 
 
 def test_variance_costs_half_the_aversion_times_the_squared_deviation():
@@ -40,7 +40,7 @@ def test_variance_costs_half_the_aversion_times_the_squared_deviation():
 @pytest.mark.parametrize("aversion", [0.0, 3.0, 5000.0])
 def test_softmins_weights_are_the_gradient_of_its_definition(aversion):
     growth = torch.tensor([[5.0, -3.0], [0.5, -20.0]], dtype=torch.float64, requires_grad=True)  # percent
-    weights = Objective("softmin", aversion, False).emphasis(growth.detach(), ALONE)
+    weights = Objective("softmin", aversion, False).emphasis(growth.detach(), growth > -99, ALONE)
     if aversion == 0:
         assert torch.equal(weights, torch.ones_like(weights))
         return
@@ -61,15 +61,23 @@ def test_equal_weights_growth_is_that_of_the_assets_that_can_be_held():
     assert not market.tradable[10].all() and market.tradable[200].all()
 
 
-@pytest.mark.parametrize("trailing", [(), (3,), (3, 2)])
-def test_a_relative_reward_lacks_the_growth_of_its_day(trailing):
-    market, day = random_market(), torch.tensor([[5, 7], [8, 9]])
-    net = torch.randn(2, 2, *trailing)
-    found = Objective("growth", 1.0, relative=True).rewards(market, day, net)
+@pytest.mark.parametrize("kind", ["growth", "mean_variance", "softmin"])
+def test_a_relative_reward_lacks_the_growth_of_its_day_whatever_the_objective(kind):
+    market, day, net = random_market(), torch.tensor([[5, 7], [8, 9]]), torch.randn(2, 2)
+    plain = Objective(kind, 20.0, relative=False, mean=0.1).rewards(market, day, net)
+    found = Objective(kind, 20.0, relative=True, mean=0.1).rewards(market, day, net)
     for t in range(2):
         for w in range(2):
-            expected = net[t, w] - equal_weight_growth(market)[day[t, w]]
-            assert torch.allclose(found[t, w], expected, atol=1e-6)
+            assert float(found[t, w]) == pytest.approx(
+                float(plain[t, w] - equal_weight_growth(market)[day[t, w]]), abs=1e-5
+            )
+
+
+def test_windows_that_do_not_count_have_no_say():
+    growth, counts = torch.tensor([1.0, -5.0, 2.0, -90.0]), torch.tensor([True, True, True, False])
+    objective = Objective("softmin", 30.0, relative=False)
+    found = objective.emphasis(growth, counts, ALONE)
+    assert torch.allclose(found[:3], objective.emphasis(growth[:3], counts[:3], ALONE)) and found[3] == 0
 
 
 def test_what_no_action_changes_leaves_compared_advantages_as_they_are():
@@ -111,10 +119,32 @@ def test_windows_of_a_rollout_with_several_sequences_are_weighed_one_by_one():
     )
     from tactician.learning.ppo import _emphasis
 
-    weights = _emphasis(Objective("softmin", 50.0, False), rollout, rollout.rewards, 4, ALONE)
-    growth = rollout.rewards.view(2, 8, 8, 4).sum(1).mean(-1).double() / 100
-    expected = torch.softmax(-50.0 * growth.flatten(), 0).view(2, 8) * 16
+    weights = _emphasis(Objective("softmin", 50.0, False), rollout, None, 4, ALONE)
+    growth = rollout.rewards.view(2, 8, 8, 4).sum(1).double() / 100
+    others = torch.stack([growth[..., [k for k in range(4) if k != p]].mean(-1) for p in range(4)], -1)
+    expected = torch.softmax(-50.0 * others.flatten(), 0).view(2, 8, 4) * 64
     for chunk in range(2):
-        for window in range(8):
-            part = weights[8 * chunk : 8 * chunk + 8, 4 * window : 4 * window + 4]
-            assert torch.allclose(part, expected[chunk, window].float().expand(8, 4), rtol=1e-4)
+        part = weights[8 * chunk : 8 * chunk + 8].view(8, 8, 4)
+        assert torch.allclose(part, expected[chunk].float().expand(8, 8, 4), rtol=1e-3)
+
+
+def test_a_sample_that_does_not_count_leaves_the_weights_as_they_are():
+    from tactician.learning.ppo import _emphasis
+
+    env, policy, state, hidden = make_run(0.0, 16, 32, kind=MarketMemory, per_window=2)
+    rollout, _, _ = collect_rollout(env, policy, state, hidden, n_steps=16, seed=0, iteration=0)
+    valid = torch.ones(16, 16, dtype=torch.bool)
+    valid[:, 6:] = valid[9:] = False  # whole windows, and the last days of the others
+    objective = Objective("softmin", 50.0, False)
+    found = _emphasis(objective, rollout, valid, 2, ALONE)
+    spoilt = replace(rollout, rewards=torch.where(valid, rollout.rewards, 1e4))
+    assert torch.equal(_emphasis(objective, spoilt, valid, 2, ALONE)[valid], found[valid])
+    assert float(found[:9, :6].mean()) == pytest.approx(1, rel=1e-4)
+
+
+def test_softmin_needs_others_to_compare_with(tiny):
+    from tactician.config import load_config
+    from tactician.errors import UserError
+
+    with pytest.raises(UserError, match="objective 'softmin' weighs a portfolio by the others of its window"):
+        load_config(tiny, {"objective": "softmin", "portfolios_per_window": 1, "baseline": "critic"})

@@ -174,7 +174,7 @@ def update(
     # The window baseline is only for the policy's gradient. The critic predicts returns with the luck of the days, so its
     # targets come from the advantages before the baseline.
     compared = leave_one_out(advantages, hyper.portfolios_per_window) if hyper.baseline == "window" else advantages
-    emphasis = _emphasis(objective, rollout, rewards, hyper.portfolios_per_window, learner.collective)
+    emphasis = _emphasis(objective, rollout, valid, hyper.portfolios_per_window, learner.collective)
     data = prepare(rollout, compared, advantages + rollout.values, valid, learner.collective, emphasis)
     # Counted separately: otherwise the critic's good updates would end every run of dropped joint updates.
     joint, critic = Guard(advantages.device, dropped_before), Guard(advantages.device)
@@ -215,19 +215,21 @@ def _objective(hyper: Hyperparameters, rollout: Rollout, valid: Tensor | None, c
     chosen = Objective(hyper.objective, hyper.risk_aversion, hyper.reward == "relative")
     if chosen.kind != "mean_variance":
         return chosen
-    before = replace(chosen, kind="growth").rewards(rollout.market, rollout.day, rollout.rewards)
-    return replace(chosen, mean=moments(before, valid, collective)[0])
+    return replace(chosen, mean=moments(rollout.rewards, valid, collective)[0])
 
 
 def _emphasis(
-    objective: Objective, rollout: Rollout, rewards: Float[Tensor, "step env"], per_window: int, collective: Collective
+    objective: Objective, rollout: Rollout, valid: Tensor | None, per_window: int, collective: Collective
 ) -> Float[Tensor, "step env"] | None:
-    """Weight of each sample: that of its window in its sequence; None if all count alike."""
+    """Weight of each sample: by the growth of its window's other portfolios in its sequence; None if all weigh alike."""
     if objective.kind != "softmin":
         return None
-    grouped = rewards.view(len(rollout.first_hidden), rollout.sequence_length, -1, per_window)
-    weights = objective.emphasis(grouped.sum(1).mean(-1), collective)
-    return None if weights is None else weights[:, None, :, None].expand_as(grouped).reshape_as(rewards)
+    weight = torch.ones_like(rollout.rewards) if valid is None else valid.to(rollout.rewards.dtype)
+    shape = (len(rollout.first_hidden), rollout.sequence_length, -1, per_window)
+    growth = (rollout.rewards * weight).view(shape).sum(1)
+    others = (growth.sum(-1, keepdim=True) - growth) / (per_window - 1)
+    weights = objective.emphasis(others, weight.view(shape).any(1), collective)
+    return None if weights is None else weights[:, None].expand(*shape[:2], *weights.shape[1:]).reshape_as(weight)
 
 
 def _joint_epochs(

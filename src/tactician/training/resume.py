@@ -268,7 +268,12 @@ def changed_keys(before: Mapping[str, Any], config: Config) -> dict[str, tuple[A
     now = config.model_dump(mode="json")
     keys = [key for key in now if key in before and before[key] != now[key]]
     keys += [key for key in now if key not in before and now[key] != _before(key)]
-    return {key: (before.get(key, "not known"), now[key]) for key in keys}
+    gone = {key: (before[key], off) for key, off in _GONE.items() if before.get(key, off) != off}
+    return {key: (before.get(key, "not known"), now[key]) for key in keys} | gone
+
+
+_GONE = {"cost_warmup": 0}
+"""Keys of earlier versions, with the value that does what is done now."""
 
 
 def _before(key: str) -> Any:
