@@ -4,9 +4,8 @@
 
 Each estimator makes one gradient per window of 64 days. Its noise is the trace of the gradients' covariance, and the signal is
 the squared length of the exact estimator's mean. Noise over signal is the number of windows whose mean gradient has a
-signal-to-noise ratio of 1. Portfolios move through the lattice, where an action is free of drift older than its last age, so
-that all five estimate the same quantity. Seconds are of the CPU, for one rollout
-and one pass of an update, per window.
+signal-to-noise ratio of 1. All five move through the same lattice, so that they estimate the same quantity. Seconds are of
+the CPU, for one rollout and one pass of an update, per window; give it one thread (OMP_NUM_THREADS=1).
 
 The embedded market needs its cache (`tactician build-cache --config embedded_sp500`), else it is left out.
 """
