@@ -41,6 +41,8 @@ def _bars(axes: Any, speed: Mapping[str, Any]) -> None:
 
 def _dots(axes: Any, learning: Mapping[str, Any]) -> None:
     """A row of dots per market and contestant, one dot per seed. A hollow triangle stands where the time ended."""
+    from matplotlib.ticker import LogLocator
+
     runs: Sequence[Mapping[str, Any]] = learning["runs"]
     names, markets = (list(dict.fromkeys(run[key] for run in runs)) for key in ("contestant", "market"))
     for number, name in enumerate(names):
@@ -56,7 +58,9 @@ def _dots(axes: Any, learning: Mapping[str, Any]) -> None:
         limit = f"not in {learning['seconds']:.0f} s, or in all of its steps"
         axes.plot([], [], ">", color="grey", fillstyle="none", label=limit)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     axes.set_yticks(range(len(markets)), markets)
     axes.set_ylim(len(markets) - 0.5, -0.5)
     axes.set_xlabel("seconds of training until 95 % of the optimum's gain (left is better)")
