@@ -20,6 +20,7 @@ def test_a_missing_cache_is_told_with_the_command_that_makes_it(words, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_growth_of_cost_is_measured_and_drawn(tmp_path):
     earlier, report, picture = (tmp_path / name for name in ("earlier.json", "report.json", "growth.png"))
     script = [sys.executable, str(BENCHMARKS / "bench_growth.py"), "--quick"]
@@ -36,6 +37,7 @@ def test_the_growth_of_cost_is_measured_and_drawn(tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_noise_of_gradients_is_measured_and_drawn(tmp_path):
     report, picture = tmp_path / "noise.json", tmp_path / "noise.png"
     words = ["--windows", "4", "--steps", "4096", "--markets", "observable", "--out", report, "--picture", picture]

@@ -22,6 +22,7 @@ def config(tiny, tmp_path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_learns(config, tmp_path):
     # Small steps, so that a rounding rarely decides on which side of its kink a ReLU is.
     words = ("--iterations", "2", "--dropout", "0.1", "--actor-lr", "3e-4", "--critic-lr", "3e-4")
@@ -41,6 +42,7 @@ def test_two_processes_learn_what_one_learns(config, tmp_path):
         assert together["metrics"][key] == pytest.approx(alone["metrics"][key], rel=1e-3, abs=1e-5), key
 
 
+@pytest.mark.slow
 def test_n_and_resume_and_n_equal_2n_in_16_bits(config, tmp_path):
     words = ("--n-steps", "8", "--dropout", "0.2", "--amp", "--amp-dtype", "bf16")
     assert run(config, tmp_path / "whole", *words, "--iterations", "4") == 0
