@@ -181,8 +181,7 @@ class Config(BaseModel):
     """Probability of HOLD in the first policy; the other regimes share the rest. 0 makes all regimes equally likely."""
 
     objective: Annotated[Literal["growth", "mean_variance", "softmin"], Section("learning")] = "growth"
-    """What is maximised (docs/learning.md). growth: log growth. mean_variance: log growth less variance. softmin: log growth of
-    the worst windows."""
+    """What is maximised (docs/learning.md): log growth, log growth less variance, or log growth of the worst windows."""
     risk_aversion: NonNegativeFloat = 1.0
     """λ of mean_variance, which counts beside the logarithm's own aversion of 1, or τ of softmin, per unit of log growth."""
     reward: Literal["net", "relative"] = "net"
@@ -388,8 +387,7 @@ def check_consistency(config: Config, source: str) -> None:
         )
     if config.objective == "softmin" and config.portfolios_per_window < 2:
         raise UserError(
-            f"{source}: objective 'softmin' weighs a portfolio by the others of its window, and portfolios_per_window is 1; "
-            "raise it, or choose another objective."
+            f"{source}: objective 'softmin' compares portfolios of a window; raise portfolios_per_window above 1."
         )
     if config.validation_until <= config.train_until:
         raise UserError(

@@ -13,7 +13,7 @@ from tactician.config import load_config
 from tactician.storage import save_tensors
 from tactician.training.checkpoint import read_checkpoint
 from tactician.training.legacy import legacy_weights
-from tactician.training.resume import saved_normaliser, saved_since
+from tactician.training.resume import changed_keys, saved_normaliser, saved_since
 
 
 def run(tiny: Path, folder: Path, *words: str) -> int:
@@ -333,3 +333,10 @@ def test_an_old_file_of_another_shape_starts_fresh(tiny, trained, tmp_path, caps
     words = ("--iterations", "1", "--checkpoint", str(tmp_path / "legacy.pt"), "--hidden-dim", "24")
     assert run(tiny, tmp_path / "new", *words) == 0
     assert "holds another network" in flat(capsys.readouterr().out)
+
+
+def test_a_setting_that_is_gone_is_a_change_unless_it_was_off(tiny):
+    config = load_config(tiny)
+    before = config.model_dump(mode="json")
+    assert changed_keys({**before, "cost_warmup": 0}, config) == {}
+    assert changed_keys({**before, "cost_warmup": 1000}, config) == {"cost_warmup": (1000, 0)}

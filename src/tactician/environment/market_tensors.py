@@ -79,6 +79,11 @@ class MarketTensors:
         held = self.tradable.cumsum(0) > 0
         return not bool((held & (~self.fillable | self.delisted)).any())
 
+    @property
+    def equal_weight_returns(self) -> Float[Tensor, " day"]:
+        """Return of equal weight of the tradable assets from close t to close t + 1, without costs; 0 if there is none."""
+        return torch.where(self.tradable, self.returns, 0.0).sum(-1) / self.tradable.sum(-1).clamp(min=1)
+
     def canonical_regimes(self, rows: range) -> Int64[Tensor, " regime"]:
         """For every regime, the first regime with the same targets in all of these rows. A move between them is no trade.
 

@@ -53,16 +53,14 @@ class Objective:
 
     def emphasis(
         self, growth: Float[Tensor, "*window"], counts: Bool[Tensor, "*window"], collective: Collective
-    ) -> Float[Tensor, "*window"] | None:
-        """Weights of windows, with mean 1 over those that count in all processes; None if all weigh alike.
+    ) -> Float[Tensor, "*window"]:
+        """The weights of softmin, with mean 1 over the windows that count in all processes.
 
         Args:
             growth: log growth of each window, in percent.
             counts: whether any of its days counts.
             collective: the processes of the run.
         """
-        if self.kind != "softmin":
-            return None
         bad = torch.where(counts, -self.aversion * growth.double() / 100, 0.0)
         number, total = collective.add_up(torch.stack([counts.sum().double(), bad.sum()]))
         # Around the mean, since only differences count: exp of large numbers would overflow.
@@ -72,6 +70,4 @@ class Objective:
 
 def equal_weight_growth(market: MarketTensors) -> Float[Tensor, " day"]:
     """100 · log growth of equal weight in the session after each row's trade, without costs."""
-    tradable = market.tradable.to(market.returns.dtype)
-    mean = (tradable * market.returns).sum(-1) / tradable.sum(-1).clamp(min=1)
-    return 100 * torch.log1p(mean)
+    return 100 * torch.log1p(market.equal_weight_returns)

@@ -229,7 +229,7 @@ def _emphasis(
     growth = (rollout.rewards * weight).view(shape).sum(1)
     others = (growth.sum(-1, keepdim=True) - growth) / (per_window - 1)
     weights = objective.emphasis(others, weight.view(shape).any(1), collective)
-    return None if weights is None else weights[:, None].expand(*shape[:2], *weights.shape[1:]).reshape_as(weight)
+    return weights[:, None].expand(*shape[:2], *weights.shape[1:]).reshape_as(weight)
 
 
 def _joint_epochs(

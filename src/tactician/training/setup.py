@@ -385,7 +385,5 @@ def _value_scale(market: MarketTensors, rows: range, gamma: float) -> float:
 
     The value head predicts in this unit, so that value errors and learning rates have the same meaning in every market.
     """
-    tradable = market.tradable[rows.start : rows.stop]
-    returns = market.returns[rows.start : rows.stop]
-    daily = torch.where(tradable, returns, 0.0).sum(-1) / tradable.sum(-1).clamp(min=1)
+    daily = market.equal_weight_returns[rows.start : rows.stop]
     return max(100 * float(daily.double().std()) / (1 - gamma**2) ** 0.5, 1e-3)
