@@ -35,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the verb and its flags; default: the process's.
 
     Returns:
-        Exit code: 0, or 2 for a user's mistake, which is told in one sentence. It is 130 after Ctrl+C, and 141 if the reader
-        of the output has closed it.
+        Exit code: 0, or 2 for a user's mistake, which is told in one sentence. Trading adds 3 for what was refused for safety
+        and 4 for a halt. It is 130 after Ctrl+C, and 141 if the reader of the output has closed it.
     """
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # warnings of other libraries are for developers
@@ -76,7 +76,7 @@ def _answer(words: list[str]) -> int:
         return code
     except UserError as error:
         print(f"tactician {verb}: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except SystemExit as end:  # after --help; or a rich console that nobody reads
         if isinstance(end.__context__, BrokenPipeError):
             raise end.__context__ from None

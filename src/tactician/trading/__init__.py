@@ -1,0 +1,1 @@
+"""The trained policy meets a broker: journal, plan, risk, orders, reconciliation."""
