@@ -139,6 +139,17 @@ class MarketTensors:
             last = int((self.end_dates <= (until - _EPOCH).days).sum())
         return range(first, max(first, last))
 
+    def until(self, row: int) -> "MarketTensors":
+        """The rows up to one as they were known when it was decided: nothing of its own session, and nothing later."""
+        cut: dict[str, Any] = {
+            f.name: value[: row + 1] for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)
+        }
+        for name, unknown in (("returns", 0.0), ("fillable", True)):
+            cut[name] = torch.cat([cut[name][:-1], torch.full_like(cut[name][-1:], unknown)])
+        cut["cash_return"] = torch.cat([cut["cash_return"][:-1], cut["cash_return"][-2:-1]])
+        cut["delisted"] = torch.cat([cut["delisted"][:-1], cut["delisted"][-2:-1]])
+        return replace(self, **cut)
+
     def date_of(self, row: int) -> date:
         """The decision session of a row."""
         return _EPOCH + timedelta(days=int(self.dates[row]))

@@ -46,6 +46,8 @@ class Decisions:
     """Recurrent state of each policy before each decision, of the first start."""
     last: EnvState
     """The portfolios after the last decision."""
+    paper: Float[Tensor, "before obs"]
+    """What was observed in the at most L − 1 sessions that were lived on paper."""
     finite: bool
     """Whether all outputs of the policies were finite."""
 
@@ -123,8 +125,10 @@ def decide(
     )
     memories = [_Memory(policy, env.episode_length) for policy in policies]
     state, finite = first_state(alone, torch.zeros(1, dtype=torch.int64, device=env.market.device)), []
+    lived = []
     for _ in paper:
-        probabilities = _mean([memory.decide(observe(alone, state)) for memory in memories])
+        lived.append(observe(alone, state))
+        probabilities = _mean([memory.decide(lived[-1]) for memory in memories])
         finite.append(probabilities.isfinite().all())
         state, _ = step(alone, state, probabilities.argmax(-1))
     # The judged portfolios take the place of the one on paper, with its memory.
@@ -149,6 +153,7 @@ def decide(
         observations=torch.stack(seen),
         memories=tuple(torch.stack(states) for states in zip(*remembered, strict=True)),
         last=state,
+        paper=torch.cat(lived) if lived else torch.empty(0, seen[0].shape[-1], device=env.market.device),
         finite=bool(torch.stack(finite).all()),
     )
 

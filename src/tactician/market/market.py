@@ -1,7 +1,9 @@
 """The validated market: what happened, session by session, as known after each close."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 import pandas as pd
@@ -57,6 +59,37 @@ class Market:
     fingerprint: str
     """sha256 of bars, cash rates and rules."""
     source: str
+
+    def with_future(self, sessions: Sequence[date]) -> "Market":
+        """The market with rows for sessions to come, so that tensors made from it have a row for the next decision.
+
+        The rows know nothing: no return, no score, prices as they were. A decision must not depend on them.
+
+        Args:
+            sessions: dates after the last session, in order.
+        """
+        n = len(sessions)
+
+        def repeated(rows: Tensor) -> Tensor:
+            return torch.cat([rows, rows[-1:].expand(n, *rows.shape[1:])])
+
+        def with_value(rows: Tensor, value: float) -> Tensor:
+            return torch.cat([rows, torch.full_like(rows[-1:], value).expand(n, *rows.shape[1:])])
+
+        return replace(
+            self,
+            sessions=self.sessions.append(pd.DatetimeIndex(sessions).astype(self.sessions.dtype)),
+            returns=with_value(self.returns, 0.0),
+            closes=repeated(self.closes),
+            cash_returns=repeated(self.cash_returns),
+            tradable=repeated(self.tradable),
+            fillable=with_value(self.fillable, True),
+            delisted=repeated(self.delisted),
+            scores=with_value(self.scores, torch.nan),
+            volatility=with_value(self.volatility, torch.nan),
+            dollar_volume=with_value(self.dollar_volume, torch.nan),
+            days_to_next=with_value(self.days_to_next, 1),
+        )
 
     def __repr__(self) -> str:
         first, last = self.sessions[0], self.sessions[-1]
