@@ -74,6 +74,11 @@ class Entry:
         return self.filled if self.side == "buy" else -self.filled
 
     @property
+    def spent(self) -> float:
+        """Currency that left the cash, fees included; negative for what came in."""
+        return float(self.signed) * (self.price or 0.0) + self.fees
+
+    @property
     def order(self) -> Order:
         """What is sent."""
         return Order(self.id, self.symbol, self.side, self.quantity, self.limit)
@@ -222,11 +227,12 @@ class Journal:
         entries = [_entry(row[1:]) for row in rows]
         return [entry for entry in entries if session in (None, entry.session)]
 
-    def events(self, kind: str | None = None) -> Iterator[Event]:
-        """All events, or those of one kind, in order."""
-        for seq, at, name, body, _, digest in self._db.execute("SELECT * FROM events ORDER BY seq"):
-            if kind in (None, name):
-                yield Event(seq, at, name, json.loads(body), digest)
+    def events(self, *kinds: str) -> Iterator[Event]:
+        """All events, or those of some kinds, in order."""
+        where = f"WHERE kind IN ({','.join('?' * len(kinds))})" if kinds else ""
+        rows = self._db.execute(f"SELECT seq, at, kind, body, hash FROM events {where} ORDER BY seq", kinds)
+        for seq, at, kind, body, digest in rows:
+            yield Event(seq, at, kind, json.loads(body), digest)
 
     def last(self, *kinds: str) -> Event | None:
         """The last event of one of these kinds."""

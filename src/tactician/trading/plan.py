@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tactician.portfolio.frictions import COMPONENTS, Frictions
+from tactician.portfolio.frictions import COMPONENTS, Frictions, cost_rates
 from tactician.portfolio.ledger import rebalance
 from tactician.trading.account import AccountFile
 from tactician.trading.advice import Advice
@@ -56,6 +56,8 @@ class Plan:
     """Sells first."""
     costs: Mapping[str, float]
     """Expected, by component, in currency."""
+    order_costs: Mapping[str, float]
+    """Expected, by the order's id, in currency."""
     left_out: Mapping[str, str]
     """Symbols that are not brought to their target, and why."""
 
@@ -81,6 +83,7 @@ class Plan:
             "prices": dict(self.prices),
             "weights": dict(self.weights),
             "costs": dict(self.costs),
+            "order_costs": dict(self.order_costs),
             "turnover": self.turnover,
             "left_out": dict(self.left_out),
         }
@@ -111,16 +114,21 @@ def make_plan(
     goal = torch.cat([goal[:-1] * (1 - account.cash_floor), goal[-1:] * (1 - account.cash_floor) + account.cash_floor])
     free = {s for s in symbols if s in listings and listings[s].tradable}
     volumes = frictions.impact_adv > 0
+    vol_daily = torch.tensor(advice.vol_daily, dtype=torch.float64) if volumes else None
+    adv = torch.tensor(advice.adv, dtype=torch.float64) if volumes else None
     trade = rebalance(
         holdings,
         goal,
         frictions,
         hold=torch.tensor(advice.hold),
         fillable=None if len(free) == len(symbols) else torch.tensor([s in free for s in symbols]),
-        vol_daily=torch.tensor(advice.vol_daily, dtype=torch.float64) if volumes else None,
-        adv=torch.tensor(advice.adv, dtype=torch.float64) if volumes else None,
+        vol_daily=vol_daily,
+        adv=adv,
     )
     change = (trade.holdings - holdings)[:-1]
+    rates = cost_rates(holdings.sum(), frictions, vol_daily=vol_daily, adv=adv)
+    # One asset per row, so that each row's total is one order's cost.
+    each = dict(zip(symbols, rates.total(torch.diag(change.abs())).tolist(), strict=True))
     left_out = {} if advice.hold else {s: "it cannot be traded today" for s in symbols if s not in free}
     orders = []
     for symbol, currency in zip(symbols, change.tolist(), strict=True):
@@ -140,6 +148,7 @@ def make_plan(
         weights=dict(zip((*symbols, "CASH"), goal.tolist(), strict=True)) if not advice.hold else {},
         orders=tuple(sorted(orders, key=lambda order: order.side, reverse=True)),
         costs=dict(zip(COMPONENTS, trade.costs.tolist(), strict=True)),
+        order_costs={order.id: each[order.symbol] for order in orders},
         left_out=left_out,
     )
 
@@ -204,19 +213,24 @@ def collar(price: float, side: str, width: float) -> Decimal:
 
 
 def affordable(
-    buys: Sequence[Entry], cash: float, prices: Mapping[str, float], cost: float, fractional: Mapping[str, bool]
+    buys: Sequence[Entry],
+    cash: float,
+    prices: Mapping[str, float],
+    costs: Mapping[str, float],
+    fractional: Mapping[str, bool],
 ) -> list[Entry]:
-    """Buys that a given cash can pay: as planned, or all smaller by one factor.
+    """Buys that a given cash can pay: as planned, or all smaller by one factor. What becomes nothing has lapsed.
 
     Args:
         buys: not sent yet.
         cash: that may be spent, in currency.
         prices: worst ones that are expected, by symbol.
-        cost: expected costs beside the price, as a share of the traded value.
+        costs: expected beside the price, in currency, by the order's id.
         fractional: whether parts of a share can be bought, by symbol.
     """
-    needed = sum(float(o.planned) * prices[o.symbol] for o in buys) * (1 + cost)
-    factor = min(1.0, max(cash, 0.0) / needed) if needed > 0 else 1.0
-    if factor == 1.0:
+    needed = sum(float(o.planned) * prices[o.symbol] + costs[o.id] for o in buys)
+    if needed <= cash:
         return list(buys)
-    return [replace(o, quantity=rounded(o.planned * Decimal(factor), fractional[o.symbol])) for o in buys]
+    factor = Decimal(max(cash, 0.0) / needed)
+    cut = [replace(o, quantity=rounded(o.planned * factor, fractional[o.symbol])) for o in buys]
+    return [o if o.quantity > 0 else replace(o, state="lapsed", reason="there was no money left") for o in cut]

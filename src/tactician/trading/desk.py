@@ -1,0 +1,164 @@
+"""One account at one broker, with its journal: what all phases of a session need."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from tactician.errors import Halted, Refused
+from tactician.trading.account import AccountFile
+from tactician.trading.broker import Ambiguous, Broker, Rejected, Unreadable
+from tactician.trading.journal import Entry, Journal
+
+HALT = "HALT"
+"""A file of this name in the account's folder stops everything. Its text is the reason."""
+ABSENT_AFTER = 30.0
+"""Seconds between two answers that an order does not exist. One alone may have come before the order arrived."""
+_POLL = 2.0
+_GRACE = 60.0
+"""Seconds that a cancelled order gets to become final."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """See the module."""
+
+    account: AccountFile
+    folder: Path
+    broker: Broker
+    journal: Journal
+    calendar: str
+    symbols: tuple[str, ...]
+    """The declared sleeve. All else in the account is left alone."""
+    now: Callable[[], datetime]
+    """The time, aware. Events are stamped with it."""
+    wait: Callable[[float], None]
+    """Sleeps, or moves a simulated clock; in seconds."""
+    tell: Callable[[str], None]
+
+    @property
+    def cash_is_declared(self) -> bool:
+        """Whether the sleeve has a part of the account's cash, which the journal keeps. A simulated account is all ours."""
+        return self.account.cash is not None and self.account.broker != "simulated"
+
+    @property
+    def halt_file(self) -> Path:
+        """Where a halt is told to all processes."""
+        return self.folder / HALT
+
+    def halted(self) -> str | None:
+        """Why trading is halted; None if it is not. The file counts, and so does the journal if the file was removed."""
+        try:
+            return self.halt_file.read_text(encoding="utf-8", errors="replace").strip() or "no reason given"
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            return f"{self.halt_file} cannot be read ({error.strerror})"
+        last = self.journal.last("halted", "resumed")
+        return str(last.body["reason"]) if last is not None and last.kind == "halted" else None
+
+    def stop_if_halted(self) -> None:
+        """Raise if trading is halted. It is called before every order.
+
+        Raises:
+            Halted: with the reason and the command that ends it.
+        """
+        reason = self.halted()
+        if reason is not None:
+            last = self.journal.last("halted", "resumed")
+            if last is None or last.kind != "halted":  # the file was made by another program or by hand
+                self.journal.record("halted", self.now(), reason=reason)
+            raise Halted(
+                f"trading is halted: {reason}. Look at `tactician trade status`, then type `tactician trade resume --reason …`."
+            )
+
+    def halt(self, reason: str) -> None:
+        """Halt until a person resumes: in the file, and in the journal."""
+        self.halt_file.parent.mkdir(parents=True, exist_ok=True)
+        self.halt_file.write_text(reason + "\n", encoding="utf-8")
+        self.journal.record("halted", self.now(), reason=reason)
+
+    def send(self, entry: Entry) -> Entry:
+        """Send an order, once. It is on disk before it leaves, and its answer afterwards.
+
+        Returns:
+            The entry with the broker's word; 'unknown' if there was no clear one.
+
+        Raises:
+            Halted: before anything is sent.
+        """
+        self.stop_if_halted()
+        entry = self._noted("sending", entry, "sending")
+        try:
+            placed = self.broker.submit(entry.order)
+        except Rejected as no:
+            return self._noted("rejected", entry, "rejected", str(no))
+        except Ambiguous as unclear:
+            return self._noted("unknown", entry, "unknown", str(unclear))
+        entry = entry.placed(placed)
+        self.journal.record("placed", self.now(), orders=[entry])
+        return entry
+
+    def settle(self, entry: Entry) -> Entry:
+        """Ask the broker what became of an order that was sent, or may have been.
+
+        An order that it does not know, twice with a pause in between, does not exist. If no answer ever came, because the
+        program died, it may then be sent, under the same id. If an ambiguous answer came, it is given up for this session.
+
+        Raises:
+            Unreadable: the broker gives no answer.
+        """
+        placed = self.broker.order(entry.id)
+        if placed is None:
+            self.wait(ABSENT_AFTER)
+            placed = self.broker.order(entry.id)
+        if placed is None:
+            if entry.state == "open":
+                raise Unreadable(
+                    f"The broker no longer knows the order {entry.id}, which it had taken; ask it, then resume."
+                )
+            return self._noted("not_there", entry, "planned" if entry.state == "sending" else "absent")
+        if (placed.symbol, placed.side) != (entry.symbol, entry.side) or placed.quantity > entry.planned:
+            raise Unreadable(f"The broker's order {entry.id} is another one than the journal's; ask it, then resume.")
+        found = entry.placed(placed)
+        if found != entry:
+            self.journal.record("seen", self.now(), orders=[found])
+        return found
+
+    def finish(self, entries: list[Entry]) -> list[Entry]:
+        """Wait until orders are final, and cancel what is left at the deadline.
+
+        Raises:
+            Refused: one is still open, so nothing more may be sent.
+            Unreadable: the broker gives no answer.
+        """
+        deadline = self.now() + timedelta(minutes=self.account.order_minutes)
+        entries, cancelled = self._settled(entries), False
+        while not all(entry.final or entry.state == "planned" for entry in entries):
+            if self.now() >= deadline:
+                if cancelled:
+                    open_ids = ", ".join(entry.id for entry in entries if not entry.final)
+                    raise Refused(
+                        f"{open_ids} cannot be brought to an end; nothing more is sent. Run the command again."
+                    )
+                for entry in entries:
+                    if not entry.final:
+                        self._cancel(entry)
+                cancelled, deadline = True, self.now() + timedelta(seconds=_GRACE)
+            self.wait(_POLL)
+            entries = self._settled(entries)
+        return entries
+
+    def _settled(self, entries: list[Entry]) -> list[Entry]:
+        return [entry if entry.final or entry.state == "planned" else self.settle(entry) for entry in entries]
+
+    def _cancel(self, entry: Entry) -> None:
+        self.journal.record("cancelling", self.now(), id=entry.id)
+        with suppress(Ambiguous):  # what became of it is asked next
+            self.broker.cancel(entry.id)
+
+    def _noted(self, kind: str, entry: Entry, state: str, reason: str = "") -> Entry:
+        changed = replace(entry, state=state, reason=reason)  # type: ignore[arg-type]
+        self.journal.record(kind, self.now(), orders=[changed])
+        return changed

@@ -1,0 +1,219 @@
+"""The broker's account is the truth. It is read and compared with the journal, and a difference stops everything."""
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from decimal import Decimal
+
+from tactician.errors import Halted, Refused, UserError
+from tactician.trading.broker import Account, Quote
+from tactician.trading.desk import Desk
+from tactician.trading.journal import Entry
+from tactician.trading.plan import Sleeve, is_ours
+from tactician.trading.risk import Past
+
+_SKEW = timedelta(seconds=60)
+"""Largest difference between this computer's clock and the broker's."""
+_SHARES = Decimal("1e-6")
+"""A smaller difference in shares is rounding."""
+_BOOK = ("adopted", "reconciled")
+"""Events that say what is held: at the beginning or by a person's word, and after each session."""
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """What is ours, and what is not."""
+
+    sleeve: Sleeve
+    quotes: dict[str, Quote]
+    cash_before: float
+    """Cash after the last session's trades, which the policy sees. Interest that came since is not in it."""
+    foreign_positions: dict[str, Decimal]
+    foreign_orders: tuple[str, ...]
+
+    @property
+    def prices(self) -> dict[str, float]:
+        """By symbol, in currency."""
+        return {symbol: quote.price for symbol, quote in self.quotes.items()}
+
+
+def reconcile(desk: Desk, session: str, kind: str = "checked") -> Reconciled:
+    """Read the account, settle our own orders of earlier runs, compare, and note what was found.
+
+    Args:
+        desk: the account.
+        session: the present one. What was planned for earlier ones and never sent has lapsed.
+        kind: 'checked' before a session's orders and 'reconciled' after them; 'adopted' takes whatever the broker holds.
+
+    Raises:
+        UserError: the account is not the declared one.
+        Refused: the broker cannot be read, takes no orders, or its clock is off; or somebody else trades in the sleeve.
+        Halted: the broker holds something else than the journal.
+    """
+    check_account(desk)
+    _settle_orders(desk, session)
+    everything = desk.broker.positions()
+    ours = {s: everything[s] for s in desk.symbols if everything.get(s)}
+    foreign_orders = _foreign_orders(desk)
+    short = next((s for s, q in ours.items() if q < 0), None)
+    if short is not None:
+        raise Refused(f"The account is short of {short}, and this program only buys and sells what it holds; close it.")
+    quotes, account = _quotes(desk), desk.broker.account()
+    first = desk.journal.last(*_BOOK) is None
+    if first and kind != "adopted":
+        desk.tell("The sleeve begins with what the account holds.")
+        kind = "adopted"
+    book_positions, book_cash = _book(desk) if not first else (ours, _first_cash(desk, account))
+    sleeve = Sleeve(ours, book_cash if desk.cash_is_declared else account.cash)
+    found = Reconciled(
+        sleeve, quotes, book_cash, {s: q for s, q in everything.items() if s not in desk.symbols and q}, foreign_orders
+    )
+    value = sleeve.value(found.prices)
+    if kind != "adopted":
+        _compare(desk, book_positions, ours, book_cash, account.cash, value)
+    _note(desk, kind, found, account, value)
+    return found
+
+
+def check_account(desk: Desk) -> Account:
+    """Refuse an account that is not the declared one, or takes no orders.
+
+    Raises:
+        UserError: another number, or real money without the word for it.
+        Refused: it is blocked, or the broker's clock is off.
+    """
+    account = desk.broker.account()
+    if account.number != desk.account.account:
+        raise UserError(
+            f"The broker's account is {account.number}, and the account file says {desk.account.account}; use the keys "
+            "of that account, or correct 'account'."
+        )
+    if desk.broker.real_money and not desk.account.live:
+        raise UserError("This is an account of real money; write live: true into the account file if that is meant.")
+    if account.blocked:
+        raise Refused(f"The broker takes no orders for {account.number}: {account.blocked}.")
+    skew = desk.broker.now() - desk.now()
+    if abs(skew) > _SKEW:
+        raise Refused(
+            f"The broker's clock and this computer's differ by {abs(skew).total_seconds():.0f} seconds; set this one right."
+        )
+    return account
+
+
+def past_of(desk: Desk) -> Past:
+    """The values of the sleeve after earlier sessions."""
+    last, highest = None, None
+    for event in desk.journal.events("adopted", "reconciled"):
+        if event.body["value"] > 0:
+            last = event.body["value"]
+            # A person who resumes accepts the loss so far.
+            highest = last if event.kind == "adopted" or highest is None else max(highest, last)
+    return Past(last, highest)
+
+
+def _settle_orders(desk: Desk, session: str) -> None:
+    """Bring what earlier runs left behind to a known state."""
+    for entry in desk.journal.orders():
+        if entry.final:
+            continue
+        if entry.state != "planned":
+            entry = desk.settle(entry)
+        if entry.session != session:
+            if entry.state == "open":
+                (entry,) = desk.finish([entry])
+            if entry.state == "planned":
+                desk.journal.record("lapsed", desk.now(), orders=[replace(entry, state="lapsed")])
+    for run in desk.journal.runs():
+        if run.session < session and run.status != "done":
+            desk.journal.record("closed", desk.now(), run=replace(run, status="done"))
+
+
+def _foreign_orders(desk: Desk) -> tuple[str, ...]:
+    others = [order for order in desk.broker.open_orders() if not is_ours(order.id, desk.account.account)]
+    disturbing = next((order for order in others if order.symbol in desk.symbols), None)
+    if disturbing is not None:
+        raise Refused(
+            f"An order of somebody else is open in {disturbing.symbol}, which is declared as ours ({disturbing.id}); "
+            "cancel it, or wait for its end."
+        )
+    return tuple(order.id for order in others)
+
+
+def _quotes(desk: Desk) -> dict[str, Quote]:
+    quotes = dict(desk.broker.quotes(desk.symbols))
+    missing = [symbol for symbol in desk.symbols if symbol not in quotes]
+    if missing:
+        raise Refused(f"The broker has no price of {', '.join(missing[:5])}; nothing can be planned without it.")
+    return quotes
+
+
+def _first_cash(desk: Desk, account: Account) -> float:
+    """The sleeve's money at its beginning.
+
+    Raises:
+        UserError: the account has less than is declared.
+    """
+    declared = desk.account.cash
+    if not desk.cash_is_declared or declared is None:
+        return account.cash
+    if account.cash < declared:
+        raise UserError(
+            f"The account has {account.cash:,.2f} in cash, and the account file declares {declared:,.2f}; lower 'cash'."
+        )
+    return declared
+
+
+def _book(desk: Desk) -> tuple[dict[str, Decimal], float]:
+    """Shares and cash by the journal: what was there at the last reconciliation, and what was filled since."""
+    book = desk.journal.last(*_BOOK)
+    assert book is not None
+    positions = {symbol: Decimal(shares) for symbol, shares in book.body["positions"].items()}
+    cash = float(book.body["cash"])
+    counted = {row["id"]: row for row in book.body["unfinished"]}
+    for number, entry in enumerate(desk.journal.orders()):
+        if number < book.body["after_orders"] and entry.id not in counted:
+            continue
+        before = counted.get(entry.id, {"signed": "0", "spent": 0.0})
+        positions[entry.symbol] = positions.get(entry.symbol, Decimal(0)) + entry.signed - Decimal(before["signed"])
+        cash -= entry.spent - before["spent"]
+    return {symbol: shares for symbol, shares in positions.items() if shares}, cash
+
+
+def _compare(
+    desk: Desk, book: dict[str, Decimal], held: dict[str, Decimal], book_cash: float, cash: float, value: float
+) -> None:
+    """Halt where the broker and the journal disagree."""
+    for symbol in sorted({*book, *held}):
+        expected, found = book.get(symbol, Decimal(0)), held.get(symbol, Decimal(0))
+        if abs(expected - found) > _SHARES:
+            _halt(desk, f"the broker holds {found} {symbol}, and the journal {expected} (a split, or a trade by hand?)")
+    allowed = desk.account.cash_tolerance * abs(value)
+    gap = book_cash - cash
+    if gap > allowed or (not desk.cash_is_declared and -gap > allowed):
+        _halt(
+            desk, f"the broker has {cash:,.2f} in cash, and the journal {book_cash:,.2f} (a deposit, or a withdrawal?)"
+        )
+
+
+def _halt(desk: Desk, reason: str) -> None:
+    desk.halt(reason)
+    raise Halted(
+        f"{reason[0].upper()}{reason[1:]}; trading is halted. If the broker is right, type `tactician trade resume "
+        "--reason …`."
+    )
+
+
+def _note(desk: Desk, kind: str, found: Reconciled, account: Account, value: float) -> None:
+    open_entries: list[Entry] = [e for e in desk.journal.orders() if not e.final and e.state != "planned"]
+    desk.journal.record(
+        kind,
+        desk.now(),
+        positions={symbol: str(shares) for symbol, shares in sorted(found.sleeve.positions.items())},
+        cash=found.sleeve.cash,
+        account_cash=account.cash,
+        value=value,
+        prices=found.prices,
+        foreign_positions={symbol: str(shares) for symbol, shares in found.foreign_positions.items()},
+        foreign_orders=list(found.foreign_orders),
+        after_orders=desk.journal.n_orders,
+        unfinished=[{"id": e.id, "signed": str(e.signed), "spent": e.spent} for e in open_entries],
+    )
