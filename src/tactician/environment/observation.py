@@ -50,6 +50,12 @@ def fit_normaliser(market: MarketTensors, rows: range) -> tuple[Float[Tensor, " 
     return seen.mean(0).float(), torch.where(std > 1e-9, std, 1.0).float()
 
 
+def feature_range(market: MarketTensors, rows: range) -> tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]:
+    """Lowest and highest value of each market feature over some rows, in its own unit."""
+    seen = market.features[rows.start : rows.stop]
+    return seen.amin(0), seen.amax(0)
+
+
 def normalise(market: MarketTensors, mean: Float[Tensor, " feature"], std: Float[Tensor, " feature"]) -> MarketTensors:
     """The market with standardised features, clipped to ±5 standard deviations."""
     # Clipped, because a crash larger than any in training would push the network's inputs outside its training range.

@@ -4,7 +4,7 @@ The recurrent state is not stored from day to day. It is rebuilt from what was o
 sessions that the account has lived are taken from its journal, and those before it are lived on paper, as the judge does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
@@ -182,14 +182,24 @@ class Advisor:
 
     def _memory(self, row: int, env: Environment, lived: Sequence[Lived]) -> Float[Tensor, "step obs"]:
         """The observations of the at most L − 1 sessions before a row."""
-        first = self.row_of(lived[0].session) if lived else row
-        if first not in self._paper:
-            self._paper = {first: decide(_alone(self.env, first), self.policies, range(first, first + 1)).paper}
-        seen = [self._paper[first]]
-        if lived:
-            states = _states(env, self, lived, row)
-            seen.append(observe(env, states))
+        oldest = row - self.env.episode_length + 1
+        first = self.row_of(lived[0].session) if lived and self._reaches(lived[0].session) else row
+        seen = [] if lived and first <= oldest else [self._on_paper(first)]
+        # One more than needed, because a session without a decision is told from the one before.
+        recent = {
+            self.row_of(one.session): one for one in lived[-self.env.episode_length :] if self._reaches(one.session)
+        }
+        if recent:
+            seen.append(observe(env, _states(env, recent, row)))
         return torch.cat(seen)[-(self.env.episode_length - 1) :]
+
+    def _reaches(self, session: date) -> bool:
+        return bool(self.env.market.date_of(0) < session)
+
+    def _on_paper(self, row: int) -> Tensor:
+        if row not in self._paper:
+            self._paper = {row: decide(_alone(self.env, row), self.policies, range(row, row + 1)).paper}
+        return self._paper[row]
 
     def _why(
         self, sequence: Tensor, now: Tensor, hidden: Sequence[Tensor], action: int, reasons: int
@@ -243,9 +253,8 @@ def _state(env: Environment, row: int, seat: Seat) -> EnvState:
     )
 
 
-def _states(env: Environment, advisor: Advisor, lived: Sequence[Lived], row: int) -> EnvState:
-    """The portfolio before the decision of every row from the first lived session up to ``row``, as one batch."""
-    by_row = {advisor.row_of(one.session): one for one in lived}
+def _states(env: Environment, by_row: Mapping[int, Lived], row: int) -> EnvState:
+    """The portfolio before the decision of every row from the first lived one up to ``row``, as one batch."""
     states: list[EnvState] = []
     for day in range(min(by_row), row):
         if day in by_row:

@@ -116,8 +116,8 @@ class Cycle:
             move = quote.price / closes[symbol] - 1
             if not abs(move) <= band:
                 raise Refused(
-                    f"The broker's price of {symbol} is {quote.price:g}, and the last close {closes[symbol]:g} ({move:+.0%}): a "
-                    "split, or a wrong bar. Get the bars anew; raise price_band only if the move is real."
+                    f"The broker's price of {symbol} is {quote.price:g}, and the last close {closes[symbol]:g} ({move:+.0%}): "
+                    "a split, or a wrong bar. Get the bars anew; raise price_band only if the move is real."
                 )
 
     def _check_model(self, advice: Advice) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tactician.environment import OBSERVATION_NAMES
+from tactician.environment import FEATURE_VERSION, OBSERVATION_NAMES
 from tactician.errors import UserError
 from tactician.policy import Network, make_network
 from tactician.record import registration
@@ -38,7 +38,7 @@ def save_checkpoint(setup: Setup, state: TrainState, path: Path) -> None:
     Raises:
         UserError: the folder cannot be written, or the disk is full. An older file of that name stays untouched.
     """
-    mean, std = setup.normaliser
+    (mean, std), (low, high) = setup.normaliser, setup.feature_range
     contaminated = contamination(setup, state.seen)
     content = {
         "format": _FORMAT,
@@ -46,6 +46,8 @@ def save_checkpoint(setup: Setup, state: TrainState, path: Path) -> None:
         "architecture": state.learner.policy.architecture,
         "value_scale": float(state.learner.policy.value_scale),
         "normaliser": {"mean": mean, "std": std},
+        "feature_range": {"low": low, "high": high},
+        "feature_version": FEATURE_VERSION,
         "observation_names": list(OBSERVATION_NAMES),
         "regime_names": list(setup.environment.market.regimes.names),
         "config": setup.config.model_dump(mode="json"),

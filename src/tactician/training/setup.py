@@ -14,6 +14,7 @@ from tactician.environment import (
     OBS_DIM,
     Environment,
     MarketTensors,
+    feature_range,
     fit_normaliser,
     normalise,
     split_rows,
@@ -42,6 +43,8 @@ class Setup:
     environment: Environment
     """Its market features are normalised on the training range, and its episodes lie inside that range."""
     normaliser: tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]
+    feature_range: tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]
+    """Lowest and highest value of each market feature on the training range, in its own unit."""
     splits: dict[str, range]
     sizes: Sizes
     sequence_length: int
@@ -177,6 +180,7 @@ def prepare_run(
         config=config.model_copy(update={**asdict(sizes), **learning_rates(config), "anneal_steps": annealing}),
         environment=request.environment,
         normaliser=request.normaliser,
+        feature_range=feature_range(market, request.splits["train"]),
         splits=request.splits,
         sizes=sizes,
         sequence_length=request.sequence_length,

@@ -1,0 +1,99 @@
+"""A saved model as its user takes it: what decides, what it was trained for, and a name for exactly this model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor
+
+from tactician.config import Config
+from tactician.environment import FEATURE_VERSION, MarketTensors, normalise
+from tactician.errors import UserError
+from tactician.policy import Network, settle_recurrence
+from tactician.storage import checksum
+from tactician.trading.advice import Advisor
+from tactician.training.checkpoint import load_policy
+from tactician.training.saved import check_meaning, judged_settings
+from tactician.training.setup import make_environment
+
+
+@dataclass(frozen=True)
+class ModelInUse:
+    """See the module."""
+
+    path: Path
+    config: Config
+    """Of its training, on the CPU; a file may have changed source, costs and dates."""
+    policy: Network
+    normaliser: tuple[Tensor, Tensor]
+    feature_range: tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]] | None
+    """Lowest and highest value of each market feature in training; None in models of before it was kept."""
+    regime_names: tuple[str, ...]
+    observation_names: tuple[str, ...]
+
+    @property
+    def identity(self) -> str:
+        """sha256 of weights, normaliser, universe, regimes and features: another one decides otherwise."""
+        return checksum(
+            {
+                "weights": self.policy.state_dict(),
+                "normaliser": self.normaliser,
+                "symbols": self.config.symbols,
+                "regimes": self.regime_names,
+                "observations": self.observation_names,
+                "features": FEATURE_VERSION,
+            }
+        )
+
+    def advisor(self, market: MarketTensors) -> Advisor:
+        """What decides on a market.
+
+        Raises:
+            UserError: the model chooses among other regimes there, or observes something else.
+        """
+        content = {"regime_names": list(self.regime_names), "observation_names": list(self.observation_names)}
+        check_meaning(self.path, content, market.regimes.names)
+        if tuple(market.symbols) != self.config.symbols:
+            raise UserError(f"{self.path} was trained on another universe than these bars hold; name its own.")
+        # Episodes are never drawn, so the range only has to be long enough.
+        environment = make_environment(self.config, normalise(market, *self.normaliser), range(1, market.n_days))
+        return Advisor(environment, (self.policy,), market, self.feature_range, self.identity)
+
+
+def model_in_use(path: Path, file: Config | None = None, bars: str | None = None) -> ModelInUse:
+    """Read a saved model.
+
+    Args:
+        path: its file.
+        file: another market, other costs; None for the model's own.
+        bars: another source; None for the model's own.
+
+    Raises:
+        UserError: the file is no model of this version.
+    """
+    loaded = load_policy(path)
+    content = loaded.content
+    for key in ("regime_names", "observation_names"):
+        if key not in content:
+            raise UserError(f"{path} does not name its {key.split('_')[0]}s; resume training from it once.")
+    if content.get("feature_version", FEATURE_VERSION) != FEATURE_VERSION:
+        raise UserError(f"{path} was trained with another version of the features; train the model anew.")
+    config = judged_settings(content, path, file)
+    changed = {"end": None, "device": "cpu", **({} if bars is None else {"bars": bars})}
+    config = config.model_copy(update=changed)
+    settle_recurrence(loaded.policy)
+    kept = content.get("feature_range")
+    return ModelInUse(
+        path=path,
+        config=config,
+        policy=loaded.policy,
+        normaliser=(content["normaliser"]["mean"], content["normaliser"]["std"]),
+        feature_range=None if kept is None else (kept["low"], kept["high"]),
+        regime_names=tuple(content["regime_names"]),
+        observation_names=tuple(content["observation_names"]),
+    )
+
+
+def trained_rows(config: Config, market: MarketTensors) -> range:
+    """The rows of a market that lie in a model's training range."""
+    return market.rows(None, config.train_until)
