@@ -41,11 +41,13 @@ def exchange_zone(calendar: str) -> str:
 
 
 def known_range(calendar: str) -> tuple[pd.Timestamp, pd.Timestamp]:
-    """First and last date that an exchange's calendar covers.
+    """First and last date that an exchange's calendar covers; the widest range for 'bars'.
 
     Raises:
         UserError: no such calendar.
     """
+    if calendar == FROM_BARS:
+        return _EARLIEST, _LATEST
     kind = type(_sample(calendar))
     low, high = kind.bound_min(), kind.bound_max()
     return _EARLIEST if low is None else low, _LATEST if high is None else high
@@ -57,13 +59,28 @@ def sessions_between(calendar: str, first: pd.Timestamp, last: pd.Timestamp) -> 
     Raises:
         UserError: no such calendar.
     """
+    return hours_between(calendar, first, last).index
+
+
+def hours_between(calendar: str, first: pd.Timestamp, last: pd.Timestamp) -> pd.DataFrame:
+    """When an exchange opens and closes, by session, as far as its calendar knows. Half days close early.
+
+    Returns:
+        Columns ``open`` and ``close`` (datetime64[ns, UTC]); the index holds the sessions between the two dates, both included
+        (datetime64[ns], midnight, no zone).
+
+    Raises:
+        UserError: no such calendar.
+    """
     low, high = known_range(calendar)
     first, last = max(first, low), min(last, high)
     if first > last:
-        return pd.DatetimeIndex([], dtype="datetime64[ns]")
+        none = pd.DatetimeIndex([], dtype="datetime64[ns]")
+        return pd.DataFrame({"open": none.tz_localize("UTC"), "close": none.tz_localize("UTC")}, index=none)
     # The library refuses a period without a session, so a month is added at both ends.
-    every = _calendar(calendar, max(first - _MONTH, low), min(last + _MONTH, high)).sessions.astype("datetime64[ns]")
-    return every[(every >= first) & (every <= last)]
+    every = _calendar(calendar, max(first - _MONTH, low), min(last + _MONTH, high)).schedule[["open", "close"]]
+    every.index = every.index.astype("datetime64[ns]")
+    return every[(every.index >= first) & (every.index <= last)]
 
 
 @lru_cache
