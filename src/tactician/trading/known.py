@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from tactician.bars import Bars, Refreshed, refresh
-from tactician.bars.hours import session_after
+from tactician.bars import Bars
+from tactician.bars.hours import last_closed, session_after, trading_day
+from tactician.bars.store import Refreshed, refresh
 from tactician.config import Config
 from tactician.environment import MarketTensors, build_market_tensors, cache_key
 from tactician.errors import Refused
@@ -65,17 +66,13 @@ def with_next_decision(bars: Bars, config: Config) -> MarketTensors:
     return build_market_tensors(market.with_future(coming), config.regimes, config.groups, built_from)
 
 
-def closes_of(bars: Bars, session_before: Callable[[date], date]) -> Callable[[date], Mapping[str, float]]:
-    """Last closes, as a source that asks for the session's own date.
-
-    Args:
-        bars: as they were read.
-        session_before: of the exchange.
-    """
+def closes_of(bars: Bars, calendar: str) -> Callable[[date], Mapping[str, float]]:
+    """The closes of the session before one that is asked for, as the bars have them."""
     frame = bars.frame
 
     def closes(session: date) -> Mapping[str, float]:
-        before = session_before(session)
+        day = trading_day(calendar, session)
+        before = last_closed(calendar, day.opens).date if day else session
         rows = frame[frame["date"] == pd.Timestamp(before)]
         found = dict(zip(rows["symbol"], rows["close"].astype(float), strict=True))
         missing = [s for s in bars.symbols if not found.get(s, 0.0) > 0]

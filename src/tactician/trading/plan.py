@@ -167,6 +167,8 @@ def _order(
     listings: Mapping[str, Listing],
     account: AccountFile,
 ) -> Entry | None:
+    if advice.hold or currency == 0:
+        return None
     price, held = prices[symbol], sleeve.positions.get(symbol, Decimal(0))
     fractional = account.shares == "fractional" and symbol in listings and listings[symbol].fractional
     side = "buy" if currency > 0 else "sell"

@@ -70,7 +70,7 @@ def reconcile(desk: Desk, session: str, kind: str = "checked") -> Reconciled:
     value = sleeve.value(found.prices)
     if kind != "adopted":
         _compare(desk, book_positions, ours, book_cash, account.cash, value)
-    _note(desk, kind, found, account, value)
+    _note(desk, session, kind, found, account, value)
     return found
 
 
@@ -202,11 +202,12 @@ def _halt(desk: Desk, reason: str) -> None:
     )
 
 
-def _note(desk: Desk, kind: str, found: Reconciled, account: Account, value: float) -> None:
+def _note(desk: Desk, session: str, kind: str, found: Reconciled, account: Account, value: float) -> None:
     open_entries: list[Entry] = [e for e in desk.journal.orders() if not e.final and e.state != "planned"]
     desk.journal.record(
         kind,
         desk.now(),
+        session=session,
         positions={symbol: str(shares) for symbol, shares in sorted(found.sleeve.positions.items())},
         cash=found.sleeve.cash,
         account_cash=account.cash,

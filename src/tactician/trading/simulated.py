@@ -142,6 +142,11 @@ class SimulatedBroker:
                 quantity = Decimal(self._state["positions"].pop(symbol))
                 self._state["cash"] += float(quantity) * float(self._tape.prices[row, column])
 
+    @property
+    def value(self) -> float:
+        """Of the account at the session's close, before the session's first trade, in currency."""
+        return float(self._state["value"])
+
     def now(self) -> datetime:
         """The clock."""
         return self._now()

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tactician.config import Config
-from tactician.environment import FEATURE_VERSION, MarketTensors, normalise
+from tactician.environment import FEATURE_VERSION, MarketTensors, feature_range, normalise
 from tactician.errors import UserError
 from tactician.policy import Network, settle_recurrence
 from tactician.storage import checksum
@@ -57,7 +57,8 @@ class ModelInUse:
             raise UserError(f"{self.path} was trained on another universe than these bars hold; name its own.")
         # Episodes are never drawn, so the range only has to be long enough.
         environment = make_environment(self.config, normalise(market, *self.normaliser), range(1, market.n_days))
-        return Advisor(environment, (self.policy,), market, self.feature_range, self.identity)
+        known = self.feature_range or _range_in_training(self.config, market)
+        return Advisor(environment, (self.policy,), market, known, self.identity)
 
 
 def model_in_use(path: Path, file: Config | None = None, bars: str | None = None) -> ModelInUse:
@@ -94,6 +95,7 @@ def model_in_use(path: Path, file: Config | None = None, bars: str | None = None
     )
 
 
-def trained_rows(config: Config, market: MarketTensors) -> range:
-    """The rows of a market that lie in a model's training range."""
-    return market.rows(None, config.train_until)
+def _range_in_training(config: Config, market: MarketTensors) -> tuple[Tensor, Tensor] | None:
+    """Of a model that did not keep it: from the sessions of its training that these bars hold; None if they hold none."""
+    rows = market.rows(None, config.train_until)
+    return feature_range(market, rows) if len(rows) else None
