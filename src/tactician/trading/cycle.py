@@ -5,7 +5,7 @@ RECONCILE → CHECK DATA → DECIDE → PLAN → RISK → (a dry run ends here) 
 The plan is written down before the first order is sent. From then on the session has this plan, whatever prices do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Protocol
@@ -16,7 +16,7 @@ from tactician.portfolio.frictions import Frictions
 from tactician.trading.advice import Advice, Lived, Seat
 from tactician.trading.broker import Listing, Side
 from tactician.trading.desk import Desk
-from tactician.trading.journal import Entry, Run
+from tactician.trading.journal import Entry, Run, Status
 from tactician.trading.plan import Plan, affordable, make_plan
 from tactician.trading.reconcile import Reconciled, past_of, reconcile
 from tactician.trading.risk import breaches
@@ -178,10 +178,11 @@ class Cycle:
 
     def _trade(self, run: Run, day: TradingDay) -> None:
         """SELL, WAIT, BUY, WAIT."""
-        self._status(run, "selling")
-        self._send_all(self._orders(run, "sell"), day)
-        self._status(run, "buying")
-        self._size(run)
+        if run.status == "planned":
+            run = self._status(run, "selling")
+        if run.status == "selling":
+            self._send_all(self._orders(run, "sell"), day)
+            run = self._status(run, "buying", self._sized(run))  # once, so that nothing is cut twice
         self._send_all(self._orders(run, "buy"), day)
 
     def _send_all(self, entries: list[Entry], day: TradingDay) -> None:
@@ -199,10 +200,10 @@ class Cycle:
             raise
         self.desk.finish(list(known.values()))
 
-    def _status(self, run: Run, status: str) -> None:
-        now = self.desk.journal.run(run.session)
-        if now is not None and now.status != status:
-            self.desk.journal.record(status, self.desk.now(), run=replace(run, status=status))  # type: ignore[arg-type]
+    def _status(self, run: Run, status: Status, orders: Sequence[Entry] = ()) -> Run:
+        run = replace(run, status=status)
+        self.desk.journal.record(status, self.desk.now(), run=run, orders=orders)
+        return run
 
     def _orders(self, run: Run, side: Side) -> list[Entry]:
         return [entry for entry in self.desk.journal.orders(run.session) if entry.side == side]
@@ -223,22 +224,20 @@ class Cycle:
             )
         return desk.send(entry)
 
-    def _size(self, run: Run) -> None:
-        """Cut the buys to the cash that is there now, after the sells that were really filled. It is done once."""
-        desk = self.desk
-        waiting = [entry for entry in self._orders(run, "buy") if entry.state == "planned"]
-        if not waiting or any(event.body["session"] == run.session for event in desk.journal.events("sized")):
-            return
+    def _sized(self, run: Run) -> list[Entry]:
+        """The buys that must be cut to the cash which is there now, after the sells that were really filled."""
+        desk, buys = self.desk, self._orders(run, "buy")
+        if not buys:
+            return []
         found, listings = reconcile(desk, run.session), self._listings()
         sized = affordable(
-            waiting,
+            buys,
             found.sleeve.cash - desk.account.cash_floor * run.plan["value"],
-            {e.symbol: float(e.limit) if e.limit else found.prices[e.symbol] for e in waiting},
+            {e.symbol: float(e.limit) if e.limit else found.prices[e.symbol] for e in buys},
             run.plan["order_costs"],
-            {e.symbol: e.limit is None and e.symbol in listings and listings[e.symbol].fractional for e in waiting},
+            {e.symbol: e.limit is None and e.symbol in listings and listings[e.symbol].fractional for e in buys},
         )
-        cut = [new for new, old in zip(sized, waiting, strict=True) if new != old]
-        desk.journal.record("sized", desk.now(), session=run.session, orders=cut)
+        return [new for new, old in zip(sized, buys, strict=True) if new != old]
 
 
 def lived_of(run: Run) -> Lived:

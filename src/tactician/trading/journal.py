@@ -9,7 +9,7 @@ A commit has reached the disk when it returns (write-ahead log, synchronous=FULL
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from decimal import Decimal
@@ -24,6 +24,7 @@ _FORMAT = 1
 _SCHEMA = """
 CREATE TABLE events (seq INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL,
   previous TEXT NOT NULL, hash TEXT NOT NULL);
+CREATE INDEX kinds ON events (kind);
 CREATE TABLE runs (session TEXT PRIMARY KEY, status TEXT NOT NULL, plan TEXT NOT NULL, model TEXT NOT NULL,
   data TEXT NOT NULL);
 CREATE TABLE orders (number INTEGER NOT NULL, id TEXT PRIMARY KEY, session TEXT NOT NULL, symbol TEXT NOT NULL,
@@ -146,6 +147,8 @@ class Journal:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=FULL")
             self._begin(writes)
+            self._runs: dict[str, Run] = {}
+            self._orders: dict[str, Entry] = {}
             self._seq, self._last = self.verify()
         except (sqlite3.Error, OSError) as error:
             raise UserError(
@@ -189,15 +192,16 @@ class Journal:
             self._db.execute("INSERT INTO events VALUES (?,?,?,?,?,?)", (seq, stamp, kind, text, self._last, digest))
             if run:
                 self._db.execute("INSERT OR REPLACE INTO runs VALUES (?,?,?,?,?)", _run_row(run))
+            numbers = {id: number for number, id in enumerate(self._orders, 1)}
             for order in orders:
-                self._put(order)
+                number = numbers.setdefault(order.id, len(numbers) + 1)
+                values = (number, *_plain(order).values())
+                self._db.execute(f"INSERT OR REPLACE INTO orders VALUES ({','.join('?' * len(values))})", values)
+        # What is in memory changes only after the disk has it.
         self._seq, self._last = seq, digest
-
-    def _put(self, order: Entry) -> None:
-        known = self._db.execute("SELECT number FROM orders WHERE id = ?", (order.id,)).fetchone()
-        number = known[0] if known else self.n_orders + 1
-        values = (number, *_plain(order).values())
-        self._db.execute(f"INSERT OR REPLACE INTO orders VALUES ({','.join('?' * len(values))})", values)
+        self._orders |= {order.id: order for order in orders}
+        if run:
+            self._runs[run.session] = run
 
     def _transaction(self) -> "_Transaction":
         return _Transaction(self._db)
@@ -205,27 +209,19 @@ class Journal:
     @property
     def n_orders(self) -> int:
         """Orders ever planned."""
-        return int(self._db.execute("SELECT count(*) FROM orders").fetchone()[0])
+        return len(self._orders)
 
     def run(self, session: str) -> Run | None:
         """The run of a session."""
-        return next((run for run in self.runs() if run.session == session), None)
+        return self._runs.get(session)
 
     def runs(self) -> list[Run]:
         """All runs, by session."""
-        rows = self._db.execute("SELECT session, status, plan, model, data FROM runs ORDER BY session")
-        return [Run(session, status, json.loads(plan), model, data) for session, status, plan, model, data in rows]
+        return list(self._runs.values())
 
-    def orders(self, session: str | None = None, after: int = 0) -> list[Entry]:
-        """Orders in the order of their planning.
-
-        Args:
-            session: of one session only.
-            after: leave out this many, the first ones.
-        """
-        rows = self._db.execute("SELECT * FROM orders WHERE number > ? ORDER BY number", (after,))
-        entries = [_entry(row[1:]) for row in rows]
-        return [entry for entry in entries if session in (None, entry.session)]
+    def orders(self, session: str | None = None) -> list[Entry]:
+        """Orders in the order of their planning: all, or those of one session."""
+        return [entry for entry in self._orders.values() if session in (None, entry.session)]
 
     def events(self, *kinds: str) -> Iterator[Event]:
         """All events, or those of some kinds, in order."""
@@ -252,24 +248,25 @@ class Journal:
             Halted: a row was changed, added or removed by another hand.
         """
         number, before = 0, _GENESIS
-        runs: dict[str, tuple[Any, ...]] = {}
-        orders: dict[str, tuple[Any, ...]] = {}
+        runs: dict[str, Run] = {}
+        orders: dict[str, Entry] = {}
         for seq, at, kind, body, previous, digest in self._db.execute("SELECT * FROM events ORDER BY seq"):
             number += 1
             if seq != number or previous != before or digest != _digest(seq, at, kind, body, previous):
                 raise self._tampered(f"event {number}")
             before, content = digest, json.loads(body)
             if "run" in content:
-                run = Run(**content["run"])
-                runs[run.session] = _run_row(run)
+                runs[content["run"]["session"]] = Run(**content["run"])
             for order in content.get("orders", ()):
-                place = orders[order["id"]][0] if order["id"] in orders else len(orders) + 1
-                orders[order["id"]] = (place, *_ordered(order))
-        for table, expected, key in (("runs", runs, 0), ("orders", orders, 1)):
+                orders[order["id"]] = _entry(order)
+        expected_runs = {session: _run_row(run) for session, run in runs.items()}
+        expected_orders = {id: (place, *_plain(order).values()) for place, (id, order) in enumerate(orders.items(), 1)}
+        for table, expected, key in (("runs", expected_runs, 0), ("orders", expected_orders, 1)):
             stored = {row[key]: tuple(row) for row in self._db.execute(f"SELECT * FROM {table}")}
             for name in sorted({*expected, *stored}):
                 if expected.get(name) != stored.get(name):
                     raise self._tampered(f"the row {name} of table {table}")
+        self._runs, self._orders = runs, orders
         return number, before
 
     def _tampered(self, what: str) -> Halted:
@@ -302,22 +299,9 @@ def _plain(entry: Entry) -> dict[str, Any]:
     return {name: str(value) if isinstance(value, Decimal) else value for name, value in values.items()}
 
 
-_COLUMNS = tuple(f.name for f in fields(Entry))
-
-
-def _ordered(row: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[name] for name in _COLUMNS)
-
-
-def _entry(row: Sequence[Any]) -> Entry:
-    made: dict[str, Callable[[Any], Any]] = {
-        "planned": Decimal,
-        "quantity": Decimal,
-        "filled": Decimal,
-        "limit": Decimal,
-    }
-    values = dict(zip(_COLUMNS, row, strict=True))
-    return Entry(**{k: made[k](v) if k in made and v is not None else v for k, v in values.items()})
+def _entry(row: dict[str, Any]) -> Entry:
+    decimals = ("planned", "quantity", "filled", "limit")
+    return Entry(**{k: Decimal(v) if k in decimals and v is not None else v for k, v in row.items()})
 
 
 def _run_row(run: Run) -> tuple[str, ...]:

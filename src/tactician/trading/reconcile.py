@@ -101,13 +101,8 @@ def check_account(desk: Desk) -> Account:
 
 def past_of(desk: Desk) -> Past:
     """The values of the sleeve after earlier sessions."""
-    last, highest = None, None
-    for event in desk.journal.events("adopted", "reconciled"):
-        if event.body["value"] > 0:
-            last = event.body["value"]
-            # A person who resumes accepts the loss so far.
-            highest = last if event.kind == "adopted" or highest is None else max(highest, last)
-    return Past(last, highest)
+    book = desk.journal.last(*_BOOK)
+    return Past(None, None) if book is None else Past(book.body["value"], book.body["highest"])
 
 
 def _settle_orders(desk: Desk, session: str) -> None:
@@ -122,7 +117,7 @@ def _settle_orders(desk: Desk, session: str) -> None:
                 (entry,) = desk.finish([entry])
             if entry.state == "planned":
                 desk.journal.record("lapsed", desk.now(), orders=[replace(entry, state="lapsed")])
-    for run in desk.journal.runs():
+    for run in desk.journal.runs()[-2:]:
         if run.session < session and run.status != "done":
             desk.journal.record("closed", desk.now(), run=replace(run, status="done"))
 
@@ -212,6 +207,8 @@ def _note(desk: Desk, session: str, kind: str, found: Reconciled, account: Accou
         cash=found.sleeve.cash,
         account_cash=account.cash,
         value=value,
+        # A person who resumes accepts the loss so far.
+        highest=value if kind == "adopted" else max(value, past_of(desk).highest or value),
         prices=found.prices,
         foreign_positions={symbol: str(shares) for symbol, shares in found.foreign_positions.items()},
         foreign_orders=list(found.foreign_orders),

@@ -119,7 +119,7 @@ def replay(
     cycle = Cycle(desk, KnownMarket(advisor, closes_on_tape(tape)), advisor.env.frictions)
     _check_same(journal, advisor, rows, folder)
     for row in progress(rows):
-        _session(cycle, broker, clock, advisor.raw.date_of(row), calendar, advisor.raw.dates[row].item())
+        _session(cycle, broker, clock, advisor.raw.date_of(row), calendar, int(advisor.raw.dates[row]))
     if rows.stop < len(tape.days):
         broker.move_to(tape.days[rows.stop])
     values = _values(journal) + ([broker.value] if rows.stop < len(tape.days) else [])
@@ -171,8 +171,8 @@ def _check_same(journal: Journal, advisor: Advisor, rows: range, folder: Path) -
     same = {"model": advisor.model, "first": str(advisor.raw.date_of(rows.start)), "rows": len(rows)}
     begun = journal.last("replay")
     if begun is None:
-        journal.record("replay", datetime(1970, 1, 1, tzinfo=UTC), **same)
-    elif begun.body != same:
+        journal.record("replay", datetime(1970, 1, 1, tzinfo=UTC), of=same)
+    elif begun.body["of"] != same:
         raise UserError(f"{folder} holds the replay of another model or range; choose another place with --folder.")
 
 
