@@ -20,14 +20,15 @@ where calls.json is a list of calls of the same methods: [["set_price", {"symbol
 
 Methods (most stand in `FakeAccount`): set_price, hold, set_asset, halt, resume, split, script, foreign_order, advance,
 end_of_day, set_account, set_clock; fail, count, state. Attributes: positions, prices, orders (by client id), cash, clock,
-number, status, blocked; accepted (orders), bought and sold (shares by symbol, for ever), requests (all, in order).
+number, status, blocked; accepted (orders), bought and sold (shares by symbol, for ever), requests (all, in order), connections.
 
 `fail` takes a request as in `count`: method and path without ids, such as "GET /v2/positions", "DELETE /v2/orders",
 "GET /v2/orders:by_client_order_id", "GET /v2/stocks/trades/latest"; or "*" for all. What may happen (`how`):
 
 * hang, reset, html, empty, garbage: no answer, a broken connection, a page, nothing, half a JSON, all with status 200;
 * a status, as 429, 500 or "504": that error, in Alpaca's form for 4xx and as a page for 5xx;
-* answer: `status` and `body` as given; a lie, such as `[]` for positions that exist;
+* answer: `status` with `body` (JSON) or `raw` (text) as given; a lie, such as `[]` for positions that exist;
+* edit: the JSON as the function `edit` leaves it; only in the same process;
 * echo: 500 with the request's headers in it;
 * accept_then_…: the request is carried out before any of these.
 """
@@ -39,6 +40,7 @@ import struct
 import threading
 import time
 import urllib.request
+import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -94,12 +96,13 @@ class FakeAlpaca(FakeAccount):
         self.keys = {"APCA_API_KEY_ID": "PKFAKE", "APCA_API_SECRET_KEY": "fakesecret"}
         self.faults = []
         self.requests = []
+        self.connections = 0
         self.lock = threading.RLock()
         self.closing = threading.Event()
         self.server = _Server(("127.0.0.1", port), _Handler)
         self.server.fake = self
         self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.005,), daemon=True)
         self.thread.start()
 
     def __enter__(self):
@@ -116,8 +119,7 @@ class FakeAlpaca(FakeAccount):
     def fail(self, request, how, times=1, skip=0, **details):
         """Script a fault: of the next `times` such requests (None for ever), after `skip` that go well.
 
-        Details: retry_after and reset_after (seconds, for 429), message, status and body (for answer), edit (a function that
-        changes the JSON to be answered; only in the same process).
+        Details: message; retry_after and reset_after (seconds, for 429); status, body and raw for answer; edit for edit.
         """
         self.faults.append(Fault(request, str(how), times, skip, details))
 
@@ -186,7 +188,9 @@ class FakeAlpaca(FakeAccount):
         if quantity % 1 and body.get("time_in_force") != "day":
             raise No(422, 42210000, "fractional orders must be DAY orders")
         limit = None if limit is None else Decimal(str(limit))
-        return self.submit(body["client_order_id"], body["symbol"], body["side"], quantity, limit)
+        return self.submit(
+            body.get("client_order_id") or str(uuid.uuid4()), body["symbol"], body["side"], quantity, limit
+        )
 
     def _asset(self, symbol):
         if symbol not in self.assets:
@@ -216,6 +220,10 @@ class FakeAlpaca(FakeAccount):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     fake: FakeAlpaca
+
+    def process_request(self, request, client_address):
+        self.fake.connections += 1
+        super().process_request(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -274,7 +282,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif how in ("html", "empty", "garbage"):
             self._reply(200, raw={"html": PAGE, "empty": "", "garbage": '{"id": "61e6'}[how])
         elif how == "answer":
-            self._reply(details.get("status", 200), details.get("body"))
+            self._reply(details.get("status", 200), details.get("body"), details.get("raw"))
         elif how == "echo":
             self._reply(500, {"code": 50010000, "message": str(dict(self.headers))})
         else:

@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import timedelta
+from decimal import Decimal
 
 
 def stamp(at):
@@ -13,25 +14,30 @@ def asset_id(symbol):
     return str(uuid.uuid5(uuid.NAMESPACE_DNS, symbol))
 
 
+def number(value):
+    """A number as text, without an exponent and zeros at the end."""
+    return f"{Decimal(value).normalize():f}"
+
+
 def account(book):
     value = sum((shares * book.prices.get(symbol, 0) for symbol, shares in book.positions.items()), start=0)
     zeros = ("accrued_fees", "short_market_value", "initial_margin", "maintenance_margin", "last_maintenance_margin")
-    power = str(book.buying_power)
+    power = number(book.buying_power)
     return {
         "id": str(uuid.uuid5(uuid.NAMESPACE_DNS, book.number)),
         "account_number": book.number,
         "status": book.status,
         "crypto_status": "ACTIVE",
         "currency": "USD",
-        "cash": str(book.cash),
+        "cash": number(book.cash),
         "buying_power": power,
         "regt_buying_power": power,
         "non_marginable_buying_power": power,
         "options_buying_power": power,
-        "equity": str(book.cash + value),
-        "last_equity": str(book.cash + value),
-        "portfolio_value": str(book.cash + value),
-        "long_market_value": str(value),
+        "equity": number(book.cash + value),
+        "last_equity": number(book.cash + value),
+        "portfolio_value": number(book.cash + value),
+        "long_market_value": number(value),
         "multiplier": "1",
         "sma": "0",
         "shorting_enabled": False,
@@ -54,18 +60,18 @@ def position(symbol, shares, price):
         "exchange": "ARCA",
         "asset_class": "us_equity",
         "asset_marginable": True,
-        "qty": str(shares),
-        "qty_available": str(shares),
-        "avg_entry_price": str(price),
+        "qty": number(shares),
+        "qty_available": number(shares),
+        "avg_entry_price": number(price),
         "side": "long" if shares > 0 else "short",
-        "market_value": str(shares * price),
-        "cost_basis": str(shares * price),
+        "market_value": number(shares * price),
+        "cost_basis": number(shares * price),
         "unrealized_pl": "0",
         "unrealized_plpc": "0",
         "unrealized_intraday_pl": "0",
         "unrealized_intraday_plpc": "0",
-        "current_price": str(price),
-        "lastday_price": str(price),
+        "current_price": number(price),
+        "lastday_price": number(price),
         "change_today": "0",
     }
 
@@ -86,16 +92,16 @@ def order(held, status=None):
         "asset_id": asset_id(held.symbol),
         "symbol": held.symbol,
         "asset_class": "us_equity",
-        "qty": str(held.quantity),
-        "filled_qty": str(held.filled) if filled else "0",
-        "filled_avg_price": str(held.paid / held.filled) if filled else None,
+        "qty": number(held.quantity),
+        "filled_qty": number(held.filled) if filled else "0",
+        "filled_avg_price": number(held.paid / held.filled) if filled else None,
         "order_class": "",
         "order_type": "market" if held.limit is None else "limit",
         "type": "market" if held.limit is None else "limit",
         "side": held.side,
         "position_intent": "buy_to_open" if held.side == "buy" else "sell_to_close",
         "time_in_force": "day",
-        "limit_price": None if held.limit is None else str(held.limit),
+        "limit_price": None if held.limit is None else number(held.limit),
         "status": status or held.status,
         "extended_hours": False,
         **dict.fromkeys((*nothing, "trail_percent", "trail_price", "hwm", "source", "subtag")),

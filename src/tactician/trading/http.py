@@ -1,5 +1,6 @@
 """One request to a broker over HTTP: it always has a timeout, and it is repeated only if it changes nothing."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -134,7 +135,9 @@ def _wait(headers: Mapping[str, str]) -> float | None:
     """Seconds from Retry-After, or else until the time of X-RateLimit-Reset (seconds since 1970), which Alpaca sends."""
     for name, since in (("Retry-After", 0.0), ("X-RateLimit-Reset", time.time())):
         try:
-            return max(float(headers[name]) - since, 0.0)
+            wait = float(headers[name]) - since
         except (KeyError, ValueError):
             continue
+        if math.isfinite(wait):
+            return max(wait, 0.0)
     return None
