@@ -20,7 +20,7 @@ $(VENV)/.run: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.run
 	@echo "Adding what the tests need"
-	$(PIP_INSTALL) -e '.[dev,oracle,cluster]'
+	$(PIP_INSTALL) -e '.[dev,oracle,cluster,alpaca]'
 	@touch $@
 
 setup: $(VENV)/.run ## make the virtual environment
@@ -54,7 +54,7 @@ docs: $(VENV)/.dev ## check what README and docs claim, and rewrite docs/configu
 	$(BIN)/python -m pytest tests/test_docs_claims.py
 
 bench: $(VENV)/.dev ## measure throughput on this machine, beside sb3-contrib
-	$(PIP_INSTALL) -e '.[dev,oracle,cluster,peer]'
+	$(PIP_INSTALL) -e '.[dev,oracle,cluster,alpaca,peer]'
 	$(BIN)/python benchmarks/bench_training.py
 
 race: $(VENV)/.run ## race against recurrent PPO of others: speed, then learning (hours; learning goes on where it stopped)
