@@ -19,6 +19,8 @@ VERBS = {
     "train": "Train an agent on a market cache and keep the best model.",
     "build-cache": "Build the market cache that training reads.",
     "evaluate": "Judge a saved model on a range that it has not seen, and write the report.",
+    "signal": "Say what a model would hold from the next close on, the orders for it, and why.",
+    "trade": "Trade a model's decisions: run, status, halt, resume, replay, report, export.",
     "walk-forward": "Train, choose and test fold by fold, and judge all test pieces as one range.",
     "config": "Print a packaged configuration, to be copied and edited.",
     "costs": "Print what each regime costs from cash, and each switch from one to another.",

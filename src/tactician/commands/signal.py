@@ -1,19 +1,25 @@
 """``tactician signal``: what to hold from the next close on, what it takes and costs, and why. No account is needed."""
 
+import difflib
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from tactician.commands.flags import Json, flags_of
+from tactician.config import load_config
 from tactician.config_values import Place
 from tactician.errors import UserError
 from tactician.version import __version__
 
 if TYPE_CHECKING:
-    pass
+    from tactician.bars.hours import TradingDay
+    from tactician.config import Config
+    from tactician.monitor.progress import Reporter
+    from tactician.trading.sheet import Sheet
 
 STORE = Path("data/bars")
 """Where bars are kept between two calls."""
@@ -61,10 +67,8 @@ def run(words: list[str]) -> int:
     # A sign of life before torch, which takes seconds to import.
     reporter.say(f"  Tactician {__version__}, {arguments.checkpoint}", whole=[arguments.checkpoint])
     from tactician.storage import json_text
-    from tactician.trading.sheet import Sheet
 
-    sheet = _sheet(arguments, reporter)
-    assert isinstance(sheet, Sheet)
+    sheet = make_sheet(arguments, arguments.checkpoint, reporter)
     if arguments.orders is not None:
         sheet.write_orders(arguments.orders)
     if arguments.as_json:
@@ -74,3 +78,77 @@ def run(words: list[str]) -> int:
     if arguments.orders is not None:
         reporter.say(f"  Orders:  {arguments.orders}", whole=[arguments.orders])
     return 0
+
+
+def make_sheet(arguments: SignalArguments, checkpoint: Path, reporter: "Reporter") -> "Sheet":
+    """Decide, and plan from what is held.
+
+    Raises:
+        UserError: a flag or a file is at fault.
+        Refused: the bars do not reach the session before.
+    """
+    from tactician.portfolio.frictions import Frictions
+    from tactician.trading.account import AccountFile
+    from tactician.trading.advice import Seat
+    from tactician.trading.broker import Listing
+    from tactician.trading.known import closes_of, market_until
+    from tactician.trading.plan import Sleeve, make_plan
+    from tactician.trading.sheet import Sheet, read_holdings
+    from tactician.training.in_use import model_in_use
+
+    file = None if arguments.config_file is None else load_config(arguments.config_file)
+    model = model_in_use(checkpoint, file, arguments.bars)
+    config = model.config
+    day, before = _session(config, arguments.on)
+    sleeve, rest = Sleeve({}, _money(arguments.cash)), dict[str, Decimal]()
+    if arguments.holdings is not None:
+        sleeve, rest = read_holdings(arguments.holdings, config.symbols)
+    seat = _seat(arguments, model.regime_names)
+    with reporter.phase(f"📥 Bringing the bars up to date ({config.bars})"):
+        fresh, market = market_until(config, arguments.store, before)
+    closes = closes_of(fresh.bars, config.calendar)(day.date)
+    with reporter.phase("🧭 Deciding"):
+        advice = model.advisor(market).advise(day.date, Seat(tuple(sleeve.holdings(market.symbols, closes)), *seat))
+    shares = "whole" if arguments.whole_shares else "fractional"
+    account = AccountFile.model_validate(
+        {"account": "SIGNAL", "checkpoint": checkpoint, "shares": shares, "cash_floor": 0.0}
+    )
+    listings = dict.fromkeys(market.symbols, Listing(tradable=True, fractional=True))
+    plan = make_plan(advice, sleeve, closes, listings, Frictions.of(config), account)
+    return Sheet(day, config.calendar, advice, plan, rest, fresh.told)
+
+
+def _session(config: "Config", on: date | None) -> tuple["TradingDay", date]:
+    """The session to decide for, and the one before."""
+    from tactician.bars.hours import last_closed, next_to_close, trading_day
+
+    now = datetime.now(UTC)
+    if on is None:
+        return next_to_close(config.calendar, now), last_closed(config.calendar, now).date
+    day = trading_day(config.calendar, on)
+    if day is None:
+        raise UserError(f"--on {on} is no session of {config.calendar}; name a day on which it was open.")
+    if day.opens > now and day != next_to_close(config.calendar, now):
+        raise UserError(f"--on {on} lies too far ahead: what it needs is not known yet; leave --on out.")
+    return day, last_closed(config.calendar, day.opens).date
+
+
+def _seat(arguments: SignalArguments, names: tuple[str, ...]) -> tuple[int, int]:
+    """The regime that was traded into last, and the sessions since then."""
+    if arguments.since < 0:
+        raise UserError("--since cannot be negative; it counts sessions since the last change of regime.")
+    if arguments.regime is None:
+        return 0, arguments.since
+    wanted = arguments.regime.upper()
+    if wanted not in names:
+        near = difflib.get_close_matches(wanted, names, n=1)
+        raise UserError(
+            f"--regime {arguments.regime} is none of the model's; {f'did you mean {near[0]}?' if near else ', '.join(names)}"
+        )
+    return names.index(wanted), arguments.since
+
+
+def _money(cash: float) -> float:
+    if not 0 < cash < 1e15:
+        raise UserError(f"--cash {cash:g} is no amount of money; give one above zero.")
+    return cash

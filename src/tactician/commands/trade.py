@@ -66,9 +66,9 @@ def run(words: list[str]) -> int:
     _refuse_foreign_flags(arguments)
     if arguments.account is None and arguments.action != "replay":
         raise UserError("--account is missing; name an account file, as docs/trading.md shows.")
-    from tactician.commands import trade_actions
+    from tactician.commands.trade_actions import ACTIONS
 
-    return int(trade_actions.ACTIONS[arguments.action](arguments))
+    return ACTIONS[arguments.action](arguments)
 
 
 def _refuse_foreign_flags(arguments: TradeArguments) -> None:

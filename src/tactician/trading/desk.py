@@ -79,8 +79,12 @@ class Desk:
         self.halt_file.write_text(reason + "\n", encoding="utf-8")
         self.journal.record("halted", self.now(), reason=reason)
 
-    def send(self, entry: Entry) -> Entry:
+    def send(self, entry: Entry, *, despite_halt: bool = False) -> Entry:
         """Send an order, once. It is on disk before it leaves, and its answer afterwards.
+
+        Args:
+            entry: planned, and in the journal.
+            despite_halt: for the sales that a person has ordered with the halt.
 
         Returns:
             The entry with the broker's word; 'unknown' if there was no clear one.
@@ -88,7 +92,8 @@ class Desk:
         Raises:
             Halted: before anything is sent.
         """
-        self.stop_if_halted()
+        if not despite_halt:
+            self.stop_if_halted()
         entry = self._noted("sending", entry, "sending")
         try:
             placed = self.broker.submit(entry.order)
@@ -126,14 +131,18 @@ class Desk:
             self.journal.record("seen", self.now(), orders=[found])
         return found
 
-    def finish(self, entries: list[Entry]) -> list[Entry]:
+    def finish(self, entries: list[Entry], *, at_once: bool = False) -> list[Entry]:
         """Wait until orders are final, and cancel what is left at the deadline.
+
+        Args:
+            entries: sent, or never to be sent.
+            at_once: cancel them now.
 
         Raises:
             Refused: one is still open, so nothing more may be sent.
             Unreadable: the broker gives no answer.
         """
-        deadline = self.now() + timedelta(minutes=self.account.order_minutes)
+        deadline = self.now() + timedelta(minutes=0 if at_once else self.account.order_minutes)
         entries, cancelled = self._settled(entries), False
         while not all(entry.final or entry.state == "planned" for entry in entries):
             if self.now() >= deadline:

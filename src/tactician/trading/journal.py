@@ -301,7 +301,8 @@ def _plain(entry: Entry) -> dict[str, Any]:
 
 def _entry(row: dict[str, Any]) -> Entry:
     decimals = ("planned", "quantity", "filled", "limit")
-    return Entry(**{k: Decimal(v) if k in decimals and v is not None else v for k, v in row.items()})
+    values: dict[str, Any] = {k: Decimal(v) if k in decimals and v is not None else v for k, v in row.items()}
+    return Entry(**values)
 
 
 def _run_row(run: Run) -> tuple[str, ...]:

@@ -40,9 +40,16 @@ def market_until(config: Config, folder: Path, until: date) -> tuple[Refreshed, 
         until: the last finished session.
 
     Raises:
-        UserError: the bars cannot be read.
+        UserError: the bars cannot be read, or do not pass validation.
+        Refused: they do not reach the session.
     """
     fresh = refresh(config, folder, until)
+    last = fresh.bars.frame["date"].max().date()
+    if last != until:
+        raise Refused(
+            f"The bars of {fresh.bars.source} end on {last}, and the last finished session is {until}: a decision would be "
+            "old. Get newer bars, or ask for a past session with tactician signal --on."
+        )
     return fresh, with_next_decision(fresh.bars, config)
 
 

@@ -55,6 +55,8 @@ class Replayed:
     backtest: Float[Tensor, " session"]
     """The same by the backtest."""
     path: BacktestPath
+    orders: int
+    """Sent."""
     refused: tuple[tuple[str, str], ...]
     """Sessions without a trade for safety, and why."""
 
@@ -127,6 +129,7 @@ def replay(
     growth = torch.cat([torch.zeros(1, dtype=torch.float64), shadow.growth[:, 0].cumsum(0)]).exp()
     wealth = torch.tensor(values, dtype=torch.float64) / values[0]
     n = len(wealth)
+    orders = sum(entry.state not in ("planned", "lapsed") for entry in journal.orders())
     refused = tuple((e.body["session"], e.body["reason"]) for e in journal.events("refused"))
     journal.close()
     return Replayed(
@@ -134,6 +137,7 @@ def replay(
         wealth=wealth,
         backtest=growth[:n],
         path=shadow,
+        orders=orders,
         refused=refused,
     )
 

@@ -80,7 +80,7 @@ def model_in_use(path: Path, file: Config | None = None, bars: str | None = None
     if content.get("feature_version", FEATURE_VERSION) != FEATURE_VERSION:
         raise UserError(f"{path} was trained with another version of the features; train the model anew.")
     config = judged_settings(content, path, file)
-    changed = {"end": None, "device": "cpu", **({} if bars is None else {"bars": bars})}
+    changed = {"device": "cpu", **({} if bars is None else {"bars": bars})}
     config = config.model_copy(update=changed)
     settle_recurrence(loaded.policy)
     kept = content.get("feature_range")
