@@ -2,13 +2,14 @@
 
 import difflib
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from tactician.commands import clock
 from tactician.commands.flags import Json, flags_of
 from tactician.config import load_config
 from tactician.config_values import Place
@@ -122,7 +123,7 @@ def _session(config: "Config", on: date | None) -> tuple["TradingDay", date]:
     """The session to decide for, and the one before."""
     from tactician.bars.hours import last_closed, next_to_close, trading_day
 
-    now = datetime.now(UTC)
+    now = clock.now()
     if on is None:
         return next_to_close(config.calendar, now), last_closed(config.calendar, now).date
     day = trading_day(config.calendar, on)

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tactician.commands import clock
 from tactician.commands.trading_desk import LAST_RUN, Opened, Place, opened
 from tactician.errors import Halted, UserError
 from tactician.monitor.progress import Reporter
@@ -250,7 +251,7 @@ def _status_lines(found: dict) -> Iterable[str]:
     last = found["last_run"]
     if last:
         yield f"Last run: {last['at'][:19]} UTC, exit code {last['exit_code']}: {last['said']}"
-        if datetime.now(UTC) - datetime.fromisoformat(last["at"]) > _LATE:
+        if clock.now() - datetime.fromisoformat(last["at"]) > _LATE:
             yield "That is more than four days ago: does cron still call it?"
     session = found["last_session"]
     yield (

@@ -5,11 +5,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from tactician.bars.hours import TradingDay, last_closed, next_to_close
+from tactician.commands import clock
 from tactician.config import Config
 from tactician.errors import Refused, UserError
 from tactician.monitor.progress import Reporter
@@ -59,7 +59,7 @@ class Place:
 
     def note_run(self, code: int, said: str) -> None:
         """Leave the last run's outcome where a watchdog finds it."""
-        content = {"at": datetime.now(UTC).isoformat(), "exit_code": code, "said": said}
+        content = {"at": clock.now().isoformat(), "exit_code": code, "said": said}
         save_text(json_text(content, indent=2) + "\n", self.folder / LAST_RUN)
 
 
@@ -100,7 +100,7 @@ def opened(place: Place, reporter: Reporter, *, decides: bool) -> Iterator[Opene
         try:
             yield _put_together(place, journal, reporter, decides)
         except Refused as no:
-            now = datetime.now(UTC)
+            now = clock.now()
             journal.record("refused", now, session=str(now.date()), reason=str(no))
             raise
         finally:
@@ -115,7 +115,7 @@ def _put_together(place: Place, journal: Journal, reporter: Reporter, decides: b
     broker = None if account.broker == "simulated" else broker_of(account)  # a missing key is told before the download
     if decides or broker is None:
         with reporter.phase(f"📥 Bringing the bars up to date ({config.bars})"):
-            until = last_closed(config.calendar, datetime.now(UTC)).date
+            until = last_closed(config.calendar, clock.now()).date
             fresh, market = market_until(config, place.folder / "bars", until)
         closes, told = closes_of(fresh.bars, config.calendar), fresh.told
         if broker is None:
@@ -128,7 +128,7 @@ def _put_together(place: Place, journal: Journal, reporter: Reporter, decides: b
         journal=journal,
         calendar=config.calendar,
         symbols=config.symbols,
-        now=lambda: datetime.now(UTC),
+        now=clock.now,
         wait=time.sleep,
         tell=lambda text: reporter.note(f"  {text}"),
     )
@@ -140,7 +140,7 @@ def _put_together(place: Place, journal: Journal, reporter: Reporter, decides: b
 def _simulated(place: Place, config: Config, tape: Tape, frictions: Frictions) -> SimulatedBroker:
     account, path = place.account, place.folder / "broker.sqlite"
     cash = account.cash or config.portfolio_value
-    broker = SimulatedBroker(path, account.account, tape, frictions, cash, lambda: datetime.now(UTC))
+    broker = SimulatedBroker(path, account.account, tape, frictions, cash, clock.now)
     broker.move_to(tape.days[-1])
     return broker
 

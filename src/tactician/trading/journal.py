@@ -124,12 +124,14 @@ class Event:
 class Journal:
     """An open journal. One process writes it: the caller holds the account's lock."""
 
-    def __init__(self, path: Path, *, writes: bool = True) -> None:
+    def __init__(self, path: Path, *, writes: bool = True, durable: bool = True) -> None:
         """Open a journal, or begin one, and verify it.
 
         Args:
             path: the file.
             writes: whether this process may write; it makes a new file.
+            durable: whether each commit waits for the disk. Without it a power cut may lose the last ones, as a replay can
+                afford; a program that dies loses none.
 
         Raises:
             UserError: the file cannot be opened, or is no journal of this version.
@@ -145,7 +147,7 @@ class Journal:
             self._db.isolation_level = None
             if writes:
                 self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=FULL")
+                self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             self._begin(writes)
             self._runs: dict[str, Run] = {}
             self._orders: dict[str, Entry] = {}

@@ -115,7 +115,7 @@ def replay(
     """
     tape, clock = Tape.of(advisor.raw), Clock()
     broker = SimulatedBroker(folder / "broker.sqlite", NUMBER, tape, advisor.env.frictions, cash, clock.now, script)
-    journal = Journal(folder / "journal.sqlite")
+    journal = Journal(folder / "journal.sqlite", durable=False)
     symbols = tuple(advisor.raw.symbols)
     desk = Desk(account, folder, broker, journal, calendar, symbols, clock.now, clock.wait, lambda _: None)
     cycle = Cycle(desk, KnownMarket(advisor, closes_on_tape(tape)), advisor.env.frictions)

@@ -107,6 +107,7 @@ class SimulatedBroker:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute("CREATE TABLE IF NOT EXISTS account (id INTEGER PRIMARY KEY, state TEXT)")
         self._db.execute("CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY, day INTEGER, placed TEXT)")
         stored = self._db.execute("SELECT state FROM account").fetchone()
