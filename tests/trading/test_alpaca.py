@@ -210,6 +210,17 @@ def test_a_cancel_that_never_ends_stays_open(fake, broker):
         assert broker.order("tac-1").state == "open"
 
 
+def test_a_halted_asset_takes_no_orders_or_fills_none(fake, broker):
+    fake.halt("SPY")
+    with pytest.raises(Rejected, match="not active"):
+        broker.submit(order())
+    fake.halt("SPY", refuse=False)
+    broker.submit(order("tac-2"))
+    assert broker.order("tac-2").state == "open" and not broker.listings(["SPY"])["SPY"].tradable
+    fake.resume("SPY")
+    assert broker.order("tac-2").state == "filled"
+
+
 def test_what_is_final_or_unknown_is_not_cancelled(fake, broker):
     broker.submit(order())
     broker.cancel("tac-1")

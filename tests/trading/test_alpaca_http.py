@@ -232,6 +232,12 @@ def test_keys_are_not_shown_where_nothing_listens(fake, monkeypatch, url):
     assert not shown(told.value)
 
 
+def test_a_failure_that_is_kept_keeps_no_frames(fake, broker):
+    fake.fail("GET /v2/account", "reset", times=None)
+    failure = alpaca._attempt(broker._trading.get_account)
+    assert (failure.__traceback__, failure.__context__, failure.__cause__) == (None, None, None)
+
+
 def test_the_test_for_keys_sees_them():
     try:
         headers = {"APCA-API-KEY-ID": KEYS["APCA_API_KEY_ID"]}

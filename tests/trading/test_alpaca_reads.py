@@ -7,6 +7,7 @@ import pytest
 
 from tactician.trading import alpaca
 from tactician.trading.broker import Listing, Placed, Quote, Unreadable
+from tests.trading import fake_answers as say
 from tests.trading.connected import CALM, DELETE, LOOKUP, POST, READS, editing, hasty, order, read
 from tests.trading.fake_alpaca import PAGE
 
@@ -53,6 +54,12 @@ def test_an_answer_of_another_form_is_unreadable(fake, broker, what, answer):
     with pytest.raises(Unreadable, match=r"^Alpaca's .* could not be read: .*\.$"):
         read(broker, what)
     assert fake.count(READS[what]) == 1
+
+
+def test_a_redirection_is_no_answer_whatever_it_says(fake, broker):
+    fake.fail("GET /v2/account", "answer", status=302, body=say.account(fake))
+    with pytest.raises(Unreadable, match="it answered 302"):
+        broker.account()
 
 
 @pytest.mark.parametrize("what", READS)

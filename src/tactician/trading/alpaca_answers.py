@@ -83,12 +83,9 @@ def listing_of(raw: Any) -> Listing:
 
 def quotes_of(raw: Any, symbols: Collection[str]) -> dict[str, Quote]:
     """Last trades, of the symbols that have one."""
-    trades = {symbol: object_of(raw).get(symbol) for symbol in symbols}
-    return {
-        symbol: Quote(float(_positive(trade, "p")), time_of(trade, "t"))
-        for symbol, trade in trades.items()
-        if trade is not None
-    }
+    trades = object_of(object_of(raw).get("trades"))
+    traded = [symbol for symbol in symbols if trades.get(symbol) is not None]
+    return {symbol: Quote(float(_positive(trades[symbol], "p")), time_of(trades[symbol], "t")) for symbol in traded}
 
 
 def object_of(raw: Any) -> dict[str, Any]:
