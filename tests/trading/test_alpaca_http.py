@@ -16,7 +16,7 @@ from tactician.trading import alpaca, http
 from tactician.trading.alpaca import alpaca_broker
 from tactician.trading.broker import Ambiguous, Rejected, Unreadable
 from tactician.trading.http import Patience, Secret
-from tests.trading.connected import DELETE, LOOKUP, POST, READS, connect, hasty, order, read
+from tests.trading.connected import DELETE, LOOKUP, POST, READS, connect, order, read
 from tests.trading.fake_alpaca import FakeAlpaca, RemoteFake
 
 pytest.importorskip("alpaca", reason="needs alpaca-py")
@@ -290,7 +290,3 @@ def test_the_fake_answers_what_the_models_of_alpaca_py_demand(fake):
     assert len(client.get_calendar(GetCalendarRequest(start="2025-06-02", end="2025-06-08"))) == 5
     data = StockHistoricalDataClient(*fake.keys.values(), url_override=fake.url)
     assert data.get_stock_latest_trade(StockLatestTradeRequest(symbol_or_symbols="SPY"))["SPY"].price == 500
-
-
-def test_hasty_is_hasty(fake):
-    assert hasty(fake).account().number == fake.number

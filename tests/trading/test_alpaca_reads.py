@@ -8,7 +8,7 @@ import pytest
 from tactician.trading import alpaca
 from tactician.trading.broker import Listing, Placed, Quote, Unreadable
 from tests.trading import fake_answers as say
-from tests.trading.connected import CALM, DELETE, LOOKUP, POST, READS, editing, hasty, order, read
+from tests.trading.connected import DELETE, LOOKUP, POST, READS, editing, hasty, order, read
 from tests.trading.fake_alpaca import PAGE
 
 pytest.importorskip("alpaca", reason="needs alpaca-py")
@@ -280,4 +280,4 @@ def test_a_day_of_the_fake_ends(fake, broker):
     fake.advance(timedelta(hours=6).total_seconds())
     fake.end_of_day()
     assert broker.order("tac-1") == Placed("tac-1", "SPY", "buy", Decimal(10), "expired", reason="expired")
-    assert broker.open_orders() == [] and CALM.tries == 3
+    assert broker.open_orders() == []
