@@ -99,7 +99,7 @@ NO_FLAG = (..., None, "true", 1)
                 ("status", (*NO_TEXT, "filled")),
                 ("qty", (*NO_NUMBER, "3")),
                 ("filled_qty", (*NO_NUMBER, "-1", "11")),
-                ("filled_avg_price", (*NO_NUMBER, "0", "-500")),
+                ("filled_avg_price", (*NO_NUMBER, "0", "-500", "1e-400")),
             ]
         ),
         ("quotes", "p", (*NO_NUMBER, 0, -1, 1e-400)),
@@ -154,7 +154,10 @@ def test_the_broker_is_its_own_clock(fake, broker):
     fake.set_clock("2031-01-02T09:29:59-05:00")
     assert broker.now() == datetime(2031, 1, 2, 14, 29, 59, tzinfo=UTC)
     fake.advance(61)
-    assert broker.now() == datetime(2031, 1, 2, 14, 31, tzinfo=UTC) and broker.now().tzinfo is UTC
+    fake.fail("GET /v2/clock", "edit", edit=editing(timestamp="2031-01-02T09:31:00.123456789-05:00"))
+    told = broker.now()
+    assert told == datetime(2031, 1, 2, 14, 31, 0, 123456, tzinfo=UTC) and told.tzinfo is UTC
+    assert broker.now() == datetime(2031, 1, 2, 14, 31, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def _number(raw: Any, field: str) -> Decimal:
         number = Decimal(str(value)) if isinstance(value, str | int | float) else None
     except InvalidOperation:
         number = None
-    if number is None or isinstance(value, bool) or not number.is_finite() or not math.isfinite(float(number)):
+    if number is None or not number.is_finite() or not math.isfinite(float(number)):
         raise Malformed(f"{field} is no number")
     return number
 
