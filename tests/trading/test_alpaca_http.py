@@ -16,7 +16,7 @@ from tactician.trading import alpaca, http
 from tactician.trading.alpaca import alpaca_broker
 from tactician.trading.broker import Ambiguous, Rejected, Unreadable
 from tactician.trading.http import Patience, Secret
-from tests.trading.connected import DELETE, LOOKUP, POST, READS, connect, hasty, order, read
+from tests.trading.connected import DELETE, LOOKUP, POST, READS, connect, order, read
 from tests.trading.fake_alpaca import FakeAlpaca, RemoteFake
 
 pytest.importorskip("alpaca", reason="needs alpaca-py")
@@ -232,6 +232,12 @@ def test_keys_are_not_shown_where_nothing_listens(fake, monkeypatch, url):
     assert not shown(told.value)
 
 
+def test_a_failure_that_is_kept_keeps_no_frames(fake, broker):
+    fake.fail("GET /v2/account", "reset", times=None)
+    failure = alpaca._attempt(broker._trading.get_account)
+    assert (failure.__traceback__, failure.__context__, failure.__cause__) == (None, None, None)
+
+
 def test_the_test_for_keys_sees_them():
     try:
         headers = {"APCA-API-KEY-ID": KEYS["APCA_API_KEY_ID"]}
@@ -284,7 +290,3 @@ def test_the_fake_answers_what_the_models_of_alpaca_py_demand(fake):
     assert len(client.get_calendar(GetCalendarRequest(start="2025-06-02", end="2025-06-08"))) == 5
     data = StockHistoricalDataClient(*fake.keys.values(), url_override=fake.url)
     assert data.get_stock_latest_trade(StockLatestTradeRequest(symbol_or_symbols="SPY"))["SPY"].price == 500
-
-
-def test_hasty_is_hasty(fake):
-    assert hasty(fake).account().number == fake.number

@@ -98,12 +98,10 @@ class AlpacaBroker:
 
     def quotes(self, symbols: Collection[str]) -> Mapping[str, Quote]:
         """See `Broker.quotes`. They are trades at the exchange IEX, so the last one may be minutes old."""
-        from alpaca.data.requests import StockLatestTradeRequest
-
         if not symbols:
             return {}
-        wanted = StockLatestTradeRequest.model_validate({"symbol_or_symbols": sorted(symbols), "feed": _FEED})
-        return _read("prices", lambda: answers.quotes_of(self._data.get_stock_latest_trade(wanted), symbols))
+        wanted = {"symbols": ",".join(sorted(symbols)), "feed": _FEED}
+        return _read("prices", lambda: answers.quotes_of(self._data.get("/stocks/trades/latest", wanted), symbols))
 
     def listings(self, symbols: Collection[str]) -> Mapping[str, Listing]:
         """See `Broker.listings`."""

@@ -83,12 +83,9 @@ def listing_of(raw: Any) -> Listing:
 
 def quotes_of(raw: Any, symbols: Collection[str]) -> dict[str, Quote]:
     """Last trades, of the symbols that have one."""
-    trades = {symbol: object_of(raw).get(symbol) for symbol in symbols}
-    return {
-        symbol: Quote(float(_positive(trade, "p")), time_of(trade, "t"))
-        for symbol, trade in trades.items()
-        if trade is not None
-    }
+    trades = object_of(object_of(raw).get("trades"))
+    traded = [symbol for symbol in symbols if trades.get(symbol) is not None]
+    return {symbol: Quote(float(_positive(trades[symbol], "p")), time_of(trades[symbol], "t")) for symbol in traded}
 
 
 def object_of(raw: Any) -> dict[str, Any]:
@@ -130,7 +127,7 @@ def _number(raw: Any, field: str) -> Decimal:
         number = Decimal(str(value)) if isinstance(value, str | int | float) else None
     except InvalidOperation:
         number = None
-    if number is None or isinstance(value, bool) or not number.is_finite() or not math.isfinite(float(number)):
+    if number is None or not number.is_finite() or not math.isfinite(float(number)):
         raise Malformed(f"{field} is no number")
     return number
 

@@ -96,10 +96,10 @@ def _once(session: Any, method: str, url: str, options: Mapping[str, Any], patie
     failure = None
     try:
         response = session.request(method, url, timeout=(patience.connect, patience.read), **options)
+    except requests.ConnectionError as error:
+        failure = NoAnswer(f"the connection failed or broke ({type(error).__name__})", passing=True)
     except requests.Timeout:
         failure = NoAnswer(f"no answer within {patience.read:g} seconds", passing=True)
-    except requests.ConnectionError:
-        failure = NoAnswer("the connection failed or broke", passing=True)
     except Exception as error:  # whatever the transport raises, the request may have arrived
         failure = NoAnswer(f"the request failed ({type(error).__name__})")
     if failure is not None:
