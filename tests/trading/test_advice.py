@@ -19,23 +19,6 @@ from tests.conftest import synthetic_bars
 ROWS = range(500, 530)
 
 
-def lived_by_the_backtest(advisor, rows):
-    """Seats and actions of each session of the judge's own pass, in currency."""
-    seats, before = [], None
-    for row in rows:
-        step = decide(advisor.env, advisor.policies, range(row, row + 1), before=before)
-        if before is None:
-            held = torch.zeros(len(advisor.raw.symbols) + 1)
-            held[-1] = 1
-            seat = Seat(tuple((held.double() * advisor.env.portfolio_value).tolist()))
-        else:
-            held = before.holdings[0].double() * advisor.env.portfolio_value
-            seat = Seat(tuple(held.tolist()), int(before.regime[0]), int(before.since_trade[0]))
-        seats.append(seat)
-        before = step.last
-    return seats
-
-
 def test_every_day_has_the_probabilities_of_the_judges_one_pass(advisor):
     """Day by day, with a memory rebuilt from the journal, as one pass over the whole range with a memory that is carried."""
     whole = decide(advisor.env, advisor.policies, ROWS)
@@ -71,7 +54,7 @@ def test_nothing_that_comes_later_changes_the_advice(advisor):
             market,
             features=later(market.features, row + 1),
             regime_weights=later(market.regime_weights, row + 1),
-            returns=later(market.returns, row),
+            returns=later(market.returns, row - 1),  # of row − 1 ends at the close of this session
             cash_return=later(market.cash_return, row),
             fillable=torch.where(torch.arange(market.n_days)[:, None] >= row, False, market.fillable),
         )
@@ -79,7 +62,8 @@ def test_nothing_that_comes_later_changes_the_advice(advisor):
     other = replace(
         advisor, env=replace(advisor.env, market=disturbed(advisor.env.market)), raw=disturbed(advisor.raw), _paper={}
     )
-    assert other.advise(session, seat) == advisor.advise(session, seat)
+    # As text, since a volume that is not known is NaN, which equals nothing.
+    assert repr(other.advise(session, seat)) == repr(advisor.advise(session, seat))
 
 
 def test_a_session_without_a_decision_counts_as_held(advisor):

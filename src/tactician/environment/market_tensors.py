@@ -144,8 +144,9 @@ class MarketTensors:
         cut: dict[str, Any] = {
             f.name: value[: row + 1] for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)
         }
-        for name, unknown in (("returns", 0.0), ("fillable", True)):
-            cut[name] = torch.cat([cut[name][:-1], torch.full_like(cut[name][-1:], unknown)])
+        # The return of the row before ends at this row's close, so it is not known either.
+        cut["returns"] = torch.cat([cut["returns"][:-2], torch.zeros_like(cut["returns"][-2:])])
+        cut["fillable"] = torch.cat([cut["fillable"][:-1], torch.ones_like(cut["fillable"][-1:])])
         cut["cash_return"] = torch.cat([cut["cash_return"][:-1], cut["cash_return"][-2:-1]])
         cut["delisted"] = torch.cat([cut["delisted"][:-1], cut["delisted"][-2:-1]])
         return replace(self, **cut)
