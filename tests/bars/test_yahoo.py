@@ -1,13 +1,18 @@
 """Yahoo's bars through a yfinance that never leaves the house."""
 
 import sys
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from tactician.bars import SOURCES, read_source
+from tactician.bars.exchanges import known_range
+from tactician.bars.sources import finished
 from tactician.bars.yahoo import later_splits
+from tactician.config import load_config
 from tactician.errors import UserError
 from tactician.market import yahoo_bars
 
@@ -100,3 +105,102 @@ def test_an_empty_answer_names_the_symbol(yahoo):
     yahoo[0]["NONE"] = history([], [])
     with pytest.raises(UserError, match="returned no bars of NONE"):
         yahoo_bars(("NONE",))
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Sets what time it is for the readers, in UTC."""
+
+    def put(moment):
+        class Clock(datetime):
+            @classmethod
+            def now(cls, tz=None):
+                return datetime.fromisoformat(moment).replace(tzinfo=UTC).astimezone(tz)
+
+        monkeypatch.setattr("tactician.bars.yahoo.datetime", Clock)
+        monkeypatch.setattr("tactician.bars.sources.datetime", Clock)
+
+    return put
+
+
+def wanted(calendar="XNYS", *symbols, **changes):
+    universe = {"all": list(symbols or ("SPY",))}
+    return load_config(
+        "configs/embedded_sp500.yaml",
+        {"bars": "yfinance", "calendar": calendar, "universe": universe, "start": None, "end": None, **changes},
+    )
+
+
+def last(bars, symbol="SPY"):
+    return str(bars.frame[bars.frame["symbol"] == symbol]["date"].max().date())
+
+
+WEEK = pd.bdate_range("2026-11-23", "2026-11-30")
+
+
+@pytest.mark.parametrize(
+    ("moment", "calendar", "zone", "expected"),
+    [
+        # The day after Thanksgiving ends at 18:00 UTC.
+        ("2026-11-27 17:59:59", "XNYS", "America/New_York", "2026-11-26"),
+        ("2026-11-27 18:00:00", "XNYS", "America/New_York", "2026-11-27"),
+        ("2026-11-28 01:00:00", "XNYS", "America/New_York", "2026-11-27"),
+        ("2026-11-29 12:00:00", "XNYS", "America/New_York", "2026-11-27"),
+        ("2026-11-27 06:29:59", "XTKS", "Asia/Tokyo", "2026-11-26"),
+        ("2026-11-27 06:30:00", "XTKS", "Asia/Tokyo", "2026-11-27"),
+        # What trades around the clock moves until midnight, and so may what trades elsewhere until its own midnight.
+        ("2026-11-27 23:59:59", "24/7", "UTC", "2026-11-26"),
+        ("2026-11-28 00:00:00", "24/7", "UTC", "2026-11-27"),
+        ("2026-11-27 23:59:59", "XNYS", "UTC", "2026-11-26"),
+        ("2026-11-28 00:00:00", "XNYS", "UTC", "2026-11-27"),
+        ("2026-11-27 17:00:00", "XLON", "America/New_York", "2026-11-26"),
+        ("2026-11-28 04:59:59", "XLON", "America/New_York", "2026-11-26"),
+        ("2026-11-28 05:00:00", "XLON", "America/New_York", "2026-11-27"),
+        ("2026-11-27 23:59:59", "bars", "America/New_York", "2026-11-26"),
+        ("2026-11-28 05:00:00", "bars", "America/New_York", "2026-11-27"),
+    ],
+)
+def test_a_bar_is_read_once_it_moves_no_more(yahoo, clock, moment, calendar, zone, expected):
+    days = WEEK[
+        pd.DatetimeIndex([f"{day:%Y-%m-%d} 00:00" for day in WEEK]).tz_localize(zone) <= pd.Timestamp(moment, tz="UTC")
+    ]
+    yahoo[0]["SPY"] = history(days, np.arange(1.0, len(days) + 1), zone=zone)
+    clock(moment)
+    assert last(read_source(wanted(calendar))) == expected
+
+
+def test_beyond_its_exchanges_calendar_the_days_before_today_are_read(yahoo, clock):
+    _, high = known_range("XSHG")
+    today = high + pd.Timedelta(days=60)
+    days = pd.date_range(today - pd.Timedelta(days=5), today)
+    yahoo[0]["SPY"] = history(days, np.arange(1.0, 7.0), zone="Asia/Shanghai")
+    clock(f"{today:%Y-%m-%d} 12:00")
+    assert last(read_source(wanted("XSHG"))) == f"{days[-2]:%Y-%m-%d}"
+
+
+def test_the_evening_of_a_day_off_is_counted_by_the_exchanges_date():
+    """It is Sunday in UTC, and still Saturday in New York."""
+    assert str(finished("XNYS", datetime(2026, 11, 29, 1, 0, tzinfo=UTC))) == "2026-11-27"
+
+
+def test_the_end_of_a_configuration_goes_before_a_later_session(yahoo, clock):
+    yahoo[0]["SPY"] = history(WEEK, np.arange(1.0, 7.0))
+    clock("2026-11-28 12:00")
+    assert last(read_source(wanted(end="2026-11-25"))) == "2026-11-25"
+
+
+def test_a_part_holds_the_running_bar_of_the_exchange_and_no_other(yahoo, clock):
+    """Its reader knows when the exchange closes, and cuts it there."""
+    yahoo[0]["SPY"] = history(WEEK[:5], np.arange(1.0, 6.0))
+    yahoo[0]["BTC-USD"] = history(WEEK[:5], np.arange(1.0, 6.0), zone="UTC")
+    clock("2026-11-27 15:00")
+    since = SOURCES["yfinance"].since
+    assert last(since(wanted(), "SPY", WEEK[1].date())) == "2026-11-27"
+    assert last(since(wanted(), "BTC-USD", None), "BTC-USD") == "2026-11-26"
+    assert [asked["start"] for _, asked in yahoo[1]] == ["2026-11-24", "1990-01-01"]
+
+
+def test_an_unknown_calendar_is_told_before_anything_is_downloaded(yahoo):
+    with pytest.raises(UserError, match="no usable exchange calendar 'NYSE5'"):
+        read_source(wanted("NYSE5"))
+    assert yahoo[1] == []

@@ -2,11 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pandas as pd
 
 from tactician.bars.bars import Bars
 from tactician.bars.embedded import embedded_bars
+from tactician.bars.exchanges import exchange_zone, known_range
 from tactician.bars.files import read_bars
+from tactician.bars.hours import trading_day
 from tactician.bars.yahoo import yahoo_bars
 from tactician.config import Config
 from tactician.errors import UserError
@@ -24,6 +30,31 @@ class Source:
     """Whether its symbols were picked knowing how they would do."""
     stands_in: bool = False
     """Whether a file of the user's is an alternative that a message should name."""
+    since: Callable[[Config, str, date | None], Bars] | None = None
+    """Reads the bars of one symbol from a date on (None: all), also those of sessions that are still open. None: the source
+    never changes, so that nothing of it needs to be kept."""
+
+
+def _yahoo(config: Config) -> Bars:
+    end = finished(config.calendar, datetime.now(UTC))
+    return yahoo_bars(config.symbols, config.start, min(config.end or end, end), zone=exchange_zone(config.calendar))
+
+
+def _yahoo_since(config: Config, symbol: str, start: date | None) -> Bars:
+    return yahoo_bars((symbol,), start, zone=exchange_zone(config.calendar))
+
+
+def finished(calendar: str, now: datetime) -> date:
+    """The last date whose bars no longer move: the exchange's today if its session has closed, else yesterday.
+
+    Raises:
+        UserError: no such calendar.
+    """
+    today = now.astimezone(ZoneInfo(exchange_zone(calendar))).date()
+    low, high = known_range(calendar)
+    # An exchange's calendar may not reach today. Yesterday is over all the same.
+    session = trading_day(calendar, today) if low <= pd.Timestamp(today) <= high else None
+    return today if session is not None and session.closes <= now else today - timedelta(days=1)
 
 
 SOURCES: dict[str, Source] = {
@@ -33,9 +64,10 @@ SOURCES: dict[str, Source] = {
         hindsight=True,
     ),
     "yfinance": Source(
-        lambda config: yahoo_bars(config.symbols, config.start, config.end),
+        _yahoo,
         "choose another start or end, or other symbols",
         stands_in=True,
+        since=_yahoo_since,
     ),
 }
 """By name, in the order in which messages list them."""

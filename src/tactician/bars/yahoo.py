@@ -19,12 +19,21 @@ _RENAMED = {
 }
 
 
-def yahoo_bars(symbols: tuple[str, ...], start: date | None = None, end: date | None = None) -> Bars:
+def yahoo_bars(
+    symbols: tuple[str, ...], start: date | None = None, end: date | None = None, *, zone: str | None = None
+) -> Bars:
     """Download daily bars. ``close`` is as traded on the day, ``adj_close`` as Yahoo adjusts it.
 
     Yahoo's own "Close" is adjusted for all splits until today. Multiplying it by the ratios of all later splits gives the
     price that was traded. The download therefore always runs until today, and is cut at ``end`` afterwards. Otherwise a
     split after ``end`` would stay in the closes.
+
+    Args:
+        symbols: as Yahoo writes them.
+        start: first date; None for 1990.
+        end: last date; None for the latest.
+        zone: IANA zone of the exchange whose close the caller knows. Bars from this zone are all kept, also one of today that
+            may still be moving. A bar from another zone is left out until its day is over there.
 
     Raises:
         UserError: the download failed, or a symbol came back empty.
@@ -32,11 +41,11 @@ def yahoo_bars(symbols: tuple[str, ...], start: date | None = None, end: date | 
     import yfinance  # a second to import
 
     logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # a failure is reported once, by our own message
-    frames = [_history(yfinance, symbol, start) for symbol in symbols]
+    frames = [_history(yfinance, symbol, start, zone) for symbol in symbols]
     return make_bars(pd.concat(frames, ignore_index=True), "yfinance", symbols, start, end, as_traded=True)
 
 
-def _history(yfinance: Any, symbol: str, start: date | None) -> pd.DataFrame:
+def _history(yfinance: Any, symbol: str, start: date | None, zone: str | None) -> pd.DataFrame:
     remedy = "check the network and the symbol, or give a file with --bars FILE"
     try:
         history = yfinance.Ticker(symbol).history(
@@ -57,8 +66,9 @@ def _history(yfinance: Any, symbol: str, start: date | None) -> pd.DataFrame:
     for column in ("open", "high", "low", "close"):
         frame[column] *= ratio
     frame["volume"] /= ratio
-    # Today's bar may still be moving.
-    return frame[frame["date"] < pd.Timestamp(datetime.now(UTC).date())]
+    own = history.index.tz or UTC
+    today = pd.Timestamp(datetime.now(own).date())
+    return frame if str(own) == zone else frame[frame["date"] < today]
 
 
 def later_splits(splits: pd.Series) -> Any:
