@@ -6,6 +6,9 @@ from pathlib import Path
 import yaml
 
 from tactician.cli import main
+from tactician.environment import HOLD
+from tactician.storage import save_tensors
+from tactician.training.checkpoint import read_checkpoint
 
 
 def configuration(tiny: Path, folder: Path, **changes) -> Path:
@@ -26,3 +29,14 @@ def trained(tiny: Path, folder: Path) -> Path:
     """The best model of a finished run."""
     assert train(configuration(tiny, folder)) == 0
     return folder / "run" / "model_best.pt"
+
+
+def restless(model: Path) -> Path:
+    """The same model, made never to hold: it trades every day."""
+    content = read_checkpoint(model)
+    weights = content["model_state_dict"]
+    last = max(name for name in weights if name.startswith("policy_head") and name.endswith("bias"))
+    weights[last][HOLD] -= 10
+    path = model.with_name("model_restless.pt")
+    save_tensors(content, path)
+    return path

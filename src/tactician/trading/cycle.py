@@ -232,7 +232,7 @@ class Cycle:
         found, listings = reconcile(desk, run.session), self._listings()
         sized = affordable(
             buys,
-            found.sleeve.cash - desk.account.cash_floor * run.plan["value"],
+            found.sleeve.cash - desk.account.cash_floor * (run.plan["value"] - sum(run.plan["costs"].values())),
             {e.symbol: float(e.limit) if e.limit else found.prices[e.symbol] for e in buys},
             run.plan["order_costs"],
             {e.symbol: e.limit is None and e.symbol in listings and listings[e.symbol].fractional for e in buys},

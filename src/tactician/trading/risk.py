@@ -46,7 +46,9 @@ def _always(plan: Plan, account: AccountFile) -> list[str]:
             found.append(f"long only: {order.planned} {order.symbol} would be sold, and {held} are held")
     buys = [o for o in plan.orders if o.side == "buy"]
     earned = sum((-1 if o in buys else 1) * float(o.planned) * o.reference for o in plan.orders)
-    rest, reserve = plan.sleeve.cash + earned - sum(plan.costs.values()), account.cash_floor * plan.value
+    costs = sum(plan.costs.values())
+    # Target weights, the reserve included, hold after the costs.
+    rest, reserve = plan.sleeve.cash + earned - costs, account.cash_floor * (plan.value - costs)
     # A sell inside the band is left out, and its money is missing. Buys are cut to what is there when they are sent.
     missing = account.band * plan.value * len(plan.left_out)
     if buys and rest < reserve - missing - _CENTS * plan.value:

@@ -1,0 +1,8 @@
+"""``tactician signal`` as a script."""
+
+import sys
+
+from tactician.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["signal", *sys.argv[1:]]))

@@ -1,0 +1,8 @@
+"""``tactician trade`` as a script."""
+
+import sys
+
+from tactician.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["trade", *sys.argv[1:]]))
