@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+DEMO_MODEL := checkpoints/embedded_sp500/model_best.pt
+
 .DEFAULT_GOAL := help
-.PHONY: help setup train learnability test test-slow check format bench race docs clean
+.PHONY: help setup train trade-demo learnability test test-slow check format bench race docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +30,11 @@ setup: $(VENV)/.run ## make the virtual environment
 train: $(VENV)/.run ## train on the embedded market: cache, training, verdict (2 to 4 minutes)
 	$(BIN)/tactician build-cache --config embedded_sp500
 	$(BIN)/tactician train --config embedded_sp500
+
+trade-demo: $(VENV)/.run ## the cycle of live trading over a past year, beside the backtest; then one signal (a minute)
+	@test -e $(DEMO_MODEL) || $(MAKE) train
+	$(BIN)/tactician trade replay --checkpoint $(DEMO_MODEL) --from 2022-01-03
+	$(BIN)/tactician signal --checkpoint $(DEMO_MODEL) --on 2022-12-29
 
 learnability: $(VENV)/.run ## train on markets whose best policy is known (all variants and costs: hours; goes on where it stopped)
 	$(BIN)/tactician learnability --variants all --sweep --out benchmarks/results/learnability.json

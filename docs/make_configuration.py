@@ -1,11 +1,13 @@
 """Write docs/configuration.md from the configuration object, so that the two cannot disagree."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
 from tactician.config import FileOnly, sections
+from tactician.trading.account import AccountFile
 
 TARGET = Path(__file__).parent / "configuration.md"
 
@@ -15,6 +17,17 @@ One object is the YAML file, the command line's flags and their help: `tactician
 (`make docs`). A key `hidden_dim` is the flag `--hidden-dim`; a flag goes before the file, and `None` takes back what the file
 says where the default is `None`. Keys marked *file only* have no flag. Unknown keys and impossible values are refused in one
 sentence.
+"""
+
+_ACCOUNT = """
+# The account file
+
+`tactician trade` reads one YAML file per account ([Trading](trading.md)). Unknown keys are refused. Shares are decimals: 0.1 is 10 %.
+A limit that a plan passes refuses the whole plan.
+
+| key | default | meaning |
+|---|---|---|
+{rows}
 """
 
 _TABLE = """
@@ -28,10 +41,12 @@ _TABLE = """
 
 def page() -> str:
     """The page's text."""
-    return _HEAD + "".join(
-        _TABLE.format(section=name.capitalize(), rows="\n".join(_row(key, field) for key, field in keys.items()))
-        for name, keys in sections().items()
-    )
+    tables = [_TABLE.format(section=name.capitalize(), rows=_rows(keys)) for name, keys in sections().items()]
+    return _HEAD + "".join(tables) + _ACCOUNT.format(rows=_rows(AccountFile.model_fields))
+
+
+def _rows(keys: Mapping[str, FieldInfo]) -> str:
+    return "\n".join(_row(key, field) for key, field in keys.items())
 
 
 def _row(key: str, field: FieldInfo) -> str:
