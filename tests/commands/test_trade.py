@@ -286,6 +286,15 @@ def test_at_alpaca_a_session_is_traded_once_and_what_is_not_ours_stays(trade, ac
     assert {s: q for s, q in alpaca.positions.items() if q} == {"SPY": 3}
 
 
+def test_an_emergency_needs_neither_the_model_nor_the_bars(trade, account, alpaca, tmp_path):
+    account(broker="alpaca", account=alpaca.number, cash="all")
+    assert trade("run", "--send")[0] == 0
+    account(broker="alpaca", account=alpaca.number, cash="all", checkpoint="lost.pt", bars="lost.csv")
+    code, _, error = trade("halt", "--flatten")
+    assert code == 0, error
+    assert not any(alpaca.positions.values())
+
+
 def test_the_account_number_must_be_the_typed_one(trade, account, alpaca):
     account(broker="alpaca", account="OTHER1", cash="all")
     code, _, error = trade("run", "--send")

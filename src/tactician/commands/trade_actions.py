@@ -29,7 +29,7 @@ _LATE = timedelta(days=4)
 def run(arguments: "TradeArguments") -> int:
     """One session's cycle."""
     place, reporter = _place(arguments), Reporter(silent=arguments.as_json)
-    with _noted(place), opened(place, reporter, decides=True) as work:
+    with _noted(place), opened(place, reporter, "decision") as work:
         assert work.cycle is not None
         outcome = work.cycle.run(send=arguments.send)
         sheet, said = _sheet(work, outcome), _said(outcome)
@@ -67,7 +67,7 @@ def halt(arguments: "TradeArguments") -> int:
     # The file first, and without the lock: a cycle that is under way looks at it before every order.
     (place.folder / HALT).write_text(reason + "\n", encoding="utf-8")
     reporter.say(f"  Halted: {reason}. Nothing is sent until tactician trade resume.", "bold")
-    with opened(place, reporter, decides=False) as work:
+    with opened(place, reporter, "account") as work:
         work.desk.halt(reason)
         for entry in cancel_ours(work.desk):
             reporter.say(f"  {order_line(entry)}")
@@ -82,9 +82,11 @@ def resume(arguments: "TradeArguments") -> int:
     place, reporter = _place(arguments), Reporter()
     if not (arguments.reason or "").strip():
         raise UserError("--reason is missing; say why it is safe to go on. It is kept in the journal.")
-    with _noted(place), opened(place, reporter, decides=False) as work:
+    with _noted(place), opened(place, reporter, "model") as work:
         found = reconcile(work.desk, str(work.day.date), "adopted")
-        work.desk.journal.record("resumed", work.desk.now(), reason=arguments.reason, model=work.model.identity)
+        work.desk.journal.record(
+            "resumed", work.desk.now(), reason=arguments.reason, model=work.model.identity if work.model else ""
+        )
         work.desk.halt_file.unlink(missing_ok=True)
         place.note_run(0, "resumed")
     reporter.say(f"  Resumed: {arguments.reason}", "bold")

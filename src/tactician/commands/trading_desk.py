@@ -2,10 +2,11 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from tactician.bars.hours import TradingDay, last_closed, next_to_close
@@ -21,6 +22,7 @@ from tactician.trading.cycle import Cycle
 from tactician.trading.desk import Desk
 from tactician.trading.journal import Journal
 from tactician.trading.known import KnownMarket, anchored, closes_of, closes_on_tape, market_until
+from tactician.trading.reconcile import BOOK
 from tactician.trading.simulated import SimulatedBroker, Tape
 from tactician.training.in_use import ModelInUse, model_in_use
 from tactician.training.lock import only_writer
@@ -68,11 +70,12 @@ class Opened:
     """An account at work. Its lock is held."""
 
     place: Place
-    model: ModelInUse
     desk: Desk
-    cycle: Cycle | None
+    model: ModelInUse | None = None
+    """None if it was not needed."""
+    cycle: Cycle | None = None
     """None if nothing is to be decided."""
-    told: tuple[str, ...]
+    told: tuple[str, ...] = ()
     """What was found when the bars were read."""
 
     @property
@@ -82,13 +85,14 @@ class Opened:
 
 
 @contextmanager
-def opened(place: Place, reporter: Reporter, *, decides: bool) -> Iterator[Opened]:
+def opened(place: Place, reporter: Reporter, need: Literal["decision", "model", "account"]) -> Iterator[Opened]:
     """Put an account to work. A refusal goes into its journal.
 
     Args:
         place: the account.
         reporter: tells the user.
-        decides: whether the policy is asked, for which bars are brought up to date.
+        need: 'decision' brings the bars up to date. 'account' asks for as little as it can: in an emergency neither a lost
+            model nor an old bar may stand in the way.
 
     Raises:
         UserError: another process works on it, or a file, a key or the model is at fault.
@@ -98,7 +102,7 @@ def opened(place: Place, reporter: Reporter, *, decides: bool) -> Iterator[Opene
     with only_writer(place.folder / _LOCK, place.folder, "--account"):
         journal = Journal(place.folder / JOURNAL)
         try:
-            yield _put_together(place, journal, reporter, decides)
+            yield _put_together(place, journal, reporter, need)
         except Refused as no:
             now = clock.now()
             journal.record("refused", now, session=str(now.date()), reason=str(no))
@@ -107,34 +111,43 @@ def opened(place: Place, reporter: Reporter, *, decides: bool) -> Iterator[Opene
             journal.close()
 
 
-def _put_together(place: Place, journal: Journal, reporter: Reporter, decides: bool) -> Opened:
-    account = place.account
+def _put_together(place: Place, journal: Journal, reporter: Reporter, need: str) -> Opened:
+    account, real = place.account, place.account.broker != "simulated"
+    book = journal.last(*BOOK)
+    if need == "account" and real and book is not None:
+        return Opened(
+            place, _desk(place, journal, reporter, broker_of(account), book.body["calendar"], book.body["prices"])
+        )
     model = model_in_use(account.checkpoint, bars=account.bars)
-    config, frictions, cycle = model.config, Frictions.of(model.config), None
-    told: tuple[str, ...] = ()
-    broker = None if account.broker == "simulated" else broker_of(account)  # a missing key is told before the download
-    if decides or broker is None:
-        with reporter.phase(f"📥 Bringing the bars up to date ({config.bars})"):
-            until = last_closed(config.calendar, clock.now()).date
-            fresh, market = market_until(config, place.folder / "bars", until)
-        closes, told = closes_of(fresh.bars, config.calendar), fresh.told
-        if broker is None:
-            tape = anchored(fresh.bars, market)
-            broker, closes = _simulated(place, config, tape, frictions), closes_on_tape(tape)
-    desk = Desk(
-        account=account,
+    config, frictions = model.config, Frictions.of(model.config)
+    broker = broker_of(account) if real else None  # a missing key is told before the download
+    if broker is not None and need != "decision":
+        return Opened(place, _desk(place, journal, reporter, broker, config.calendar, config.symbols), model)
+    with reporter.phase(f"📥 Bringing the bars up to date ({config.bars})"):
+        until = last_closed(config.calendar, clock.now()).date
+        fresh, market = market_until(config, place.folder / "bars", until)
+    closes = closes_of(fresh.bars, config.calendar)
+    if broker is None:
+        tape = anchored(fresh.bars, market)
+        broker, closes = _simulated(place, config, tape, frictions), closes_on_tape(tape)
+    desk = _desk(place, journal, reporter, broker, config.calendar, config.symbols)
+    return Opened(place, desk, model, Cycle(desk, KnownMarket(model.advisor(market), closes), frictions), fresh.told)
+
+
+def _desk(
+    place: Place, journal: Journal, reporter: Reporter, broker: Broker, calendar: str, symbols: Iterable[str]
+) -> Desk:
+    return Desk(
+        account=place.account,
         folder=place.folder,
         broker=broker,
         journal=journal,
-        calendar=config.calendar,
-        symbols=config.symbols,
+        calendar=calendar,
+        symbols=tuple(symbols),
         now=clock.now,
         wait=time.sleep,
         tell=lambda text: reporter.note(f"  {text}"),
     )
-    if decides:
-        cycle = Cycle(desk, KnownMarket(model.advisor(market), closes), frictions)
-    return Opened(place, model, desk, cycle, told)
 
 
 def _simulated(place: Place, config: Config, tape: Tape, frictions: Frictions) -> SimulatedBroker:

@@ -15,7 +15,7 @@ _SKEW = timedelta(seconds=60)
 """Largest difference between this computer's clock and the broker's."""
 _SHARES = Decimal("1e-6")
 """A smaller difference in shares is rounding."""
-_BOOK = ("adopted", "reconciled")
+BOOK = ("adopted", "reconciled")
 """Events that say what is held: at the beginning or by a person's word, and after each session."""
 
 
@@ -58,7 +58,7 @@ def reconcile(desk: Desk, session: str, kind: str = "checked") -> Reconciled:
     if short is not None:
         raise Refused(f"The account is short of {short}, and this program only buys and sells what it holds; close it.")
     quotes, account = _quotes(desk), desk.broker.account()
-    first = desk.journal.last(*_BOOK) is None
+    first = desk.journal.last(*BOOK) is None
     if first and kind != "adopted":
         desk.tell("The sleeve begins with what the account holds.")
         kind = "adopted"
@@ -101,7 +101,7 @@ def check_account(desk: Desk) -> Account:
 
 def past_of(desk: Desk) -> Past:
     """The values of the sleeve after earlier sessions."""
-    book = desk.journal.last(*_BOOK)
+    book = desk.journal.last(*BOOK)
     return Past(None, None) if book is None else Past(book.body["value"], book.body["highest"])
 
 
@@ -159,7 +159,7 @@ def _first_cash(desk: Desk, account: Account) -> float:
 
 def _book(desk: Desk) -> tuple[dict[str, Decimal], float]:
     """Shares and cash by the journal: what was there at the last reconciliation, and what was filled since."""
-    book = desk.journal.last(*_BOOK)
+    book = desk.journal.last(*BOOK)
     assert book is not None
     positions = {symbol: Decimal(shares) for symbol, shares in book.body["positions"].items()}
     cash = float(book.body["cash"])
@@ -203,6 +203,7 @@ def _note(desk: Desk, session: str, kind: str, found: Reconciled, account: Accou
         kind,
         desk.now(),
         session=session,
+        calendar=desk.calendar,
         positions={symbol: str(shares) for symbol, shares in sorted(found.sleeve.positions.items())},
         cash=found.sleeve.cash,
         account_cash=account.cash,

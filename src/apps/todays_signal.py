@@ -1,4 +1,4 @@
-"""``tactician signal`` as a script."""
+"""``tactician signal`` as a script. It is not called signal.py, since Python would take that for its own module."""
 
 import sys
 
