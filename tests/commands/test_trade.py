@@ -81,6 +81,7 @@ def test_a_dry_run_sends_nothing_and_plans_nothing(trade, tmp_path):
     assert code == 0 and "Dry run for 2014-01-02" in said and "nothing sent" in said
     journal = journal_of(tmp_path)
     assert not journal.runs() and not journal.orders()
+    assert journal.last("adopted", "reconciled") is None  # a deposit before the first session is no surprise
     broker = sqlite3.connect(tmp_path / "mine/broker.sqlite")
     assert broker.execute("SELECT count(*) FROM orders").fetchone() == (0,)
 

@@ -133,7 +133,7 @@ ACTIONS: dict[str, Callable[["TradeArguments"], int]] = {
 
 def order_line(entry: Entry) -> str:
     """An order in words."""
-    price = "" if entry.price is None else f" at {entry.price:,.4g}"
+    price = "" if entry.price is None else f" at {entry.price:,.2f}"
     why = f" ({entry.reason})" if entry.reason else ""
     return (
         f"{entry.side} {plain(entry.quantity)} {entry.symbol}: {entry.state}, {plain(entry.filled)} filled{price}{why}"

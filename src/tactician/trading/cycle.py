@@ -75,7 +75,7 @@ class Cycle:
         desk.stop_if_halted()
         day = next_to_close(desk.calendar, desk.now())
         session = str(day.date)
-        found = reconcile(desk, session)
+        found = reconcile(desk, session, dry=not send)
         run, advice, plan = desk.journal.run(session), None, None
         if run is None:
             advice, plan = self._decide(day, found)

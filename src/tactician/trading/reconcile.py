@@ -36,13 +36,14 @@ class Reconciled:
         return {symbol: quote.price for symbol, quote in self.quotes.items()}
 
 
-def reconcile(desk: Desk, session: str, kind: str = "checked") -> Reconciled:
+def reconcile(desk: Desk, session: str, kind: str = "checked", *, dry: bool = False) -> Reconciled:
     """Read the account, settle our own orders of earlier runs, compare, and note what was found.
 
     Args:
         desk: the account.
         session: the present one. What was planned for earlier ones and never sent has lapsed.
         kind: 'checked' before a session's orders and 'reconciled' after them; 'adopted' takes whatever the broker holds.
+        dry: an account that has no book yet does not get one.
 
     Raises:
         UserError: the account is not the declared one.
@@ -59,7 +60,7 @@ def reconcile(desk: Desk, session: str, kind: str = "checked") -> Reconciled:
         raise Refused(f"The account is short of {short}, and this program only buys and sells what it holds; close it.")
     quotes, account = _quotes(desk), desk.broker.account()
     first = desk.journal.last(*BOOK) is None
-    if first and kind != "adopted":
+    if first and not dry and kind != "adopted":
         desk.tell("The sleeve begins with what the account holds.")
         kind = "adopted"
     book_positions, book_cash = _book(desk) if not first else (ours, _first_cash(desk, account))
@@ -68,7 +69,7 @@ def reconcile(desk: Desk, session: str, kind: str = "checked") -> Reconciled:
         sleeve, quotes, book_cash, {s: q for s, q in everything.items() if s not in desk.symbols and q}, foreign_orders
     )
     value = sleeve.value(found.prices)
-    if kind != "adopted":
+    if not first and kind != "adopted":
         _compare(desk, book_positions, ours, book_cash, account.cash, value)
     _note(desk, session, kind, found, account, value)
     return found
