@@ -99,6 +99,10 @@ class Cycle:
             Refused: one of them says no.
         """
         desk = self.desk
+        if found.sleeve.cash < 0:
+            raise Refused(
+                f"The account owes {-found.sleeve.cash:,.2f}, and this program never borrows; pay it back first."
+            )
         closes = self.known.closes(day.date)
         self._check_prices(closes, found)
         lived = [lived_of(run) for run in desk.journal.runs()]

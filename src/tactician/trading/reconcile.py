@@ -64,7 +64,8 @@ def reconcile(desk: Desk, session: str, kind: str = "checked", *, dry: bool = Fa
         desk.tell("The sleeve begins with what the account holds.")
         kind = "adopted"
     book_positions, book_cash = _book(desk) if not first else (ours, _first_cash(desk, account))
-    sleeve = Sleeve(ours, book_cash if desk.cash_is_declared else account.cash)
+    # Money that is declared but not there cannot be spent.
+    sleeve = Sleeve(ours, min(book_cash, account.cash) if desk.cash_is_declared else account.cash)
     found = Reconciled(
         sleeve, quotes, book_cash, {s: q for s, q in everything.items() if s not in desk.symbols and q}, foreign_orders
     )
@@ -206,7 +207,7 @@ def _note(desk: Desk, session: str, kind: str, found: Reconciled, account: Accou
         session=session,
         calendar=desk.calendar,
         positions={symbol: str(shares) for symbol, shares in sorted(found.sleeve.positions.items())},
-        cash=found.sleeve.cash,
+        cash=found.cash_before if desk.cash_is_declared else account.cash,
         account_cash=account.cash,
         value=value,
         # A person who resumes accepts the loss so far.
