@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +12,31 @@ from tactician.bars.hours import session_after, trading_day
 from tactician.errors import Refused
 from tactician.portfolio.frictions import Frictions
 from tactician.trading.account import AccountFile
-from tactician.trading.account_page import ShadowPath
+from tactician.trading.account_page import ShadowPath, account_document
 from tactician.trading.advice import Advice, Reason, Seat
 from tactician.trading.cycle import Cycle
 from tactician.trading.desk import Desk
-from tactician.trading.journal import Journal
+from tactician.trading.journal import Entry, Journal, Run
 from tactician.trading.simulated import Script, SimulatedBroker, Tape
 
+SPITEFUL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+SESSIONS = ("2024-03-04", "2024-03-05", "2024-03-06")
+COSTS = {"spread": 1.0, "slippage": 2.5, "impact": 0.5, "commission": 0.25}
 CALENDAR = "XNYS"
 SYMBOLS = ("SPY", "QQQ", "IWM", "EFA", "EEM", "TLT", "IEF", "LQD", "GLD", "VNQ")
 PRICES = (512.4, 438.1, 203.6, 78.2, 41.3, 94.8, 95.6, 108.9, 201.5, 85.1)
 VOLATILITY = (0.010, 0.013, 0.014, 0.011, 0.012, 0.009, 0.004, 0.004, 0.010, 0.012)
 REGIMES = ("HOLD", "FULL_CASH", "EQUAL_WEIGHT", "MOMENTUM", "LOW_VOL", "QUALITY", "SIZE_SMALL", "DEFENSIVE", "BALANCED")
 CREATED = datetime(2024, 6, 14, 21, 5, tzinfo=UTC)
-ENTRIES = ("market_volatility_63", "momentum_spread", "drawdown", "breadth_200", "cash_weight", "since_trade", "dispersion_21")
+ENTRIES = (
+    "market_volatility_63",
+    "momentum_spread",
+    "drawdown",
+    "breadth_200",
+    "cash_weight",
+    "since_trade",
+    "dispersion_21",
+)
 ACCOUNT = AccountFile(
     account="PA3XK2",
     checkpoint=Path("checkpoints/best_model.pt"),
@@ -150,3 +162,43 @@ def shadow_of(folder, sessions=70):
     journal.close()
     first = next(iter(values.values()))
     return ShadowPath(list(values), [value / first for value in values.values()])
+
+
+class Hand:
+    """Writes a journal event by event."""
+
+    def __init__(self, path):
+        self.journal = Journal(path)
+        self.journal._db.execute("PRAGMA synchronous=OFF")
+        self.at = datetime(2024, 3, 4, 20, 45, tzinfo=UTC)
+
+    def note(self, kind, **more):
+        self.at += timedelta(minutes=1)
+        self.journal.record(kind, self.at, **more)
+
+    def book(self, kind, session, value, positions=None, cash=1000.0, prices=None, **more):
+        body = {"foreign_positions": {}, "foreign_orders": [], "account_cash": cash, **more}
+        prices = {"SPY": 500.0, "QQQ": 400.0} if prices is None else prices
+        self.note(kind, session=session, value=value, positions=positions or {}, cash=cash, prices=prices, **body)
+
+    def decide(self, session, *orders, weights=None, model="a" * 64, **decision):
+        told = {
+            "name": "MOMENTUM",
+            "probabilities": {"MOMENTUM": 0.7, "HOLD": 0.3},
+            "known_until": "2024-03-01",
+            "why": [["breadth_200", 1.5, 0.25], ["drawdown", -0.5, -0.125]],
+            "strange": ["vix_level"],
+            **decision,
+        }
+        weights = {"SPY": 0.6, "QQQ": 0.3, "CASH": 0.1} if weights is None else weights
+        plan = {"weights": weights, "costs": COSTS, "turnover": 0.9, "left_out": {}, "decision": told}
+        self.note("planned", run=Run(session, "done", plan, model, "d" * 64), orders=list(orders))
+
+    def document(self, shadow=None, **more):
+        return account_document(self.journal, shadow, ACCOUNT, created=CREATED, **more)
+
+
+def order(symbol="SPY", side="buy", planned="10", filled="10", price=501.0, session=SESSIONS[0], **more):
+    values = {"quantity": Decimal(planned), "reference": 500.0, "fees": 0.5, "state": "filled", **more}
+    id = f"tac-{session}-{symbol}-{side[0]}"
+    return Entry(id, session, symbol, side, Decimal(planned), filled=Decimal(filled), price=price, **values)

@@ -33,7 +33,13 @@ def entry(side="buy", planned="100", filled="100", reference=50.0, price=50.1, f
         **more,
     }
     return Entry(
-        side=side, planned=Decimal(planned), reference=reference, filled=Decimal(filled), price=price, fees=fees, **values
+        side=side,
+        planned=Decimal(planned),
+        reference=reference,
+        filled=Decimal(filled),
+        price=price,
+        fees=fees,
+        **values,
     )
 
 

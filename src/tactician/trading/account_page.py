@@ -42,6 +42,7 @@ _FEWEST_RETURNS = 20
 """With fewer returns nothing is said of their spread."""
 _SESSIONS_PER_YEAR = 252
 _DRAWN = ("before", "after", "multiple", "shadow", "difference_bp", "adopted_again")
+_CASH = "CASH"
 _NEVER_SENT = ("planned", "lapsed")
 
 
@@ -91,7 +92,7 @@ def account_document(
         "halt": _halt(journal, halted),
         "caution": _caution(wealth),
         "wealth": wealth,
-        "positions": _positions(book[-1] if book else None, runs[-1] if runs else None),
+        "positions": _positions(book[-1], runs) if book else None,
         "decision": _decision(runs[-1]) if runs else None,
         "orders": _orders(journal, orders),
         "incidents": _incidents(journal),
@@ -100,12 +101,8 @@ def account_document(
             "created": created.isoformat(),
             "events": n_events,
             "last_hash": last_hash,
-            "models": _spans((run.session, run.model) for run in runs),
-            "data": runs[-1].data if runs else None,
             "checkpoint": str(account.checkpoint),
-            "tactician": __version__,
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
+            **_origin(runs),
         },
     }
     whole: dict[str, Any] = plain(content)
@@ -164,11 +161,10 @@ def _wealth(book: Sequence[Event], shadow: ShadowPath | None) -> dict[str, Any]:
     after: dict[str, float] = {}
     adopted = [event.body["session"] for event in book if event.kind == "adopted"]
     for event in book:
-        value = math.nan if event.body["value"] is None else event.body["value"]
         if event.kind == "reconciled":
-            after[event.body["session"]] = value
+            after[event.body["session"]] = _number(event.body["value"])
         else:
-            before.setdefault(event.body["session"], value)
+            before.setdefault(event.body["session"], _number(event.body["value"]))
     sessions = sorted(before)
     values = [before[session] for session in sessions]
     base = next(filter(_positive, values), math.nan)
@@ -220,32 +216,30 @@ def _caution(wealth: Mapping[str, Any]) -> dict[str, Any]:
     return {"returns": len(returns), "half_width": spread}
 
 
-def _positions(book: Event | None, run: Run | None) -> dict[str, Any] | None:
-    """What the last reconciliation found, beside the targets of the last plan."""
-    if book is None:
-        return None
-    body, value = book.body, book.body["value"] or math.nan
-    targets = run.plan["weights"] if run else {}
+def _positions(book: Event, runs: Sequence[Run]) -> dict[str, Any]:
+    """What the last reconciliation found, beside the targets of the last plan that had some. A plan that holds has none."""
+    body, value = book.body, _number(book.body["value"])
+    whole = value if _positive(value) else math.nan  # nothing is a part of an empty account
+    aimed = next((run for run in reversed(runs) if run.plan["weights"]), None)
+    targets = dict(aimed.plan["weights"]) if aimed else {}
+    cash_target = targets.pop(_CASH, None)
     shares = {symbol: float(number) for symbol, number in body["positions"].items()}
     rows = []
-    for symbol in sorted({*shares, *(s for s, w in targets.items() if w)}):
-        price = math.nan if body["prices"].get(symbol) is None else body["prices"][symbol]
-        worth = shares.get(symbol, 0.0) * price if shares.get(symbol) else 0.0
-        row = {"symbol": symbol, "shares": shares.get(symbol, 0.0), "price": price, "value": worth}
-        rows.append({**row, "weight": worth / value, "target": targets.get(symbol, 0.0) if run else None})
-    rows.sort(key=lambda row: -row["value"] if math.isfinite(row["value"]) else -math.inf)
+    for symbol in sorted({*shares, *(s for s, weight in targets.items() if weight)}):
+        held, price = shares.get(symbol, 0.0), _number(body["prices"].get(symbol))
+        worth = held * price if held else 0.0
+        row = {"symbol": symbol, "shares": held, "price": price, "value": worth, "weight": worth / whole}
+        rows.append({**row, "target": targets.get(symbol, 0.0) if aimed else None})
+    rows.sort(key=lambda row: -row["value"] if math.isfinite(row["value"]) else -math.inf)  # the unknown first
     return {
         "at": book.at,
         "session": body["session"],
-        "target_session": run.session if run else None,
+        "target_session": aimed.session if aimed else None,
+        "holds": bool(runs) and runs[-1] is not aimed,
         "rows": rows[:_MOST_ROWS],
         "left_out": len(rows[_MOST_ROWS:]),
-        "value": body["value"],
-        "cash": {
-            "value": body["cash"],
-            "weight": body["cash"] / value,
-            "target": 1 - math.fsum(targets.values()) if run else None,
-        },
+        "value": value,
+        "cash": {"value": body["cash"], "weight": _number(body["cash"]) / whole, "target": cash_target},
         "account_cash": body["account_cash"],
         "foreign": [{"symbol": s, "shares": float(number)} for s, number in sorted(body["foreign_positions"].items())],
         "foreign_orders": list(body["foreign_orders"]),
@@ -289,7 +283,8 @@ def _incidents(journal: Journal) -> dict[str, Any]:
     """Refusals, halts and resumptions, newest first."""
     found = list(journal.events(*_INCIDENTS))[::-1]
     rows = [
-        {"at": e.at, "kind": e.kind, **{name: e.body.get(name) for name in ("session", "reason", "model")}} for e in found
+        {"at": e.at, "kind": e.kind, **{name: e.body.get(name) for name in ("session", "reason", "model")}}
+        for e in found
     ]
     return {"rows": rows[:_MOST_ROWS], "left_out": len(rows[_MOST_ROWS:])}
 
@@ -347,6 +342,11 @@ def _running(traded: Sequence[SessionShortfall]) -> dict[str, list[Any]]:
     return {name: [row[k] for row in rows] for k, name in enumerate(names)}
 
 
+def _number(x: float | None) -> float:
+    """A figure of the journal, which has null for what is not finite."""
+    return math.nan if x is None else x
+
+
 def _positive(x: float) -> bool:
     return math.isfinite(x) and x > 0
 
@@ -354,6 +354,17 @@ def _positive(x: float) -> bool:
 def _added(values: Iterable[float | None]) -> float | None:
     known = list(values)
     return None if None in known else math.fsum(x for x in known if x is not None)
+
+
+def _origin(runs: Sequence[Run]) -> dict[str, Any]:
+    """Models and data of the decisions, and versions of what wrote the page."""
+    return {
+        "models": _spans((run.session, run.model) for run in runs),
+        "data": runs[-1].data if runs else None,
+        "tactician": __version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
 
 
 def _spans(runs: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
