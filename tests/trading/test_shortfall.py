@@ -116,6 +116,13 @@ def test_the_account_leaves_out_what_is_not_known_on_both_sides():
     assert whole.parts == known.parts and whole.expected == COSTS
 
 
+@pytest.mark.parametrize("sessions", [[], [session_shortfall("2024-03-05", [entry(filled="60")], COSTS)]])
+def test_without_a_known_session_the_account_knows_nothing(sessions):
+    whole = account_shortfall(sessions)
+    assert whole.parts.total is None and set(whole.expected.values()) == {None}
+    assert whole.left_out == len(sessions)
+
+
 orders = st.builds(
     lambda side, planned, share, reference, price, later, fees: (
         entry(side, str(planned), str(planned * share / 100), reference, price, fees, state="canceled"),

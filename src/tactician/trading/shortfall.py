@@ -58,7 +58,10 @@ class SessionShortfall:
 
 @dataclass(frozen=True)
 class AccountShortfall:
-    """The shortfall of all sessions in which every part is known, and the expected costs of the same sessions."""
+    """The shortfall of all sessions in which every part is known, and the expected costs of the same sessions.
+
+    All is None if there is no such session.
+    """
 
     parts: Parts
     expected: Mapping[str, float | None]
@@ -110,8 +113,9 @@ def account_shortfall(sessions: Sequence[SessionShortfall]) -> AccountShortfall:
     """Add up sessions. One that is not known as a whole is left out of all sums, so that they stay comparable."""
     traded = [s for s in sessions if s.orders]
     whole = [s for s in traded if s.parts.total is not None]
-    expected = {name: _sum([s.expected[name] for s in whole]) for name in COMPONENTS}
-    return AccountShortfall(_total([s.parts for s in whole]), expected, len(traded), len(traded) - len(whole))
+    parts = _total([s.parts for s in whole]) if whole else Parts(0.0, None, None, None)
+    expected = {name: _sum([s.expected[name] for s in whole]) if whole else None for name in COMPONENTS}
+    return AccountShortfall(parts, expected, len(traded), len(traded) - len(whole))
 
 
 def shortfalls(journal: Journal) -> list[SessionShortfall]:

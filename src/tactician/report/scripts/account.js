@@ -43,7 +43,9 @@ function wealthFigure() {
   const annotations = [title("Value before the trades, start = 1", 1)];
   const more = {};
   if (shadow) {
-    traces.unshift(line("Shadow backtest", data.dates, shadow, other, { dash: "dash", hovertemplate: "%{y:.4f} ×" }));
+    const apart = gap.map((x) => `the account is ${number(x, 1, true)}\u00a0bp from it`);
+    traces.unshift(line("Shadow backtest", data.dates, shadow, other,
+      { dash: "dash", customdata: apart, hovertemplate: "%{y:.4f} ×, %{customdata}" }));
     traces.push(line("Difference", data.dates, gap, own,
       { width: 1.2, yaxis: "y2", fill: "tozeroy", fillcolor: clear(own, 0.14), hovertemplate: "%{y:+.2f} bp" }));
     annotations.push(title("Account over shadow, less one, in basis points", 0.27));
@@ -87,7 +89,7 @@ const hasCosts = () => document.getElementById("costs-chart") !== null;
 
 function drawAll() {
   const { multiple, shadow } = data.wealth;
-  const end = (y) => `${number(y.at(-1), 4)} ×`;
+  const end = (y) => number(y.at(-1), 4) + (known(y.at(-1)) ? " ×" : "");
   legend("wealth-legend", [
     { name: "Account", colour: shade("agent"), end: end(multiple) },
     ...(shadow ? [{ name: "Shadow backtest", colour: shade("rival"), dash: true, end: end(shadow) }] : []),
