@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 from markupsafe import Markup
@@ -51,6 +51,25 @@ def day(iso: str) -> str:
     """A date that everyone reads alike: "2 Jan 2019"."""
     at = date.fromisoformat(iso[:10])
     return f"{at.day}{_SPACE}{at:%b}{_SPACE}{at.year}"
+
+
+def moment(iso: str) -> str:
+    """A moment in UTC: "2 Jan 2019, 20:45 UTC"."""
+    at = datetime.fromisoformat(iso).astimezone(UTC)
+    return f"{day(at.isoformat())}, {at:%H:%M}{_SPACE}UTC"
+
+
+def quantity(x: float | None, reason: str | None = None) -> str:
+    """Shares, with as many decimals as they have: "1,250" or "0.125"."""
+    if x is None:
+        return missing(reason)
+    whole, _, parts = f"{x:z,.9f}".partition(".")
+    return f"{whole}.{parts.rstrip('0')}".rstrip(".").replace("-", _MINUS)
+
+
+def basis_points(x: float | None, digits: int = 1, reason: str | None = None) -> str:
+    """Basis points with their sign: "+4.2 bp"."""
+    return missing(reason) if x is None else f"{_fixed(x, digits, '+')}{_SPACE}bp"
 
 
 def dates(pair: Sequence[str] | None) -> str:
@@ -106,6 +125,9 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "signed": signed,
     "count": count,
     "day": day,
+    "moment": moment,
+    "quantity": quantity,
+    "basis_points": basis_points,
     "dates": dates,
     "value": value,
     "whole_dates": whole_dates,

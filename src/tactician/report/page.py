@@ -1,6 +1,6 @@
 """One document, one HTML file: offline, interactive, and readable without scripts too."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +13,8 @@ from tactician.report import embedding, figures, whiskers
 from tactician.report.charts import chart_data
 from tactician.storage import json_text, plain, save_text
 
-_SCRIPTS = ("figures", "theme", "model", "wealth", "timeline", "why", "tables", "start")
+_SCRIPTS = ("model", "wealth", "timeline", "why", "start")
+_SHARED_SCRIPTS = ("figures", "span", "theme", "tables", "opening")
 _STYLES = ("page", "parts", "print")
 
 
@@ -34,19 +35,37 @@ def page(document: Mapping[str, Any]) -> str:
     Args:
         document: as `evaluation.document` makes it, version 1. Its texts may hold anything: all are escaped.
     """
-    shown = plain(document)
-    script, chart_library = _script(), embedding.chart_library()
+    return sheet("page.html", document, chart_data(plain(document)), _SCRIPTS)
+
+
+def sheet(
+    template: str,
+    document: Mapping[str, Any],
+    charts: Mapping[str, Any],
+    scripts: Sequence[str],
+    styles: Sequence[str] = (),
+) -> str:
+    """A page of any kind in the one frame: sealed by its content security policy, with the chart library inside.
+
+    Args:
+        template: file that extends ``frame.html``.
+        document: with a title and ``provenance.tactician``. Its texts may hold anything: all are escaped.
+        charts: what the scripts get.
+        scripts: files beside the shared ones, in order. The last one calls ``openPage``.
+        styles: files beside the shared ones.
+    """
+    script, chart_library = _script(tuple(scripts)), embedding.chart_library()
     return (
         _templates()
-        .get_template("page.html")
+        .get_template(template)
         .render(
-            document=shown,
+            document=plain(document),
             policy=embedding.content_policy(script, chart_library),
-            style=Markup("\n".join(_own("styles", f"{name}.css") for name in _STYLES)),
+            style=Markup("\n".join(_own("styles", f"{name}.css") for name in (*_STYLES, *styles))),
             script=Markup(script),
             # What is packed has no letter that could end its element, whatever a symbol or a title holds.
             chart_library=Markup(embedding.packed(chart_library)),
-            chart_data=Markup(embedding.packed(json_text(chart_data(shown), separators=(",", ":")))),
+            chart_data=Markup(embedding.packed(json_text(charts, separators=(",", ":")))),
         )
     )
 
@@ -66,9 +85,9 @@ def _templates() -> Environment:
 
 
 @cache
-def _script() -> str:
+def _script(names: tuple[str, ...]) -> str:
     """Our own scripts as one: a function keeps their names apart from those of the chart library."""
-    return "(() => {\n" + "\n".join(_own("scripts", f"{name}.js") for name in _SCRIPTS) + "\n})();"
+    return "(() => {\n" + "\n".join(_own("scripts", f"{name}.js") for name in (*_SHARED_SCRIPTS, *names)) + "\n})();"
 
 
 def _own(folder: str, name: str) -> str:

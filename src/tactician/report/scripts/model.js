@@ -6,13 +6,6 @@ const state = {
 };
 
 const TRADE = 0.001;
-const DAY = 86_400_000;
-
-function wholeRange() {
-  const half = DAY / 2;
-  const at = (iso, by) => new Date(Date.parse(`${iso}T00:00:00Z`) + by).toISOString().slice(0, 19);
-  return [at(data.decided[0], -half), at(data.dates.at(-1), half)];
-}
 
 // After an unknown return nothing more is known of wealth.
 function wealthOf(growth) {

@@ -47,3 +47,10 @@ function sortRows(body, column, falling) {
   rows.sort(([a], [b]) => (a === null || b === null ? (a === null) - (b === null) : order(a, b)));
   body.append(...rows.map(([, row]) => row));
 }
+
+// The data of charts, by the name on their button.
+function offerDownloads(rows) {
+  for (const button of document.querySelectorAll("[data-download]")) {
+    button.addEventListener("click", () => download(button.dataset.download, rows[button.dataset.download]()));
+  }
+}

@@ -17,7 +17,7 @@ const tinted = (colour) => mix(seen(colour), shade("surface"), dark() ? 0.62 : 0
 const clear = (colour, strength) => colour + Math.round(255 * strength).toString(16).padStart(2, "0");
 
 // Pixels of an A4 page between its margins; wealth and the verdict fit on the first.
-const PRINT = { width: 690, tall: 360, taller: 620 };
+const PRINT = { width: 690, low: 260, tall: 360, taller: 620 };
 const narrow = () => !printing() && innerWidth < 600;
 
 function axis(more = {}) {
