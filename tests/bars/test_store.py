@@ -28,7 +28,7 @@ class Vendor:
 
     def __init__(self):
         self.traded, self.volume, self.splits, self.dividends, self.holes = {}, {}, {}, {}, {}
-        self.asked, self.today, self.meanwhile = [], DAYS[-1], None
+        self.asked, self.today, self.meanwhile, self.twice = [], DAYS[-1], None, []
 
     def list(self, *symbols):
         for k, symbol in enumerate(symbols, len(self.traded)):
@@ -49,6 +49,7 @@ class Vendor:
         table = table.assign(**{"Adj Close": close * kept, "Volume": self.volume[symbol][seen] * later})
         table = table.assign(**{"Stock Splits": self.splits[symbol][seen]})
         table = table[(table.index >= pd.Timestamp(start)) & ~table.index.isin(self.holes[symbol])]
+        table = table.loc[table.index.repeat(1 + table.index.isin(self.twice))]
         return table.set_axis(table.index.tz_localize("America/New_York"))
 
     def history(self, symbol, start):
@@ -254,6 +255,16 @@ def test_a_hole_in_the_overlap_is_told_and_stays_a_hole(vendor, tmp_path):
     )
 
 
+def test_a_day_that_a_vendor_shows_twice_is_compared_once(vendor, tmp_path):
+    filled(vendor, tmp_path)
+    vendor.twice = [DAYS[55], STORED]
+    found = refresh(config(), tmp_path, day(NEXT))
+    assert not found.restated and len(vendor.starts()) == 2 and len(found.bars.frame) == 122
+    vendor.twice = [NEXT]
+    assert len(refresh(config(), tmp_path / "new", day(NEXT)).bars.frame) == 124  # the market's checks see it
+    assert not refresh(config(), tmp_path / "new", day(DAYS[61])).restated
+
+
 def test_a_session_that_a_vendor_delivers_late_is_asked_for_again(vendor, tmp_path):
     vendor.today = DAYS[58]
     assert refresh(config(), tmp_path, day(STORED)).bars.frame["date"].max() == DAYS[58]
@@ -376,12 +387,18 @@ def test_an_interrupted_write_leaves_the_old_file(vendor, tmp_path, monkeypatch)
     assert refresh(config(), tmp_path, day(NEXT)).bars.fingerprint == at_once(config(), day(NEXT)).fingerprint
 
 
-def test_a_restatement_is_not_lost_if_a_later_symbol_cannot_be_read(vendor, tmp_path):
+def test_what_is_to_be_told_is_not_lost_if_a_later_symbol_cannot_be_read(vendor, tmp_path):
     filled(vendor, tmp_path)
     vendor.traded["AAA"][DAYS[55]] *= 1.02
+    damage_cut(tmp_path / "yfinance" / "BBB.parquet")
     with pytest.raises(UserError, match="could not download NONE"):
-        refresh(config("AAA", "NONE"), tmp_path, day(NEXT))
-    assert refresh(config("AAA"), tmp_path, day(NEXT)).restated
+        refresh(config("AAA", "BBB", "NONE"), tmp_path, day(NEXT))
+    found = refresh(config(), tmp_path, day(NEXT))
+    assert (
+        found.restated
+        and "BBB.parquet was damaged" in found.told[1]
+        and found.told[2].startswith("AAA: yfinance changed")
+    )
 
 
 def test_two_processes_at_once_leave_whole_files_and_the_old_bars(vendor, tmp_path):
@@ -501,6 +518,19 @@ def test_a_restated_file_is_told(frame, tmp_path, closes):
         frame[(frame["symbol"] == "BBB") & (frame["date"] <= "2010-03-31")]["close"].tolist(), rel=1e-15
     )
     assert not refresh(of_file(path, closes=closes), tmp_path / "store", LAST).restated
+
+
+def test_a_price_that_is_missing_is_the_same_as_long_as_it_is_missing(frame, tmp_path):
+    row = frame.index[(frame["symbol"] == "AAA") & (frame["date"] == "2010-02-01")]
+    with_hole = frame.copy()
+    with_hole.loc[row, "adj_close"] = np.nan
+    path = written(with_hole, tmp_path / "bars.csv")
+    for _ in range(2):
+        assert not refresh(of_file(path), tmp_path / "store", LAST).restated
+    written(frame, path)
+    told = refresh(of_file(path), tmp_path / "store", LAST).told[1]
+    # The return into the day and the one out of it were not known.
+    assert told == f"AAA: {path} changed 2 of 61 stored days; the first such day is 2010-02-01."
 
 
 def test_closes_as_traded_are_compared_as_they_are_and_adjusted_ones_by_their_returns(frame, tmp_path):

@@ -158,14 +158,14 @@ def _extended(old: Kept, ask: Ask, until: date) -> Kept | None:
     first = old.frame["date"].iloc[max(0, len(old.frame) - 1 - _OVERLAP)]
     bars = ask(first.date())
     fresh, overlap = cut_at(bars.frame, until), old.frame[old.frame["date"] >= first]
-    both = overlap.merge(fresh.drop_duplicates("date"), on="date", suffixes=("", "_now"))
+    both = overlap.merge(fresh, on="date", suffixes=("", "_now")).drop_duplicates("date")
     factor = (both["adj_close_now"] / both["adj_close"]).to_numpy()
     usable = factor[np.isfinite(factor) & (factor > 0)]
     if len(usable) == 0 or restatement(overlap, fresh, bars.as_traded) is not None:
         return None
     stored = old.frame.assign(adj_close=old.frame["adj_close"] * usable[-1])
     if "volume_now" in both:  # a volume grows for some hours after the close
-        volume = both.drop_duplicates("date").set_index("date")["volume_now"]
+        volume = both.set_index("date")["volume_now"]
         stored["volume"] = stored["date"].map(volume).fillna(stored["volume"])
     added = fresh[fresh["date"] > pd.Timestamp(old.last)]
     return replace(old, frame=pd.concat([stored, added], ignore_index=True))
@@ -174,25 +174,27 @@ def _extended(old: Kept, ask: Ask, until: date) -> Kept | None:
 def _update(symbol: str, path: Path, old: Kept | None, damaged: bool, new: Kept, how: str) -> _Update:
     """Compare old and new, and store the new ones.
 
-    A restated past is not stored here but when all symbols have been read. If one of them could not be, nothing would be told,
-    and the next refresh has to notice the restatement again.
+    What was restated or damaged is not replaced here but when all symbols have been read. If one of them could not be, nothing
+    would be told, and the next refresh has to notice it again.
     """
     restated = None if old is None or old is new else restatement(old.frame, new.frame, new.as_traded)
     # A file of the user's may have no more bars of a symbol; the stored ones stay.
-    if restated is None and not new.frame.empty and (old is None or old.seal != new.seal):
+    changed = not new.frame.empty and (old is None or old.seal != new.seal)
+    if changed and restated is None and not damaged:
         write_kept(path, new)
     return _Update(symbol, path, old, damaged, new, how, restated)
 
 
 def _finish(updates: list[_Update], source: str, until: date) -> tuple[tuple[str, ...], bool]:
-    """Store what was restated, with the old files beside it, and tell what happened."""
+    """Replace what was restated or damaged, with the old files beside, and tell what happened."""
     restated = [(update, update.restated) for update in updates if update.restated is not None]
+    damaged = [update for update in updates if update.damaged]
     replaced = [update for update, _ in restated if not update.new.frame.empty]
     for update in replaced:
         if update.old is not None:
             write_kept(update.path.with_name(f"{update.path.name}.before"), update.old)
+    for update in (*replaced, *(one for one in damaged if not one.new.frame.empty)):
         write_kept(update.path, update.new)
-    damaged = [update for update in updates if update.damaged]
     told = [_read(updates, source, until)]
     told += [
         f"{one.path} was damaged; {one.symbol} was read anew, without a look at what was stored." for one in damaged
