@@ -1,5 +1,6 @@
 """A tiny market on disk, with a configuration and a cache, made once for all tests that need a whole run."""
 
+import functools
 import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,9 +54,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)  # stable: the order within a file stays
 
 
+@functools.cache
+def exchange_sessions(calendar: str, first: str, last: str) -> pd.DatetimeIndex:
+    """An exchange's sessions; each period is computed once."""
+    return exchange_calendars.get_calendar(calendar, start=first, end=last).sessions
+
+
 def synthetic_bars(symbols=("AAA", "BBB", "CCC", "DDD"), first="2010-01-04", last="2013-12-31", seed=0) -> pd.DataFrame:
     """Random-walk bars on real sessions, tidy long."""
-    sessions = exchange_calendars.get_calendar("XNYS", start=first, end=last).sessions
+    sessions = exchange_sessions("XNYS", first, last)
     rng = np.random.default_rng(seed)
     frames = []
     for k, symbol in enumerate(symbols):
