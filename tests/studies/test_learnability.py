@@ -90,7 +90,7 @@ def test_all_markets_have_the_same_settings_which_are_the_defaults():
 
 
 def test_a_training_is_the_same_twice():
-    job = Job("observable", "window", 1, (("timesteps", 16_384),))
+    job = Job("observable", "window", 1, (("timesteps", 4096),))
     first, second = run_job(job), run_job(job)
     for run in (first, second):
         for point in run["points"]:
@@ -142,7 +142,20 @@ def test_trainings_with_other_settings_have_a_row_of_their_own():
     assert [(row.seeds, row.settings["timesteps"]) for row in rows] == [(2, 100), (1, 200)]
 
 
-def test_the_study_is_kept_goes_on_where_it_stopped_and_draws_the_sweep(tmp_path, capsys, monkeypatch):
+class Here:
+    """An engine in this process, which spares a test the start of another."""
+
+    slots = 1
+
+    def run(self, work, jobs, shared):
+        for number, job in enumerate(jobs):
+            yield number, work(job, shared)
+
+
+@pytest.mark.parametrize("elsewhere", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_study_is_kept_goes_on_where_it_stopped_and_draws_the_sweep(tmp_path, capsys, monkeypatch, elsewhere):
+    if not elsewhere:
+        monkeypatch.setattr("tactician.studies.engine.make_engine", lambda *_, **__: Here())
     monkeypatch.setattr("tactician.studies.learnability_plan.COST_SHARES", (0.5, 1.5))
     out = tmp_path / "study.json"
     words = ["learnability", "--markets", "observable", "--variants", "window", "--timesteps", "2048"]
