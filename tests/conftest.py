@@ -1,13 +1,16 @@
 """A tiny market on disk, with a configuration and a cache, made once for all tests that need a whole run."""
 
+import functools
 import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import exchange_calendars
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from tactician.cli import main
@@ -15,7 +18,7 @@ from tactician.cli import main
 TINY = {
     "universe": {"first": ["AAA", "BBB"], "second": ["CCC"], "third": ["DDD", "CASH"]},
     "train_until": "2012-12-31",
-    "validation_until": "2013-06-28",
+    "validation_until": "2013-03-28",
     "cash_rate": 0.01,
     "hidden_dim": 16,
     "n_gru_layers": 1,
@@ -36,6 +39,9 @@ TINY = {
 }
 
 
+LAST = "2013-06-28"
+"""Of the tiny market. Three months validate and three test: each day of them is decided many hundred times in a suite."""
+
 LONG = ("studies", "hardware", "training", "commands")
 """Rooms of which the tests take long. They come first, so that no process waits for another one's last file."""
 
@@ -48,9 +54,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)  # stable: the order within a file stays
 
 
+@functools.cache
+def exchange_sessions(calendar: str, first: str, last: str) -> pd.DatetimeIndex:
+    """An exchange's sessions; each period is computed once."""
+    return exchange_calendars.get_calendar(calendar, start=first, end=last).sessions
+
+
 def synthetic_bars(symbols=("AAA", "BBB", "CCC", "DDD"), first="2010-01-04", last="2013-12-31", seed=0) -> pd.DataFrame:
     """Random-walk bars on real sessions, tidy long."""
-    sessions = exchange_calendars.get_calendar("XNYS", start=first, end=last).sessions
+    sessions = exchange_sessions("XNYS", first, last)
     rng = np.random.default_rng(seed)
     frames = []
     for k, symbol in enumerate(symbols):
@@ -103,11 +115,55 @@ def _spare_the_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge, "DELAYS", (0, 1))
 
 
+PROBED: dict[str, Any] = {}
+"""What small iterations said, by all that it depends on."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def light_probe(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Try small iterations of each kind once, except in files marked ``whole_probe``: a run begins with four of them."""
+    if request.node.get_closest_marker("whole_probe") is not None:
+        yield
+        return
+    setup = importlib.import_module("tactician.training.setup")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("probe_iteration", "measure_pace"):
+            patch.setattr(setup, name, _once(name, getattr(setup, name)))
+        yield
+
+
+def _once(name: str, probe: Callable[..., Any]) -> Callable[..., Any]:
+    def known(trial: Any, *more: Any) -> Any:
+        key = repr((name, _kind(trial), more))
+        if key not in PROBED:
+            PROBED[key] = probe(trial, *more)
+        return PROBED[key]
+
+    return known
+
+
+def _kind(trial: Any) -> tuple[Any, ...]:
+    """All of a trial but its numbers."""
+    env, policy = trial.environment, trial.policy
+    market = [(k, tuple(x.shape), x.dtype) for k, x in vars(env.market).items() if torch.is_tensor(x)]
+    weights = [(k, tuple(x.shape), x.dtype) for k, x in policy.state_dict().items()]
+    lives = (
+        env.market.device,
+        env.rows,
+        env.episode_length,
+        env.portfolios_per_window,
+        env.first_holdings,
+        env.random_slippage,
+    )
+    sizes = (trial.n_steps, trial.sequence_length, trial.precision.dtype, trial.hyper, torch.get_num_threads())
+    return str(policy), weights, market, lives, env.frictions, sizes
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Path of a configuration whose bars and market cache exist."""
     folder = tmp_path_factory.mktemp("tiny")
-    synthetic_bars().to_parquet(folder / "bars.parquet")
+    synthetic_bars(last=LAST).to_parquet(folder / "bars.parquet")
     settings = {
         **TINY,
         "bars": str(folder / "bars.parquet"),

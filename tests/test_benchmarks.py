@@ -10,7 +10,13 @@ import pytest
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
-@pytest.mark.parametrize("words", ["bench_training.py", "bench_memory.py", "kill_test.py --damage 1"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "bench_training.py",
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ("bench_memory.py", "kill_test.py --damage 1")),
+    ],
+)
 def test_a_missing_cache_is_told_with_the_command_that_makes_it(words, tmp_path):
     script, *flags = words.split()
     ran = subprocess.run([sys.executable, BENCHMARKS / script, *flags], cwd=tmp_path, capture_output=True, text=True)

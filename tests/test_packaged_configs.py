@@ -52,8 +52,15 @@ def test_the_command_line_tells_it_in_one_sentence(refused):
     assert "nowhere" in refused("train", "--config", "nowhere")
 
 
-@pytest.mark.parametrize("given", ["configs/rl_v2_multi_asset.yaml", None])
-@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize(
+    ("given", "elsewhere"),
+    [
+        ("configs/rl_v2_multi_asset.yaml", True),
+        (None, False),
+        pytest.param("configs/rl_v2_multi_asset.yaml", False, marks=pytest.mark.slow),
+        pytest.param(None, True, marks=pytest.mark.slow),
+    ],
+)
 def test_the_specifications_command_finds_its_configuration_from_every_folder(given, elsewhere, tmp_path):
     words = ["--config", given] if given else []
     ran = subprocess.run(

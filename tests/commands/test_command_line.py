@@ -105,7 +105,7 @@ def test_pictures_go_and_names_stay_readable(monkeypatch, text, plain):
     assert err.buffer.getvalue().decode("ascii") == plain + "\n"
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+@pytest.mark.parametrize("encoding", [pytest.param("cp1252", marks=pytest.mark.slow), "ascii"])
 def test_a_whole_run_needs_no_unicode(tiny, tmp_path, encoding):
     plain = {"PYTHONIOENCODING": encoding, "LC_ALL": "C", "PYTHONUTF8": "0"}
     folder = tmp_path / "run"
@@ -130,9 +130,11 @@ READ_ENOUGH = {
     "the verbs": ["--help"],
     "help": ["train", "--help"],
     "help of the study": ["learnability", "--help"],
-    "plan": ["train", "--config", "TINY", "--dry-run"],
     "costs": ["costs", "--config", "TINY"],
     "training": ["train", "--config", "TINY", "--checkpoint-dir", "FOLDER", "--iterations", "2"],
+}
+READ_ENOUGH_SLOWLY = {
+    "plan": ["train", "--config", "TINY", "--dry-run"],
     "cache": ["build-cache", "--config", "TINY", "--cache-path", "FOLDER/cache.pt"],
 }
 
@@ -150,7 +152,13 @@ def without_reader(stream: str, words: list[str], **environment: str) -> tuple[i
     return done.returncode, getattr(done, other)
 
 
-@pytest.mark.parametrize("words", READ_ENOUGH.values(), ids=READ_ENOUGH)
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(pytest.param(words, id=name) for name, words in READ_ENOUGH.items()),
+        *(pytest.param(words, id=name, marks=pytest.mark.slow) for name, words in READ_ENOUGH_SLOWLY.items()),
+    ],
+)
 def test_whoever_has_read_enough_ends_the_program_without_a_word(tiny, tmp_path, words):
     words = [word.replace("TINY", str(tiny)).replace("FOLDER", str(tmp_path)) for word in words]
     assert without_reader("stdout", words) == (141, b"")

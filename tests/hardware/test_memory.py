@@ -16,6 +16,8 @@ from tactician.hardware.sizes import Sizes
 from tactician.policy import ActorCritic
 from tactician.training.setup import prepare_run
 
+pytestmark = pytest.mark.whole_probe
+
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 RANGES = {"train_until": "2015-01-01", "validation_until": "2016-01-01", "checkpoint_dir": "x", "cache_path": "x.pt"}
 MEASURED = MemoryPlan(

@@ -12,6 +12,8 @@ from tactician.hardware.probe import Taken, Trial, peak_allocated, probe_iterati
 from tactician.learning import FULL, collect_rollout, make_learner, update
 from tactician.training.setup import prepare_run
 
+pytestmark = pytest.mark.whole_probe
+
 CPU = torch.device("cpu")
 
 

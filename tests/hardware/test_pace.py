@@ -18,6 +18,8 @@ from tactician.hardware.sizes import Sizes
 from tactician.learning import FULL, Collective
 from tactician.training.setup import prepare_run
 
+pytestmark = pytest.mark.whole_probe
+
 ASKED = Sizes(131_072, 256, 8_192)
 FOR_EVER = 10**15
 

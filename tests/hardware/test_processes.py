@@ -17,6 +17,9 @@ import torch
 from tactician.cli import main
 from tactician.hardware.processes import FRESH_STORE, _note_on_store
 from tactician.training.checkpoint import newest_checkpoint, read_checkpoint
+from tests.programs import Program
+
+pytestmark = pytest.mark.whole_probe
 
 
 @dataclass(frozen=True)
@@ -78,19 +81,34 @@ def alone(tiny, tmp_path_factory):
     return read_checkpoint(folder / "model_final.pt")
 
 
-@pytest.mark.parametrize("dropout", ["0.1"])
-def test_two_processes_with_half_the_environments_each_learn_what_one_learns(tiny, tmp_path, alone, dropout):
-    log, folder = tmp_path / "log", tmp_path / "run"
-    words = training(tiny, folder, "--iterations", "3", "--dropout", dropout)
-    process = torchrun("--standalone", "--nproc-per-node", "2", words=words, log=log)
-    assert process.wait(120) == 0, log.read_text()
-    together = read_checkpoint(folder / "model_final.pt")
-    assert together["progress"]["timesteps"] == alone["progress"]["timesteps"]
+def together(words: list[list[str]], folder: Path) -> list[str]:
+    """Run two processes that find one another by themselves, without a launcher; what each has said."""
+    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    logs = [folder / f"log_of_rank_{rank}" for rank in range(2)]
+    programs = [
+        Program(*words[rank], log=log, **meeting, RANK=str(rank), GLOO_SOCKET_IFNAME="lo")
+        for rank, log in enumerate(logs)
+    ]
+    try:
+        codes = [program.wait(150) for program in programs]
+    finally:
+        for program in programs:
+            program.kill()
+    said = [log.read_text() for log in logs]
+    assert codes == [0, 0], "\n".join(said)
+    return said
+
+
+def test_two_processes_with_half_the_environments_each_learn_what_one_learns(tiny, tmp_path, alone):
+    folder = tmp_path / "run"
+    said = together([training(tiny, folder, "--iterations", "3", "--dropout", "0.1")] * 2, tmp_path)
+    both = read_checkpoint(folder / "model_final.pt")
+    assert both["progress"]["timesteps"] == alone["progress"]["timesteps"]
     for name, value in alone["env_state"].items():
         # The same days, the same noise, the same holdings: rounding never tipped an action.
-        assert torch.allclose(value.double(), together["env_state"][name].double(), rtol=1e-5, atol=1e-6), name
+        assert torch.allclose(value.double(), both["env_state"][name].double(), rtol=1e-5, atol=1e-6), name
     for name, value in alone["model_state_dict"].items():
-        assert torch.allclose(value, together["model_state_dict"][name], rtol=1e-3, atol=2e-5), name
+        assert torch.allclose(value, both["model_state_dict"][name], rtol=1e-3, atol=2e-5), name
     for key in (
         "reward",
         "policy_loss",
@@ -101,10 +119,10 @@ def test_two_processes_with_half_the_environments_each_learn_what_one_learns(tin
         "turnover_daily",
         "trades",
     ):
-        assert together["metrics"][key] == pytest.approx(alone["metrics"][key], rel=1e-3, abs=1e-5), key
+        assert both["metrics"][key] == pytest.approx(alone["metrics"][key], rel=1e-3, abs=1e-5), key
     # One writes and one speaks.
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
-    assert log.read_text().count("Iteration 3 |") == 1
+    assert "".join(said).count("Iteration 3 |") == 1
 
 
 def test_ctrl_c_stops_all_processes_with_one_save(tiny, tmp_path):
@@ -123,7 +141,7 @@ def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
-@pytest.fixture(params=["loopback", pytest.param("namespaces", marks=pytest.mark.slow)])
+@pytest.fixture(params=["loopback", "namespaces"])
 def hosts(request) -> Iterator[list[Host]]:
     """Two launchers on loopback; or two network namespaces, each with an interface of its own and a cable between them."""
     if request.param == "loopback":
@@ -148,6 +166,7 @@ def hosts(request) -> Iterator[list[Host]]:
             ip("netns", "del", host.interface)  # takes the cable with it
 
 
+@pytest.mark.slow
 def test_a_process_that_is_lost_is_started_again_and_the_run_resumes_and_ends(tiny, tmp_path, hosts):
     folder, port = tmp_path / "run", free_port()
     logs = [tmp_path / f"log{k}" for k in range(2)]
@@ -172,24 +191,10 @@ def test_a_process_that_is_lost_is_started_again_and_the_run_resumes_and_ends(ti
 
 def test_machines_that_share_no_folder_learn_together_and_the_first_one_writes(tiny, tmp_path):
     """Each sees a disk of its own, and only the first one's knows the best model: it decides for all."""
-    port = free_port()
-    for iterations, more in (("3", ()), ("5", ("--resume",))):
-        processes = []
-        for rank in range(2):
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "GLOO_SOCKET_IFNAME": "lo"}
-            environment |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-            words = training(tiny, tmp_path / f"disk{rank}" / "run", "--iterations", iterations, *more)
-            log = (tmp_path / f"log{rank}{iterations}").open("w")
-            command = [sys.executable, "-m", "tactician", *words]
-            processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
-        try:
-            codes = [process.wait(150) for process in processes]
-        finally:
-            for process in processes:
-                process.kill()
-        said = "\n".join((tmp_path / f"log{rank}{iterations}").read_text() for rank in range(2))
-        assert codes == [0, 0], said
-    assert "Resumed from" in said
+    disks = [tmp_path / f"disk{rank}" / "run" for rank in range(2)]
+    for words in (("--iterations", "3"), ("--iterations", "5", "--resume")):
+        said = together([training(tiny, disk, *words) for disk in disks], tmp_path)
+    assert "Resumed from" in "\n".join(said)
     first = tmp_path / "disk0" / "run"
     assert read_checkpoint(first / "model_final.pt")["progress"]["iteration"] == 5
     assert (first / "model_best.pt").exists() and (first / "report.json").exists()

@@ -11,6 +11,8 @@ from tactician.errors import UserError
 from tactician.hardware.sizes import Sizes, choose_sizes, note_on_learning, sequence_length, split_windows
 from tactician.training.setup import prepare_run
 
+pytestmark = pytest.mark.whole_probe
+
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 RANGES = {"train_until": "2015-01-01", "validation_until": "2016-01-01", "checkpoint_dir": "x", "cache_path": "x.pt"}
 

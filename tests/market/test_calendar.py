@@ -1,6 +1,5 @@
 """Which days were sessions: by the exchange's calendar as far as it reaches, and by the bars."""
 
-import exchange_calendars
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,10 +8,11 @@ from tactician.bars.exchanges import exchange_zone, known_range, sessions_per_ye
 from tactician.errors import UserError
 from tactician.market import build_market, check_bars, make_bars
 from tactician.market.calendar import agree, attendance
+from tests.conftest import exchange_sessions
 
 
 def sessions_of(calendar: str, first: str, last: str) -> pd.DatetimeIndex:
-    return exchange_calendars.get_calendar(calendar, start=first, end=last).sessions.astype("datetime64[ns]")
+    return exchange_sessions(calendar, first, last).astype("datetime64[ns]")
 
 
 def bars_on(days: pd.DatetimeIndex, symbols: str = "ABC", seed: int = 0) -> pd.DataFrame:

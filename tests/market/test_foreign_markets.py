@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import exchange_calendars
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +9,7 @@ import yaml
 
 from tactician.cli import main
 from tactician.market import build_market, make_bars
+from tests.conftest import exchange_sessions
 
 N = 64
 SPECIAL = {
@@ -23,7 +23,7 @@ UNTOLD_CLOSURE = {"XBOM": "2018-03-14", "XLON": "2018-03-14"}
 def foreign_bars(calendar: str, first: str = "2014-01-01", last: str = "2020-12-31") -> pd.DataFrame:
     """64 symbols, closes only, with every usual blemish."""
     rng = np.random.default_rng(1)
-    days = exchange_calendars.get_calendar(calendar, start=first, end=last).sessions.astype("datetime64[ns]")
+    days = exchange_sessions(calendar, first, last).astype("datetime64[ns]")
     special = pd.DatetimeIndex([d for d in SPECIAL[calendar] if d not in days])
     days = days.append(special).unique().sort_values().drop(UNTOLD_CLOSURE[calendar])
     frames = []

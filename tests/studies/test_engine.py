@@ -111,7 +111,9 @@ def started(tmp_path):
     )
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_to_the_whole_group_stops_the_workers_at_once_and_without_a_word(tmp_path, number, code):
     study = started(tmp_path)
     workers = begun(tmp_path, 2)

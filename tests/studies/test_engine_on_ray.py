@@ -56,6 +56,7 @@ def cluster(monkeypatch):
     made.shutdown()
 
 
+@pytest.mark.slow
 def test_a_machine_that_is_lost_changes_no_bit_and_the_user_reads_nothing_of_it(cluster, tmp_path):
     script = tmp_path / "study.py"
     script.write_text(textwrap.dedent(STUDY))

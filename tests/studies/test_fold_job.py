@@ -25,7 +25,7 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def first(tiny, tmp_path_factory):
+def first(tiny, short_validation, tmp_path_factory):
     """The first job of a study, its market and its result."""
     job, market = tiny_job(tiny, tmp_path_factory.mktemp("study"))
     before, threads = torch.get_num_threads(), 1

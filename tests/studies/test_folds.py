@@ -58,7 +58,7 @@ def requests(draw):
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(requests())
 def test_test_pieces_join_up_to_the_out_of_sample_range_and_are_equally_long(asked):
     folds = asked.folds_if_any()
@@ -70,7 +70,7 @@ def test_test_pieces_join_up_to_the_out_of_sample_range_and_are_equally_long(ask
     assert [fold.number for fold in folds] == list(range(1, asked.n + 1))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(requests())
 def test_each_range_is_over_before_the_next_decides(asked):
     for fold in asked.folds_if_any():
@@ -82,7 +82,7 @@ def test_each_range_is_over_before_the_next_decides(asked):
         assert fold.test.start - fold.validation.stop == 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(requests())
 def test_training_has_room_for_an_episode_and_validation_says_something(asked):
     folds = asked.folds_if_any()

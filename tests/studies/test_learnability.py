@@ -38,10 +38,15 @@ QUICK |= {"actor_lr": 3e-4, "critic_lr": 9e-4, "anneal_steps": 0}
 """Settings that learn an easy market in seconds. The defaults are made for a whole study of each."""
 
 
+@functools.cache
+def yardstick(name):
+    return measure(PROBLEMS[name](0))
+
+
 def learn(name, timesteps, **changes):
     problem = PROBLEMS[name](0)
     setup = problem_setup(problem, {**SMALL, **QUICK, **changes, "timesteps": timesteps})
-    return train_on(problem, setup, measure(problem), judge_every=10**9)[0][-1]
+    return train_on(problem, setup, yardstick(name), judge_every=10**9)[0][-1]
 
 
 def test_it_learns_to_use_tomorrows_returns_where_they_leak():
@@ -63,9 +68,9 @@ def test_memory_earns_more_than_the_same_network_without_it():
 
 
 def test_the_share_is_zero_for_the_best_constant_and_one_for_the_optimum():
-    yardstick = measure(PROBLEMS["observable"](0))
-    assert yardstick.share(yardstick.naive) == 0 and yardstick.share(yardstick.optimum) == 1
-    assert math.isnan(measure(PROBLEMS["null"](0)).share(Played(0.1, 0.0, 0.0)))
+    found = yardstick("observable")
+    assert found.share(found.naive) == 0 and found.share(found.optimum) == 1
+    assert math.isnan(yardstick("null").share(Played(0.1, 0.0, 0.0)))
 
 
 def test_every_variant_is_a_configuration_that_can_be():
@@ -85,7 +90,7 @@ def test_all_markets_have_the_same_settings_which_are_the_defaults():
 
 
 def test_a_training_is_the_same_twice():
-    job = Job("observable", "window", 1, (("timesteps", 16_384),))
+    job = Job("observable", "window", 1, (("timesteps", 4096),))
     first, second = run_job(job), run_job(job)
     for run in (first, second):
         for point in run["points"]:
@@ -137,10 +142,23 @@ def test_trainings_with_other_settings_have_a_row_of_their_own():
     assert [(row.seeds, row.settings["timesteps"]) for row in rows] == [(2, 100), (1, 200)]
 
 
-def test_the_study_is_kept_goes_on_where_it_stopped_and_draws_the_sweep(tmp_path, capsys, monkeypatch):
+class Here:
+    """An engine in this process, which spares a test the start of another."""
+
+    slots = 1
+
+    def run(self, work, jobs, shared):
+        for number, job in enumerate(jobs):
+            yield number, work(job, shared)
+
+
+@pytest.mark.parametrize("elsewhere", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_study_is_kept_goes_on_where_it_stopped_and_draws_the_sweep(tmp_path, capsys, monkeypatch, elsewhere):
+    if not elsewhere:
+        monkeypatch.setattr("tactician.studies.engine.make_engine", lambda *_, **__: Here())
     monkeypatch.setattr("tactician.studies.learnability_plan.COST_SHARES", (0.5, 1.5))
     out = tmp_path / "study.json"
-    words = ["learnability", "--markets", "observable", "--variants", "window", "--timesteps", "8192"]
+    words = ["learnability", "--markets", "observable", "--variants", "window", "--timesteps", "2048"]
     words += ["--seeds", "1", "--processes", "1", "--out", str(out)]
     assert main([*words, "--sweep"]) == 0
     said = capsys.readouterr().out
@@ -242,7 +260,7 @@ class Interrupted:
 
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     out = tmp_path / "study.json"
-    words = ["learnability", "--markets", "null", "--variants", "window", "--timesteps", "8192", "--seeds", "2"]
+    words = ["learnability", "--markets", "observable", "--variants", "window", "--timesteps", "2048", "--seeds", "2"]
     with monkeypatch.context() as patched:
         patched.setattr("tactician.studies.engine.make_engine", lambda *_, **__: Interrupted())
         assert main([*words, "--out", str(out)]) == 130

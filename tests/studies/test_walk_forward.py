@@ -66,7 +66,7 @@ class Done:
 
 
 @pytest.fixture(scope="module")
-def done(tiny, tmp_path_factory) -> Done:
+def done(tiny, short_validation, tmp_path_factory) -> Done:
     """A study of its own market cache, so that its trial ledger has no other entries."""
     home = tmp_path_factory.mktemp("walk_forward")
     settings = yaml.safe_load(tiny.read_text())

@@ -1,6 +1,7 @@
 """Who resumes need not repeat the flags that a run was started with; a flag of today goes before them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,18 @@ def flat(text: str) -> str:
     return " ".join(text.split())
 
 
-@pytest.fixture
-def started(tiny, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def original(tiny, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("started")
     words = ("--hidden-dim", "24", "--actor-lr=0.001", "--seed", "5", "--iterations", "2", "-q")
-    assert run(tiny, tmp_path / "run", *words) == 0
+    assert run(tiny, folder, *words) == 0
+    return folder
+
+
+@pytest.fixture
+def started(original, tmp_path, capsys) -> Path:
+    """A copy of a run that was started with flags."""
+    shutil.copytree(original, tmp_path / "run")
     capsys.readouterr()
     return tmp_path / "run"
 

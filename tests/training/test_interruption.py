@@ -19,10 +19,11 @@ import pytest
 from tactician.cli import main
 from tactician.training.checkpoint import newest_checkpoint, read_checkpoint
 from tactician.training.interruption import Interruption
+from tests.programs import Program
 from tests.signals import as_from_a_terminal
 from tests.training.test_resume_is_bit_exact import differences, state
 
-STARTED: list[subprocess.Popen] = []
+STARTED: list[Program] = []
 
 
 @pytest.fixture(autouse=True)
@@ -33,24 +34,8 @@ def nothing_is_left_running():
     STARTED.clear()
 
 
-def start(tiny: Path, folder: Path, *words: str, log: Path) -> subprocess.Popen:
-    command = [
-        sys.executable,
-        "-m",
-        "tactician",
-        "train",
-        "--config",
-        str(tiny),
-        "--checkpoint-dir",
-        str(folder),
-        *words,
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    STARTED.append(
-        subprocess.Popen(
-            command, stdout=log.open("w"), stderr=subprocess.STDOUT, env=environment, preexec_fn=as_from_a_terminal
-        )
-    )
+def start(tiny: Path, folder: Path, *words: str, log: Path) -> Program:
+    STARTED.append(Program("train", "--config", str(tiny), "--checkpoint-dir", str(folder), *words, log=log))
     return STARTED[-1]
 
 
@@ -59,7 +44,7 @@ def finish(tiny: Path, folder: Path, *words: str, log: Path) -> None:
     assert start(tiny, folder, *words, log=log).wait(120) == 0, log.read_text()
 
 
-def wait_for(log: Path, text: str, process: subprocess.Popen, seconds: float = 60) -> None:
+def wait_for(log: Path, text: str, process: Program, seconds: float = 60) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if text in log.read_text():
@@ -272,6 +257,7 @@ def test_closing_the_terminal_saves_the_run(tiny, tmp_path):
     assert json.loads((tmp_path / "run" / "report.json").read_text())["run"]["finished"] is False
 
 
+@pytest.mark.slow
 def test_closing_a_shell_that_writes_to_a_pipe_saves_the_run(tiny, tmp_path):
     """The kernel and the shell each send SIGHUP, and what reads the output dies of it, too."""
     command = " ".join(training(tiny, tmp_path / "run")) + f" 2>&1 | tee {tmp_path / 'log'}"

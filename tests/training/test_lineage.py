@@ -18,8 +18,8 @@ from tactician.training.lineage import HARMLESS, Look, Seen, run_name, run_of, s
 from tactician.training.resume import OF_DATA
 from tests.trained import configuration
 
-LATE = ("--train-until", "2013-08-30", "--validation-until", "2013-10-31")
-OWN = ("--train-until", "2012-12-31", "--validation-until", "2013-06-28")
+LATE = ("--train-until", "2013-04-30", "--validation-until", "2013-05-31")
+OWN = ("--train-until", "2012-12-31", "--validation-until", "2013-03-28")
 """The tiny configuration's ranges: a flag, because who goes on from a checkpoint keeps its run's flags."""
 
 
@@ -37,7 +37,7 @@ def summary_of(folder: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def late(tiny, tmp_path_factory):
-    """A model trained to August 2013 and validated to October, where the tiny configuration's test range begins in July."""
+    """A model trained to April 2013 and validated to May, where the tiny configuration's test range begins in April."""
     folder = tmp_path_factory.mktemp("late")
     assert run(tiny, folder, "--iterations", "2", *LATE) == 0
     return folder / "model_final.pt"
@@ -55,10 +55,10 @@ def test_a_checkpoint_says_what_it_has_seen(early):
     assert content["seen"] == {
         "first": "2011-04-01",
         "trained_until": "2012-12-31",
-        "validated_until": "2013-06-28",
+        "validated_until": "2013-03-28",
         "symbols": ["AAA", "BBB", "CCC", "DDD"],
         "fingerprints": [content["data_fingerprint"]],
-        "looks": [{"first": "2013-07-01", "last": "2013-12-30", "count": 1}],
+        "looks": [{"first": "2013-04-01", "last": "2013-06-27", "count": 1}],
         "known": True,
     }
     assert content["contaminated"] is None
@@ -69,9 +69,9 @@ def test_a_test_range_that_an_ancestor_has_seen_is_refused_with_the_dates_and_th
 ):
     words = ["train", "--config", str(tiny), "--checkpoint-dir", str(tmp_path / "run"), "--iterations", "3"]
     said = refused(*words, "--checkpoint", str(late), *OWN)
-    assert "The test range 2013-07-01 to 2013-12-31 is not held out" in said
-    assert f"{late} has seen data from 2011-04-01 to 2013-10-31" in said
-    assert "set the key validation_until to 2013-10-31 or later" in said and "--allow-contaminated" in said
+    assert "The test range 2013-04-01 to 2013-06-28 is not held out" in said
+    assert f"{late} has seen data from 2011-04-01 to 2013-05-31" in said
+    assert "set the key validation_until to 2013-05-31 or later" in said and "--allow-contaminated" in said
     assert not (tmp_path / "run").exists()
 
 
@@ -79,12 +79,12 @@ def test_what_is_contaminated_is_marked_in_every_output(tiny, late, tmp_path, ca
     words = ("--iterations", "3", "--checkpoint", str(late), "--allow-contaminated", *OWN)
     assert run(tiny, tmp_path, *words) == 0
     said = capsys.readouterr().out
-    assert "CONTAMINATED test range 2013-07-01 to 2013-12-30" in said and "Held-out" not in said
-    assert "(the model has seen data up to 2013-10-31)" in said
-    assert "CONTAMINATED validation range 2013-01-02 to 2013-06-27" in flat(said)
-    assert "CONTAMINATED (validation and test): the model has seen data up to 2013-10-31, so this is no" in flat(said)
+    assert "CONTAMINATED test range 2013-04-01 to 2013-06-27" in said and "Held-out" not in said
+    assert "(the model has seen data up to 2013-05-31)" in said
+    assert "CONTAMINATED validation range 2013-01-02 to 2013-03-27" in flat(said)
+    assert "CONTAMINATED (validation and test): the model has seen data up to 2013-05-31, so this is no" in flat(said)
     summary = summary_of(tmp_path)
-    mark = {"ranges": ["validation", "test"], "seen_until": "2013-10-31", "known": True}
+    mark = {"ranges": ["validation", "test"], "seen_until": "2013-05-31", "known": True}
     assert summary["contaminated"] == mark
     assert "CONTAMINATED" in summary["test"]["verdict"] and "CONTAMINATED" in summary["validation"]["verdict"]
     for name in ("model_final.pt", "model_best.pt"):
@@ -96,11 +96,11 @@ def test_what_is_contaminated_is_marked_in_every_output(tiny, late, tmp_path, ca
 
 
 def test_a_validation_range_that_an_ancestor_was_trained_on_is_refused(tiny, late, tmp_path, refused, capsys):
-    ranges = ("--train-until", "2013-03-28", "--validation-until", "2013-11-15")
+    ranges = ("--train-until", "2013-02-28", "--validation-until", "2013-06-14")
     words = ["train", "--config", str(tiny), "--checkpoint-dir", str(tmp_path), "-q", "--iterations", "3"]
     said = refused(*words, "--checkpoint", str(late), *ranges)
-    assert "The validation range 2013-04-01 to 2013-11-15 is not held out" in said
-    assert "set the key train_until to 2013-08-30 or later" in said
+    assert "The validation range 2013-03-01 to 2013-06-14 is not held out" in said
+    assert "set the key train_until to 2013-04-30 or later" in said
     assert said == refused(*words, "--checkpoint", str(late), *ranges, "--dry-run")
     assert main([*words, "--checkpoint", str(late), *ranges, "--allow-contaminated"]) == 0
     out = flat(capsys.readouterr().out)
@@ -108,19 +108,19 @@ def test_a_validation_range_that_an_ancestor_was_trained_on_is_refused(tiny, lat
     assert summary_of(tmp_path)["contaminated"]["ranges"] == ["validation"]
     assert "CONTAMINATED (validation)" in summary_of(tmp_path)["test"]["verdict"]
     # Two hops on, the first ancestor's training range still counts, though its child was trained on less.
-    grandchild = ("--train-until", "2013-08-15", "--validation-until", "2013-11-15", "--iterations", "4")
+    grandchild = ("--train-until", "2013-04-19", "--validation-until", "2013-06-14", "--iterations", "4")
     child = str(tmp_path / "model_final.pt")
     said = refused(*words[:-2], "--checkpoint", child, *grandchild)
-    assert "set the key train_until to 2013-08-30 or later" in said
+    assert "set the key train_until to 2013-04-30 or later" in said
 
 
 def test_ranges_after_all_that_was_seen_are_held_out(tiny, late, tmp_path, capsys):
-    words = ("--train-until", "2013-09-30", "--validation-until", "2013-10-31", "--iterations", "3")
+    words = ("--train-until", "2013-05-15", "--validation-until", "2013-05-31", "--iterations", "3")
     assert run(tiny, tmp_path, "--checkpoint", str(late), *words) == 0
-    assert "Held-out test range 2013-11-01" in capsys.readouterr().out
+    assert "Held-out test range 2013-06-03" in capsys.readouterr().out
     assert summary_of(tmp_path)["contaminated"] is None
     seen = summary_of(tmp_path)["seen"]
-    assert (seen["trained_until"], seen["validated_until"]) == ("2013-09-30", "2013-10-31")
+    assert (seen["trained_until"], seen["validated_until"]) == ("2013-05-15", "2013-05-31")
 
 
 def test_another_network_begins_anew_and_has_seen_nothing(tiny, late, tmp_path, capsys):
@@ -138,7 +138,7 @@ def test_an_older_checkpoint_has_seen_what_its_configuration_says(tiny, late, ea
     old = without(late, tmp_path / "old.pt", "seen", "run", "contaminated")
     words = ["train", "--config", str(tiny), "--checkpoint-dir", str(tmp_path / "run"), "--iterations", "3"]
     said = refused(*words, "--checkpoint", str(old), *OWN)
-    assert "has seen data from its start to 2013-10-31" in said
+    assert "has seen data from its start to 2013-05-31" in said
     clean = without(early, tmp_path / "clean.pt", "seen", "run", "contaminated")
     assert main([*words, "--checkpoint", str(clean)]) == 0
     assert "Held-out test range" in capsys.readouterr().out
@@ -174,7 +174,7 @@ def test_a_run_that_is_prolonged_is_clean_and_counts_its_looks_at_the_test_range
             (look,) = read_checkpoint(tmp_path / name)["seen"]["looks"]
             assert look["count"] == looks or name == "model_best.pt"
     # Another test range that overlaps this one was not looked at less.
-    assert run(tiny, tmp_path, "--iterations", "4", "--resume", "--validation-until", "2013-09-30") == 0
+    assert run(tiny, tmp_path, "--iterations", "4", "--resume", "--validation-until", "2013-05-15") == 0
     assert "looked at 4 times" in flat(capsys.readouterr().out)
 
 
@@ -184,12 +184,12 @@ def test_recording_a_look_leaves_the_rest_of_a_checkpoint_as_it_is(early, tmp_pa
         shutil.copyfile(early, tmp_path / name)
     other = {**before, "run": "another"}
     save_tensors(other, tmp_path / "model_interrupted_x.pt")
-    record_look(tmp_path, before["run"], "2013-07-01", "2013-12-30")
+    record_look(tmp_path, before["run"], "2013-04-01", "2013-06-27")
     assert read_checkpoint(tmp_path / "model_interrupted_x.pt")["seen"] == before["seen"]
     periodic = read_checkpoint(tmp_path / "model_iteration_000001.pt")
     after = read_checkpoint(tmp_path / "model_final.pt")
     assert periodic["seen"] == after["seen"]
-    assert after["seen"].pop("looks") == [{"first": "2013-07-01", "last": "2013-12-30", "count": 2}]
+    assert after["seen"].pop("looks") == [{"first": "2013-04-01", "last": "2013-06-27", "count": 2}]
     before["seen"].pop("looks")
     assert checksum(before) == checksum(after)
 
@@ -203,7 +203,7 @@ def test_a_look_that_cannot_be_written_is_said_and_a_damaged_file_is_passed_over
 
     monkeypatch.setattr("tactician.training.checkpoint.save_tensors", full)
     with pytest.raises(UserError, match="disk is full"):
-        record_look(tmp_path, read_checkpoint(early)["run"], "2013-07-01", "2013-12-30")
+        record_look(tmp_path, read_checkpoint(early)["run"], "2013-04-01", "2013-06-27")
 
 
 def test_what_two_have_seen_together():
@@ -239,12 +239,18 @@ def test_hindsight_is_said_where_it_is_known_and_is_harmless_for_resume(tiny, tm
 # -- the newest checkpoint ---------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def saved_often(tiny, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("saved_often")
+    assert run(tiny, folder, "--iterations", "3", "--save-every", "1") == 0
+    return folder
+
+
 @pytest.fixture
-def copied(tiny, tmp_path):
+def copied(saved_often, tmp_path):
     """A run's folder whose files were copied in the order that turns their times round."""
-    assert run(tiny, tmp_path / "run", "--iterations", "3", "--save-every", "1") == 0
     (tmp_path / "copy").mkdir()
-    for k, file in enumerate(sorted((tmp_path / "run").glob("model_*.pt"), reverse=True)):
+    for k, file in enumerate(sorted(saved_often.glob("model_*.pt"), reverse=True)):
         shutil.copyfile(file, tmp_path / "copy" / file.name)
         os.utime(tmp_path / "copy" / file.name, (1.7e9 + k, 1.7e9 + k))
     return tmp_path / "copy"

@@ -4,6 +4,7 @@ import importlib
 import io
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,21 @@ def strict(text: str) -> dict:
         raise AssertionError(f"{constant} is no JSON")
 
     return json.loads(text, parse_constant=refuse)
+
+
+@pytest.fixture(scope="module")
+def original(tiny, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("not_available")
+    assert main(words(tiny, folder, "-q", "--save-every", "1")) == 0
+    return folder
+
+
+@pytest.fixture
+def finished(original, tmp_path, capsys) -> Path:
+    """A copy of a finished run of two iterations, with a checkpoint after the first."""
+    shutil.copytree(original, tmp_path / "finished")
+    capsys.readouterr()
+    return tmp_path / "finished"
 
 
 def poison(monkeypatch, tiny: Path, split: str, value: float) -> None:
@@ -74,9 +90,8 @@ def test_a_test_range_without_a_result_leaves_models_and_no_summary(tiny, tmp_pa
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_rewards_that_are_no_numbers_stop_at_once_and_nothing_is_learnt_from_them(
-    tiny, tmp_path, monkeypatch, refused, value
+    tiny, finished, tmp_path, monkeypatch, refused, value
 ):
-    assert main(words(tiny, tmp_path / "calm", "-q", "--iterations", "1")) == 0
     original, calls = loop.collect_rollout, iter(range(99))
 
     def collect(*args, **kwargs):
@@ -90,7 +105,7 @@ def test_rewards_that_are_no_numbers_stop_at_once_and_nothing_is_learnt_from_the
     assert "Rewards of iteration 2 are not finite numbers" in said
     (saved,) = (tmp_path / "run").glob("model_interrupted_*.pt")
     assert str(saved) in said
-    before, there = read_checkpoint(tmp_path / "calm" / "model_final.pt"), read_checkpoint(saved)
+    before, there = read_checkpoint(finished / "model_iteration_000001.pt"), read_checkpoint(saved)
     for part in ("model_state_dict", "actor_optimizer_state_dict", "critic_optimizer_state_dict", "env_state"):
         assert checksum(before[part]) == checksum(there[part]), part
     assert not (tmp_path / "run" / "report.json").exists()
@@ -123,27 +138,24 @@ def test_a_run_without_a_closed_trade_has_no_win_rate_and_no_score(tiny, tmp_pat
     assert saved["best_validation"] == -math.inf and saved["best_iteration"] == 0
 
 
-def test_a_best_figure_that_is_no_number_is_forgotten_on_resume(tiny, tmp_path):
-    assert main(words(tiny, tmp_path, "-q")) == 0
+def test_a_best_figure_that_is_no_number_is_forgotten_on_resume(tiny, finished):
     for name in ("model_best.pt", "model_final.pt"):
-        content = read_checkpoint(tmp_path / name)
+        content = read_checkpoint(finished / name)
         content["progress"]["best_validation"] = math.nan
-        save_tensors(content, tmp_path / name)
-    assert main(words(tiny, tmp_path, "-q", "--resume", "--iterations", "4")) == 0
-    progress = read_checkpoint(tmp_path / "model_final.pt")["progress"]
+        save_tensors(content, finished / name)
+    assert main(words(tiny, finished, "-q", "--resume", "--iterations", "4")) == 0
+    progress = read_checkpoint(finished / "model_final.pt")["progress"]
     assert math.isfinite(progress["best_validation"]) and progress["best_iteration"] == 4
 
 
-def test_json_of_a_whole_run_is_strict(tiny, tmp_path, capsys):
-    assert main(words(tiny, tmp_path, "-q")) == 0
-    summary = strict((tmp_path / "report.json").read_text())["run"]
+def test_json_of_a_whole_run_is_strict(tiny, finished, capsys):
+    summary = strict((finished / "report.json").read_text())["run"]
     assert summary["test"]["cash"]["sharpe"] is None, "cash beyond cash does not vary"
     assert summary["test"]["return_beyond_equal_weight"] == pytest.approx(
         summary["test"]["agent"]["annual_return"] - summary["test"]["equal_weight"]["annual_return"], abs=1e-12
     )
-    for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
+    for line in (finished / "metrics.jsonl").read_text().splitlines():
         strict(line)
-    capsys.readouterr()
     for command in (["train", "--dry-run", "--json"], ["costs", "--json"]):
         assert main([command[0], "--config", str(tiny), *command[1:]]) == 0
         strict(capsys.readouterr().out)
@@ -187,20 +199,19 @@ def test_a_years_figures_follow_the_markets_sessions(tiny, sessions):
 
 
 @pytest.mark.parametrize("name", ["since_trade", "trade_growth", "age"])
-def test_a_checkpoint_from_before_a_part_of_the_environments_was_known_resumes_with_zeros(tiny, tmp_path, name):
+def test_a_checkpoint_from_before_a_part_of_the_environments_was_known_resumes_with_zeros(tiny, finished, name):
     from tactician.training.resume import resume
 
-    assert main(words(tiny, tmp_path, "-q")) == 0
-    content = read_checkpoint(tmp_path / "model_final.pt")
+    content = read_checkpoint(finished / "model_final.pt")
     before = content["env_state"].pop(name)
     config = load_config(tiny, {"iterations": 4})
     setup = prepare_run(config, load_cached_market(config, ""))
-    state = resume(setup, tmp_path / "model_final.pt", content, Reporter("quiet", silent=True))
+    state = resume(setup, finished / "model_final.pt", content, Reporter("quiet", silent=True))
     found = getattr(state.env_state, name)
     assert found.shape == before.shape and found.dtype == before.dtype and not bool(found.any())
     assert torch.equal(state.env_state.holdings, content["env_state"]["holdings"])
-    save_tensors(content, tmp_path / "model_final.pt")
-    assert main(words(tiny, tmp_path, "-q", "--resume", "--iterations", "4")) == 0
+    save_tensors(content, finished / "model_final.pt")
+    assert main(words(tiny, finished, "-q", "--resume", "--iterations", "4")) == 0
 
 
 def result_table(tiny, width: int, **agent: float) -> str:

@@ -1,6 +1,7 @@
 """2N iterations = N + resume + N, to the last bit of every tensor, however the first half ended."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,8 +55,38 @@ def lines(folder: Path) -> list[dict]:
     return [{k: v for k, v in row.items() if k not in WALL_CLOCK and "validation" not in k} for row in rows]
 
 
-@pytest.mark.parametrize("dropout", ["0.0", "0.2"])
-@pytest.mark.parametrize("n_steps", ["32", "8"])  # whole episodes; and rollouts that stop in mid-episode
+@pytest.fixture(scope="module")
+def two_and_four(tiny, tmp_path_factory) -> Path:
+    """Folders of a run of two and of one of four iterations."""
+    folder = tmp_path_factory.mktemp("two_and_four")
+    for n in ("2", "4"):
+        assert run(tiny, folder / n, "--iterations", n) == 0
+    return folder
+
+
+@pytest.fixture
+def two(two_and_four, tmp_path, capsys) -> Path:
+    """A copy of the run of two iterations."""
+    capsys.readouterr()
+    return Path(shutil.copytree(two_and_four / "2", tmp_path / "two"))
+
+
+@pytest.fixture
+def four(two_and_four, tmp_path, capsys) -> Path:
+    """A copy of the run of four iterations."""
+    capsys.readouterr()
+    return Path(shutil.copytree(two_and_four / "4", tmp_path / "four"))
+
+
+@pytest.mark.parametrize(
+    ("n_steps", "dropout"),  # whole episodes; and rollouts that stop in mid-episode
+    [
+        ("32", "0.0"),
+        ("8", "0.2"),
+        pytest.param("32", "0.2", marks=pytest.mark.slow),
+        pytest.param("8", "0.0", marks=pytest.mark.slow),
+    ],
+)
 def test_n_and_resume_and_n_equal_2n(tiny, tmp_path, dropout, n_steps):
     words = ("--dropout", dropout, "--n-steps", n_steps, "--n-gru-layers", "2")
     assert run(tiny, tmp_path / "whole", *words, "--iterations", "6") == 0
@@ -115,38 +146,32 @@ def test_a_run_that_is_prolonged_after_a_partial_iteration_goes_on_with_all_envi
     assert json.loads((tmp_path / "report.json").read_text())["run"]["timesteps"] == 1000
 
 
-def test_a_finished_run_that_is_resumed_is_only_judged_again(tiny, tmp_path):
-    assert run(tiny, tmp_path, "--iterations", "2") == 0
-    before = state(tmp_path / "model_final.pt")
-    first = json.loads((tmp_path / "report.json").read_text())["run"]
-    assert run(tiny, tmp_path, "--iterations", "2", "--resume") == 0
-    assert differences(before, state(tmp_path / "model_final.pt")) == []
-    again = json.loads((tmp_path / "report.json").read_text())["run"]
+def test_a_finished_run_that_is_resumed_is_only_judged_again(tiny, two):
+    before = state(two / "model_final.pt")
+    first = json.loads((two / "report.json").read_text())["run"]
+    assert run(tiny, two, "--iterations", "2", "--resume") == 0
+    assert differences(before, state(two / "model_final.pt")) == []
+    again = json.loads((two / "report.json").read_text())["run"]
     assert again["test"] == first["test"] and again["timesteps"] == first["timesteps"]
 
 
-def test_best_figures_counts_and_rates_come_back(tiny, tmp_path, capsys):
-    assert run(tiny, tmp_path, "--iterations", "4") == 0
-    before = read_checkpoint(tmp_path / "model_final.pt")["progress"]
-    assert (
-        main(["train", "--config", str(tiny), "--checkpoint-dir", str(tmp_path), "--iterations", "5", "--resume"]) == 0
-    )
+def test_best_figures_counts_and_rates_come_back(tiny, four, capsys):
+    before = read_checkpoint(four / "model_final.pt")["progress"]
+    assert main(["train", "--config", str(tiny), "--checkpoint-dir", str(four), "--iterations", "5", "--resume"]) == 0
     said = capsys.readouterr().out
     assert "iteration 4, 1,024 of 1,280 steps done" in said
-    after = read_checkpoint(tmp_path / "model_final.pt")["progress"]
+    after = read_checkpoint(four / "model_final.pt")["progress"]
     assert after["total_trades"] > before["total_trades"] > 0
     assert after["best_reward"] >= before["best_reward"] and after["winning_trades"] >= before["winning_trades"]
 
 
-def test_a_step_of_the_optimiser_that_is_not_restored_would_be_seen(tiny, tmp_path, monkeypatch):
+def test_a_step_of_the_optimiser_that_is_not_restored_would_be_seen(tiny, two, four, monkeypatch):
     # The test of the test: forget the moments of Adam, and the halves no longer equal the whole.
     import tactician.training.resume as module
 
-    assert run(tiny, tmp_path / "whole", "--iterations", "4") == 0
-    assert run(tiny, tmp_path / "halves", "--iterations", "2") == 0
     monkeypatch.setattr(module, "load_optimiser", lambda *_: None)
-    assert run(tiny, tmp_path / "halves", "--iterations", "4", "--resume") == 0
-    whole, halves = (state(tmp_path / name / "model_final.pt") for name in ("whole", "halves"))
+    assert run(tiny, two, "--iterations", "4", "--resume") == 0
+    whole, halves = (state(folder / "model_final.pt") for folder in (four, two))
     assert differences(whole["model_state_dict"], halves["model_state_dict"])
 
 

@@ -118,7 +118,9 @@ def _hint(calendar: str, library: Any) -> str:
     return " or ".join(near) or "the exchange's ISO 10383 code, such as XNYS"
 
 
+@lru_cache(maxsize=16)
 def _calendar(calendar: str, first: pd.Timestamp, last: pd.Timestamp) -> Any:
+    """A calendar takes tenths of a second to make, and a market is built of the same dates many times in a search for leaks."""
     import exchange_calendars
 
     with warnings.catch_warnings():
