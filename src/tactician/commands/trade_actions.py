@@ -7,17 +7,23 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tactician.bars.hours import last_closed
 from tactician.commands import clock
-from tactician.commands.trading_desk import LAST_RUN, Opened, Place, opened
+from tactician.commands.trading_desk import LAST_RUN, PAGE, Opened, Place, opened
 from tactician.errors import Halted, UserError
 from tactician.monitor.progress import Reporter
+from tactician.portfolio.frictions import Frictions
 from tactician.storage import json_text, save_text
+from tactician.trading.account_page import account_document, write_account_page
 from tactician.trading.cycle import Outcome, decision_of
 from tactician.trading.desk import HALT
 from tactician.trading.flatten import cancel_ours, flatten
-from tactician.trading.journal import Entry
-from tactician.trading.reconcile import reconcile
+from tactician.trading.journal import Entry, Journal
+from tactician.trading.known import market_until
+from tactician.trading.reconcile import BOOK, reconcile
+from tactician.trading.shadow import shadow_of
 from tactician.trading.sheet import Sheet, plain
+from tactician.training.in_use import model_in_use
 
 if TYPE_CHECKING:
     from tactician.commands.trade import TradeArguments
@@ -116,7 +122,22 @@ def replay(arguments: "TradeArguments") -> int:
 
 def report(arguments: "TradeArguments") -> int:
     """The account's page."""
-    raise NotImplementedError
+    place, reporter = _place(arguments), Reporter()
+    journal = place.journal()
+    try:
+        model = model_in_use(place.account.checkpoint, bars=place.account.bars)
+        until = last_closed(model.config.calendar, clock.now()).date
+        with reporter.phase(f"📥 Bringing the bars up to date ({model.config.bars})"):
+            _, market = market_until(model.config, place.folder / "bars", until)
+        shadow = shadow_of(journal.runs(), market, until, Frictions.of(model.config), model.config.portfolio_value)
+    except UserError as error:  # a page without its shadow is better than none
+        reporter.warn(f"the page has no shadow backtest: {error}")
+        shadow = None
+    document = account_document(journal, shadow, place.account, created=clock.now(), halted=halted(place, journal))
+    path = arguments.output or place.folder / PAGE
+    write_account_page(document, path)
+    reporter.say(f"  Page: {path}", whole=[path])
+    return 0
 
 
 ACTIONS: dict[str, Callable[["TradeArguments"], int]] = {
@@ -210,19 +231,13 @@ def _tell_foreign(outcome: Outcome, reporter: Reporter) -> None:
 
 def _status(place: Place) -> dict[str, object]:
     journal = place.journal()
-    book, refused = journal.last("adopted", "reconciled"), journal.last("refused")
-    halted = journal.last("halted", "resumed")
-    runs = journal.runs()
-    file = place.folder / HALT
-    reason = file.read_text(encoding="utf-8", errors="replace").strip() if file.exists() else None
-    if reason is None and halted is not None and halted.kind == "halted":
-        reason = str(halted.body["reason"])
+    book, refused, runs = journal.last(*BOOK), journal.last("refused"), journal.runs()
     events = list(journal.events())
     return {
         "account": place.account.account,
         "broker": place.account.broker,
         "live": place.account.live,
-        "halted": reason,
+        "halted": halted(place, journal),
         "last_run": _last_run(place.folder / LAST_RUN),
         "last_session": None if not runs else {"session": runs[-1].session, "status": runs[-1].status},
         "regime": None if not runs else runs[-1].plan["decision"]["name"],
@@ -236,6 +251,14 @@ def _status(place: Place) -> dict[str, object]:
         "events": len(events),
         "hash": events[-1].hash if events else None,
     }
+
+
+def halted(place: Place, journal: Journal) -> str | None:
+    """Why trading is halted, by the file or by the journal; None if it is not."""
+    file, last = place.folder / HALT, journal.last("halted", "resumed")
+    if file.exists():
+        return file.read_text(encoding="utf-8", errors="replace").strip() or "no reason given"
+    return str(last.body["reason"]) if last is not None and last.kind == "halted" else None
 
 
 def _last_run(path: Path) -> object:

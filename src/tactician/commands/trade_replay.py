@@ -5,14 +5,20 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tactician.commands import clock
+from tactician.commands.trading_desk import JOURNAL, PAGE
 from tactician.config import load_config
 from tactician.environment import MarketTensors, load_cached_market, split_rows
 from tactician.errors import UserError
 from tactician.monitor.phase import Phase
 from tactician.monitor.progress import Reporter
+from tactician.portfolio.frictions import Frictions
 from tactician.storage import json_text
 from tactician.trading.account import AccountFile, load_account
+from tactician.trading.account_page import account_document, write_account_page
+from tactician.trading.journal import Journal
 from tactician.trading.replay import NUMBER, Replayed, replay, unlimited
+from tactician.trading.shadow import shadow_of
 from tactician.training.in_use import ModelInUse, model_in_use
 from tactician.training.lock import only_writer
 
@@ -40,12 +46,21 @@ def run_replay(arguments: "TradeArguments") -> int:
     advisor, title = model.advisor(market), f"🔁 Trading {len(rows):,} sessions"
     with only_writer(folder / ".lock", folder, "--folder"), reporter.phase(title, "session") as phase:
         done = replay(advisor, used, model.config.calendar, folder, rows, cash, lambda rows: _shown(rows, phase))
+    _write_page(folder, used, market, model)
     result = _result(done, folder, exact=account is None)
     if arguments.as_json:
         print(json_text(result, indent=2))
     else:
         _render(result, reporter)
     return 0 if account is not None or done.difference < SAME else 1
+
+
+def _write_page(folder: Path, account: AccountFile, market: MarketTensors, model: ModelInUse) -> None:
+    journal = Journal(folder / JOURNAL, writes=False)
+    config = model.config
+    until = date.fromisoformat(journal.runs()[-1].session)
+    shadow = shadow_of(journal.runs(), market, until, Frictions.of(config), config.portfolio_value)
+    write_account_page(account_document(journal, shadow, account, created=clock.now()), folder / PAGE)
 
 
 def _rows(model: ModelInUse, market: MarketTensors, first: date | None, last: date | None) -> range:
@@ -108,4 +123,4 @@ def _render(result: dict, reporter: Reporter) -> None:
     reporter.say(f"  Largest relative difference {result['largest_difference']:.1e}: {said}.", "bold")
     for refused in result["refused"][:5]:
         reporter.say(f"  {refused['session']}: {refused['reason']}", "yellow")
-    reporter.say(f"  Journal: {result['folder']}", whole=[result["folder"]])
+    reporter.say(f"  Page:    {result['folder']}/{PAGE} (journal: {JOURNAL})", whole=[result["folder"]])

@@ -27,7 +27,7 @@ from tactician.trading.simulated import SimulatedBroker, Tape
 from tactician.training.in_use import ModelInUse, model_in_use
 from tactician.training.lock import only_writer
 
-JOURNAL, LAST_RUN = "journal.sqlite", "last_run.json"
+JOURNAL, LAST_RUN, PAGE = "journal.sqlite", "last_run.json", "report.html"
 _LOCK = ".lock"
 _ON_THIS_COMPUTER = ("127.0.0.1", "localhost", "::1")
 
