@@ -216,7 +216,10 @@ class Cycle:
         if desk.now() > day.closes - _CLOSING:
             raise Refused(f"The close of {day.date} is too near to send {entry.id}; the rest of the plan lapses.")
         desk.stop_if_halted()
-        price = desk.broker.quotes([entry.symbol])[entry.symbol].price
+        quote = desk.broker.quotes([entry.symbol]).get(entry.symbol)
+        if quote is None:
+            raise Refused(f"The broker has no price of {entry.symbol} any more; the rest of the plan is not sent.")
+        price = quote.price
         if not abs(price / entry.reference - 1) <= desk.account.price_collar:
             raise Refused(
                 f"The price of {entry.symbol} is {price:g}, and the plan was made at {entry.reference:g}: more than "
