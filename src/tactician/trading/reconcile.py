@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import NoReturn
 
 from tactician.errors import Halted, Refused, UserError
 from tactician.trading.broker import Account, Quote
@@ -15,6 +16,8 @@ _SKEW = timedelta(seconds=60)
 """Largest difference between this computer's clock and the broker's."""
 _SHARES = Decimal("1e-6")
 """A smaller difference in shares is rounding."""
+_PAUSES = (2.0, 10.0)
+"""Seconds before a difference is looked at again."""
 _BOOK = ("adopted", "reconciled")
 """Events that say what is held: at the beginning or by a person's word, and after each session."""
 
@@ -50,7 +53,25 @@ def reconcile(desk: Desk, session: str, kind: str = "checked") -> Reconciled:
         Halted: the broker holds something else than the journal.
     """
     check_account(desk)
-    _settle_orders(desk, session)
+    first = desk.journal.last(*_BOOK) is None
+    for pause in (*_PAUSES, None):
+        _settle_orders(desk, session)
+        found, account, difference = _look(desk, first)
+        if difference is None or kind == "adopted":
+            break
+        if pause is None:
+            _halt(desk, difference)
+        else:  # a fill between two reads looks like a difference
+            desk.wait(pause)
+    if first and kind != "adopted":
+        desk.tell("The sleeve begins with what the account holds.")
+        kind = "adopted"
+    _note(desk, session, kind, found, account)
+    return found
+
+
+def _look(desk: Desk, first: bool) -> tuple[Reconciled, Account, str | None]:
+    """What the broker holds, and how it differs from the journal. At the beginning there is nothing to compare."""
     everything = desk.broker.positions()
     ours = {s: everything[s] for s in desk.symbols if everything.get(s)}
     foreign_orders = _foreign_orders(desk)
@@ -58,20 +79,13 @@ def reconcile(desk: Desk, session: str, kind: str = "checked") -> Reconciled:
     if short is not None:
         raise Refused(f"The account is short of {short}, and this program only buys and sells what it holds; close it.")
     quotes, account = _quotes(desk), desk.broker.account()
-    first = desk.journal.last(*_BOOK) is None
-    if first and kind != "adopted":
-        desk.tell("The sleeve begins with what the account holds.")
-        kind = "adopted"
     book_positions, book_cash = _book(desk) if not first else (ours, _first_cash(desk, account))
     sleeve = Sleeve(ours, book_cash if desk.cash_is_declared else account.cash)
     found = Reconciled(
         sleeve, quotes, book_cash, {s: q for s, q in everything.items() if s not in desk.symbols and q}, foreign_orders
     )
     value = sleeve.value(found.prices)
-    if kind != "adopted":
-        _compare(desk, book_positions, ours, book_cash, account.cash, value)
-    _note(desk, session, kind, found, account, value)
-    return found
+    return found, account, _difference(desk, book_positions, ours, book_cash, account.cash, value)
 
 
 def check_account(desk: Desk) -> Account:
@@ -173,23 +187,22 @@ def _book(desk: Desk) -> tuple[dict[str, Decimal], float]:
     return {symbol: shares for symbol, shares in positions.items() if shares}, cash
 
 
-def _compare(
+def _difference(
     desk: Desk, book: dict[str, Decimal], held: dict[str, Decimal], book_cash: float, cash: float, value: float
-) -> None:
-    """Halt where the broker and the journal disagree."""
+) -> str | None:
+    """Where the broker and the journal disagree."""
     for symbol in sorted({*book, *held}):
         expected, found = book.get(symbol, Decimal(0)), held.get(symbol, Decimal(0))
         if abs(expected - found) > _SHARES:
-            _halt(desk, f"the broker holds {found} {symbol}, and the journal {expected} (a split, or a trade by hand?)")
+            return f"the broker holds {found} {symbol}, and the journal {expected} (a split, or a trade by hand?)"
     allowed = desk.account.cash_tolerance * abs(value)
     gap = book_cash - cash
     if gap > allowed or (not desk.cash_is_declared and -gap > allowed):
-        _halt(
-            desk, f"the broker has {cash:,.2f} in cash, and the journal {book_cash:,.2f} (a deposit, or a withdrawal?)"
-        )
+        return f"the broker has {cash:,.2f} in cash, and the journal {book_cash:,.2f} (a deposit, or a withdrawal?)"
+    return None
 
 
-def _halt(desk: Desk, reason: str) -> None:
+def _halt(desk: Desk, reason: str) -> NoReturn:
     desk.halt(reason)
     raise Halted(
         f"{reason[0].upper()}{reason[1:]}; trading is halted. If the broker is right, type `tactician trade resume "
@@ -197,7 +210,8 @@ def _halt(desk: Desk, reason: str) -> None:
     )
 
 
-def _note(desk: Desk, session: str, kind: str, found: Reconciled, account: Account, value: float) -> None:
+def _note(desk: Desk, session: str, kind: str, found: Reconciled, account: Account) -> None:
+    value = found.sleeve.value(found.prices)
     open_entries: list[Entry] = [e for e in desk.journal.orders() if not e.final and e.state != "planned"]
     desk.journal.record(
         kind,
