@@ -80,7 +80,8 @@ def _look(desk: Desk, first: bool) -> tuple[Reconciled, Account, str | None]:
         raise Refused(f"The account is short of {short}, and this program only buys and sells what it holds; close it.")
     quotes, account = _quotes(desk), desk.broker.account()
     book_positions, book_cash = _book(desk) if not first else (ours, _first_cash(desk, account))
-    sleeve = Sleeve(ours, book_cash if desk.cash_is_declared else account.cash)
+    # Money that is not there cannot be spent, whatever the journal says.
+    sleeve = Sleeve(ours, min(book_cash, account.cash) if desk.cash_is_declared else account.cash)
     found = Reconciled(
         sleeve, quotes, book_cash, {s: q for s, q in everything.items() if s not in desk.symbols and q}, foreign_orders
     )
