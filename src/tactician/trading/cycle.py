@@ -229,7 +229,7 @@ class Cycle:
 
     def _sized(self, run: Run) -> list[Entry]:
         """The buys that must be cut to the cash which is there now, after the sells that were really filled."""
-        desk, buys = self.desk, self._orders(run, "buy")
+        desk, buys = self.desk, [entry for entry in self._orders(run, "buy") if entry.state == "planned"]
         if not buys:
             return []
         found, listings = reconcile(desk, run.session), self._listings()

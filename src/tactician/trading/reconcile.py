@@ -55,7 +55,7 @@ def reconcile(desk: Desk, session: str, kind: str = "checked") -> Reconciled:
     check_account(desk)
     first = desk.journal.last(*_BOOK) is None
     for pause in (*_PAUSES, None):
-        _settle_orders(desk, session)
+        _settle_orders(desk, session, anew=kind == "adopted")
         found, account, difference = _look(desk, first)
         if difference is None or kind == "adopted":
             break
@@ -120,16 +120,22 @@ def past_of(desk: Desk) -> Past:
     return Past(None, None) if book is None else Past(book.body["value"], book.body["highest"])
 
 
-def _settle_orders(desk: Desk, session: str) -> None:
-    """Bring what earlier runs left behind to a known state."""
+def _settle_orders(desk: Desk, session: str, anew: bool) -> None:
+    """Bring what earlier runs left behind to a known state.
+
+    Args:
+        desk: the account.
+        session: the present one. What earlier ones have not sent lapses.
+        anew: the rest of this session's plan lapses too. It was made for other holdings than a person now adopts.
+    """
     for entry in desk.journal.orders():
         if entry.final:
             continue
         if entry.state != "planned":
-            entry = desk.settle(entry)
-        if entry.session != session:
+            entry = desk.settle(entry, anew=anew)
+        if anew or entry.session != session:
             if entry.state == "open":
-                (entry,) = desk.finish([entry])
+                (entry,) = desk.finish([entry], at_once=anew)
             if entry.state == "planned":
                 desk.journal.record("lapsed", desk.now(), orders=[replace(entry, state="lapsed")])
     for run in desk.journal.runs()[-2:]:
