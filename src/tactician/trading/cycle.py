@@ -6,12 +6,13 @@ The plan is written down before the first order is sent. From then on the sessio
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Protocol
 
 from tactician.bars.hours import TradingDay, local_times, next_to_close, session_after
-from tactician.errors import Refused
+from tactician.errors import Halted, Refused
 from tactician.portfolio.frictions import Frictions
 from tactician.trading.advice import Advice, Lived, Seat
 from tactician.trading.broker import Listing, Side
@@ -190,6 +191,7 @@ class Cycle:
 
         Raises:
             Refused: an order must not be sent any more, or one has no end.
+            Halted: those that are under way are cancelled.
         """
         known = {entry.id: entry for entry in entries}
         try:
@@ -197,6 +199,10 @@ class Cycle:
                 known[entry.id] = self._send(entry, day)
         except Refused:
             self.desk.finish(list(known.values()))  # those that are under way get their end all the same
+            raise
+        except Halted:
+            with suppress(Refused):  # the halt is what has to be told
+                self.desk.finish(list(known.values()), at_once=True)
             raise
         self.desk.finish(list(known.values()))
 
