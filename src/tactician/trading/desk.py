@@ -126,9 +126,8 @@ class Desk:
         if wrong and not anew:
             raise Unreadable(f"{wrong}; ask it, then resume.")
         if placed is None or wrong:
-            return self._noted(
-                "not_there", entry, "planned" if entry.state == "sending" and not wrong else "absent", wrong or ""
-            )
+            state = "planned" if entry.state == "sending" and not wrong else "absent"
+            return self._noted("not_there", entry, state, wrong or entry.reason)
         found = entry.placed(placed)
         if found != entry:
             self.journal.record("seen", self.now(), orders=[found])
