@@ -137,7 +137,7 @@ class Lax(FakeAlpaca):
 
     def __init__(self, shared):
         self.shared, self.skew = shared, 0.0
-        self.strict = False
+        self.strict, self.withdrawn = False, 0
         self.twice, self.foreign, self.overdrawn = [], set(), []
         self.after_order = []
         """Called with the number of our orders taken so far."""
@@ -166,7 +166,7 @@ class Lax(FakeAlpaca):
             self.twice.append(client_id)
             self.orders[f"{client_id}#{len(self.twice)}"] = self.orders.pop(client_id)
         order = super().submit(client_id, *given)
-        if order.side == "buy" and self.cash < 0:
+        if order.side == "buy" and self.cash + self.withdrawn < 0:
             self.overdrawn.append(client_id)
         for call in self.after_order:
             call(sum(id.startswith("tac-") for id in self.orders))

@@ -65,7 +65,8 @@ def runs_away(world):
 
 
 def withdraws(world):
-    world.fake.cash -= 3_000
+    world.fake.withdrawn = 3_000
+    world.fake.cash -= world.fake.withdrawn
 
 
 def both(*faults):
