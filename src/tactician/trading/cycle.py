@@ -6,12 +6,13 @@ The plan is written down before the first order is sent. From then on the sessio
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Protocol
 
 from tactician.bars.hours import TradingDay, local_times, next_to_close, session_after
-from tactician.errors import Refused
+from tactician.errors import Halted, Refused
 from tactician.portfolio.frictions import Frictions
 from tactician.trading.advice import Advice, Lived, Seat
 from tactician.trading.broker import Listing, Side
@@ -194,6 +195,7 @@ class Cycle:
 
         Raises:
             Refused: an order must not be sent any more, or one has no end.
+            Halted: those that are under way are cancelled.
         """
         known = {entry.id: entry for entry in entries}
         try:
@@ -201,6 +203,10 @@ class Cycle:
                 known[entry.id] = self._send(entry, day)
         except Refused:
             self.desk.finish(list(known.values()))  # those that are under way get their end all the same
+            raise
+        except Halted:
+            with suppress(Refused):  # the halt is what has to be told
+                self.desk.finish(list(known.values()), at_once=True)
             raise
         self.desk.finish(list(known.values()))
 
@@ -220,7 +226,10 @@ class Cycle:
         if desk.now() > day.closes - _CLOSING:
             raise Refused(f"The close of {day.date} is too near to send {entry.id}; the rest of the plan lapses.")
         desk.stop_if_halted()
-        price = desk.broker.quotes([entry.symbol])[entry.symbol].price
+        quote = desk.broker.quotes([entry.symbol]).get(entry.symbol)
+        if quote is None:
+            raise Refused(f"The broker has no price of {entry.symbol} any more; the rest of the plan is not sent.")
+        price = quote.price
         if not abs(price / entry.reference - 1) <= desk.account.price_collar:
             raise Refused(
                 f"The price of {entry.symbol} is {price:g}, and the plan was made at {entry.reference:g}: more than "
@@ -230,7 +239,7 @@ class Cycle:
 
     def _sized(self, run: Run) -> list[Entry]:
         """The buys that must be cut to the cash which is there now, after the sells that were really filled."""
-        desk, buys = self.desk, self._orders(run, "buy")
+        desk, buys = self.desk, [entry for entry in self._orders(run, "buy") if entry.state == "planned"]
         if not buys:
             return []
         found, listings = reconcile(desk, run.session), self._listings()

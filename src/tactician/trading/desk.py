@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tactician.errors import Halted, Refused
 from tactician.trading.account import AccountFile
-from tactician.trading.broker import Ambiguous, Broker, Rejected, Unreadable
+from tactician.trading.broker import Ambiguous, Broker, Placed, Rejected, Unreadable
 from tactician.trading.journal import Entry, Journal
 
 HALT = "HALT"
@@ -105,27 +105,29 @@ class Desk:
         self.journal.record("placed", self.now(), orders=[entry])
         return entry
 
-    def settle(self, entry: Entry) -> Entry:
+    def settle(self, entry: Entry, *, anew: bool = False) -> Entry:
         """Ask the broker what became of an order that was sent, or may have been.
 
         An order that it does not know, twice with a pause in between, does not exist. If no answer ever came, because the
         program died, it may then be sent, under the same id. If an ambiguous answer came, it is given up for this session.
 
+        Args:
+            entry: the order.
+            anew: a person takes the broker's word, also where it contradicts the journal.
+
         Raises:
-            Unreadable: the broker gives no answer.
+            Unreadable: the broker gives no answer, or contradicts the journal.
         """
         placed = self.broker.order(entry.id)
         if placed is None:
             self.wait(ABSENT_AFTER)
             placed = self.broker.order(entry.id)
-        if placed is None:
-            if entry.state == "open":
-                raise Unreadable(
-                    f"The broker no longer knows the order {entry.id}, which it had taken; ask it, then resume."
-                )
-            return self._noted("not_there", entry, "planned" if entry.state == "sending" else "absent")
-        if (placed.symbol, placed.side) != (entry.symbol, entry.side) or placed.quantity > entry.planned:
-            raise Unreadable(f"The broker's order {entry.id} is another one than the journal's; ask it, then resume.")
+        wrong = _contradiction(entry, placed)
+        if wrong and not anew:
+            raise Unreadable(f"{wrong}; ask it, then resume.")
+        if placed is None or wrong:
+            state = "planned" if entry.state == "sending" and not wrong else "absent"
+            return self._noted("not_there", entry, state, wrong or entry.reason)
         found = entry.placed(placed)
         if found != entry:
             self.journal.record("seen", self.now(), orders=[found])
@@ -171,3 +173,11 @@ class Desk:
         changed = replace(entry, state=state, reason=reason)  # type: ignore[arg-type]
         self.journal.record(kind, self.now(), orders=[changed])
         return changed
+
+
+def _contradiction(entry: Entry, placed: Placed | None) -> str | None:
+    if placed is None:
+        lost = f"The broker no longer knows the order {entry.id}, which it had taken"
+        return lost if entry.state == "open" else None
+    same = (placed.symbol, placed.side) == (entry.symbol, entry.side) and placed.quantity <= entry.planned
+    return None if same else f"The broker's order {entry.id} is another one than the journal's"

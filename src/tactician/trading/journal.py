@@ -22,7 +22,7 @@ from tactician.trading.broker import Order, Placed, Side, State
 
 _FORMAT = 1
 _SCHEMA = """
-CREATE TABLE events (seq INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL,
+CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL,
   previous TEXT NOT NULL, hash TEXT NOT NULL);
 CREATE INDEX kinds ON events (kind);
 CREATE TABLE runs (session TEXT PRIMARY KEY, status TEXT NOT NULL, plan TEXT NOT NULL, model TEXT NOT NULL,
@@ -142,7 +142,7 @@ class Journal:
             if writes:
                 path.parent.mkdir(parents=True, exist_ok=True)
             elif not path.exists():
-                raise UserError(f"There is no journal at {path}; `tactician trade run` begins one.")
+                raise self._missing()
             self._db = sqlite3.connect(path if writes else f"{path.resolve().as_uri()}?mode=ro", uri=not writes)
             self._db.isolation_level = None
             if writes:
@@ -159,7 +159,9 @@ class Journal:
 
     def _begin(self, writes: bool) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0 and writes and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
+        if version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
+            if not writes:  # the program died as it began
+                raise self._missing()
             with self._transaction():
                 for statement in _SCHEMA.split(";"):
                     self._db.execute(statement)
@@ -167,6 +169,9 @@ class Journal:
             version = _FORMAT
         if version != _FORMAT:
             raise UserError(f"{self.path} is no journal of this version; name another folder.")
+
+    def _missing(self) -> UserError:
+        return UserError(f"There is no journal at {self.path}; `tactician trade run` begins one.")
 
     def close(self) -> None:
         """Close the file."""
@@ -190,20 +195,29 @@ class Journal:
         text = json_text(content, sort_keys=True)
         seq, stamp = self._seq + 1, at.isoformat()
         digest = _digest(seq, stamp, kind, text, self._last)
-        with self._transaction():
-            self._db.execute("INSERT INTO events VALUES (?,?,?,?,?,?)", (seq, stamp, kind, text, self._last, digest))
-            if run:
-                self._db.execute("INSERT OR REPLACE INTO runs VALUES (?,?,?,?,?)", _run_row(run))
-            numbers = {id: number for number, id in enumerate(self._orders, 1)}
-            for order in orders:
-                number = numbers.setdefault(order.id, len(numbers) + 1)
-                values = (number, *_plain(order).values())
-                self._db.execute(f"INSERT OR REPLACE INTO orders VALUES ({','.join('?' * len(values))})", values)
+        try:
+            with self._transaction():
+                self._write((seq, stamp, kind, text, self._last, digest), run, orders)
+        except sqlite3.Error as error:
+            raise UserError(
+                f"{self.path} cannot be written ({error}), and without it nothing is sent; end the other program that writes "
+                "it, or free some space."
+            ) from error
         # What is in memory changes only after the disk has it.
         self._seq, self._last = seq, digest
         self._orders |= {order.id: order for order in orders}
         if run:
             self._runs[run.session] = run
+
+    def _write(self, event: tuple[Any, ...], run: Run | None, orders: Sequence[Entry]) -> None:
+        self._db.execute("INSERT INTO events VALUES (?,?,?,?,?,?)", event)
+        if run:
+            self._db.execute("INSERT OR REPLACE INTO runs VALUES (?,?,?,?,?)", _run_row(run))
+        numbers = {id: number for number, id in enumerate(self._orders, 1)}
+        for order in orders:
+            number = numbers.setdefault(order.id, len(numbers) + 1)
+            values = (number, *_plain(order).values())
+            self._db.execute(f"INSERT OR REPLACE INTO orders VALUES ({','.join('?' * len(values))})", values)
 
     def _transaction(self) -> "_Transaction":
         return _Transaction(self._db)
@@ -249,6 +263,13 @@ class Journal:
         Raises:
             Halted: a row was changed, added or removed by another hand.
         """
+        self._db.execute("BEGIN")  # all tables as of one moment, although another process may write
+        try:
+            return self._verified()
+        finally:
+            self._db.execute("ROLLBACK")
+
+    def _verified(self) -> tuple[int, str]:
         number, before = 0, _GENESIS
         runs: dict[str, Run] = {}
         orders: dict[str, Entry] = {}
@@ -261,6 +282,9 @@ class Journal:
                 runs[content["run"]["session"]] = Run(**content["run"])
             for order in content.get("orders", ()):
                 orders[order["id"]] = _entry(order)
+        counted = self._db.execute("SELECT seq FROM sqlite_sequence").fetchone()
+        if number != (counted[0] if counted else 0):
+            raise self._tampered(f"the end after event {number}")
         expected_runs = {session: _run_row(run) for session, run in runs.items()}
         expected_orders = {id: (place, *_plain(order).values()) for place, (id, order) in enumerate(orders.items(), 1)}
         for table, expected, key in (("runs", expected_runs, 0), ("orders", expected_orders, 1)):
@@ -288,7 +312,12 @@ class _Transaction:
         self._db.execute("BEGIN IMMEDIATE")
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+        try:
+            self._db.execute("COMMIT" if kind is None else "ROLLBACK")
+        except sqlite3.Error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
 
 
 def _digest(seq: int, at: str, kind: str, body: str, previous: str) -> str:

@@ -22,6 +22,9 @@ _SMALLEST = Decimal("1e-9")
 """Smallest part of a share, of any broker known here."""
 _CENT = Decimal("0.01")
 
+NOT_TRADABLE = "it cannot be traded today"
+"""Why a symbol is left out, if nothing could be done about it."""
+
 
 @dataclass(frozen=True)
 class Sleeve:
@@ -129,7 +132,7 @@ def make_plan(
     rates = cost_rates(holdings.sum(), frictions, vol_daily=vol_daily, adv=adv)
     # One asset per row, so that each row's total is one order's cost.
     each = dict(zip(symbols, rates.total(torch.diag(change.abs())).tolist(), strict=True))
-    left_out = {} if advice.hold else {s: "it cannot be traded today" for s in symbols if s not in free}
+    left_out = {} if advice.hold else {s: NOT_TRADABLE for s in symbols if s not in free}
     orders = []
     for symbol, currency in zip(symbols, change.tolist(), strict=True):
         order = _order(advice, symbol, currency, sleeve, prices, listings, account)

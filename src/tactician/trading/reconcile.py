@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import NoReturn
 
 from tactician.errors import Halted, Refused, UserError
 from tactician.trading.broker import Account, Quote
@@ -15,6 +16,8 @@ _SKEW = timedelta(seconds=60)
 """Largest difference between this computer's clock and the broker's."""
 _SHARES = Decimal("1e-6")
 """A smaller difference in shares is rounding."""
+_PAUSES = (2.0, 10.0)
+"""Seconds before a difference is looked at again."""
 BOOK = ("adopted", "reconciled")
 """Events that say what is held: at the beginning or by a person's word, and after each session."""
 
@@ -51,7 +54,25 @@ def reconcile(desk: Desk, session: str, kind: str = "checked", *, dry: bool = Fa
         Halted: the broker holds something else than the journal.
     """
     check_account(desk)
-    _settle_orders(desk, session)
+    first = desk.journal.last(*BOOK) is None
+    for pause in (*_PAUSES, None):
+        _settle_orders(desk, session, anew=kind == "adopted")
+        found, account, difference = _look(desk, first)
+        if difference is None or kind == "adopted":
+            break
+        if pause is None:
+            _halt(desk, difference)
+        else:  # a fill between two reads looks like a difference
+            desk.wait(pause)
+    if first and not dry and kind != "adopted":
+        desk.tell("The sleeve begins with what the account holds.")
+        kind = "adopted"
+    _note(desk, session, kind, found, account)
+    return found
+
+
+def _look(desk: Desk, first: bool) -> tuple[Reconciled, Account, str | None]:
+    """What the broker holds, and how it differs from the journal. At the beginning there is nothing to compare."""
     everything = desk.broker.positions()
     ours = {s: everything[s] for s in desk.symbols if everything.get(s)}
     foreign_orders = _foreign_orders(desk)
@@ -59,21 +80,14 @@ def reconcile(desk: Desk, session: str, kind: str = "checked", *, dry: bool = Fa
     if short is not None:
         raise Refused(f"The account is short of {short}, and this program only buys and sells what it holds; close it.")
     quotes, account = _quotes(desk), desk.broker.account()
-    first = desk.journal.last(*BOOK) is None
-    if first and not dry and kind != "adopted":
-        desk.tell("The sleeve begins with what the account holds.")
-        kind = "adopted"
     book_positions, book_cash = _book(desk) if not first else (ours, _first_cash(desk, account))
-    # Money that is declared but not there cannot be spent.
+    # Money that is not there cannot be spent, whatever the journal says.
     sleeve = Sleeve(ours, min(book_cash, account.cash) if desk.cash_is_declared else account.cash)
     found = Reconciled(
         sleeve, quotes, book_cash, {s: q for s, q in everything.items() if s not in desk.symbols and q}, foreign_orders
     )
     value = sleeve.value(found.prices)
-    if not first and kind != "adopted":
-        _compare(desk, book_positions, ours, book_cash, account.cash, value)
-    _note(desk, session, kind, found, account, value)
-    return found
+    return found, account, _difference(desk, book_positions, ours, book_cash, account.cash, value)
 
 
 def check_account(desk: Desk) -> Account:
@@ -107,16 +121,22 @@ def past_of(desk: Desk) -> Past:
     return Past(None, None) if book is None else Past(book.body["value"], book.body["highest"])
 
 
-def _settle_orders(desk: Desk, session: str) -> None:
-    """Bring what earlier runs left behind to a known state."""
+def _settle_orders(desk: Desk, session: str, anew: bool) -> None:
+    """Bring what earlier runs left behind to a known state.
+
+    Args:
+        desk: the account.
+        session: the present one. What earlier ones have not sent lapses.
+        anew: the rest of this session's plan lapses too. It was made for other holdings than a person now adopts.
+    """
     for entry in desk.journal.orders():
         if entry.final:
             continue
         if entry.state != "planned":
-            entry = desk.settle(entry)
-        if entry.session != session:
+            entry = desk.settle(entry, anew=anew)
+        if anew or entry.session != session:
             if entry.state == "open":
-                (entry,) = desk.finish([entry])
+                (entry,) = desk.finish([entry], at_once=anew)
             if entry.state == "planned":
                 desk.journal.record("lapsed", desk.now(), orders=[replace(entry, state="lapsed")])
     for run in desk.journal.runs()[-2:]:
@@ -175,23 +195,22 @@ def _book(desk: Desk) -> tuple[dict[str, Decimal], float]:
     return {symbol: shares for symbol, shares in positions.items() if shares}, cash
 
 
-def _compare(
+def _difference(
     desk: Desk, book: dict[str, Decimal], held: dict[str, Decimal], book_cash: float, cash: float, value: float
-) -> None:
-    """Halt where the broker and the journal disagree."""
+) -> str | None:
+    """Where the broker and the journal disagree."""
     for symbol in sorted({*book, *held}):
         expected, found = book.get(symbol, Decimal(0)), held.get(symbol, Decimal(0))
         if abs(expected - found) > _SHARES:
-            _halt(desk, f"the broker holds {found} {symbol}, and the journal {expected} (a split, or a trade by hand?)")
+            return f"the broker holds {found} {symbol}, and the journal {expected} (a split, or a trade by hand?)"
     allowed = desk.account.cash_tolerance * abs(value)
     gap = book_cash - cash
     if gap > allowed or (not desk.cash_is_declared and -gap > allowed):
-        _halt(
-            desk, f"the broker has {cash:,.2f} in cash, and the journal {book_cash:,.2f} (a deposit, or a withdrawal?)"
-        )
+        return f"the broker has {cash:,.2f} in cash, and the journal {book_cash:,.2f} (a deposit, or a withdrawal?)"
+    return None
 
 
-def _halt(desk: Desk, reason: str) -> None:
+def _halt(desk: Desk, reason: str) -> NoReturn:
     desk.halt(reason)
     raise Halted(
         f"{reason[0].upper()}{reason[1:]}; trading is halted. If the broker is right, type `tactician trade resume "
@@ -199,7 +218,8 @@ def _halt(desk: Desk, reason: str) -> None:
     )
 
 
-def _note(desk: Desk, session: str, kind: str, found: Reconciled, account: Account, value: float) -> None:
+def _note(desk: Desk, session: str, kind: str, found: Reconciled, account: Account) -> None:
+    value = found.sleeve.value(found.prices)
     open_entries: list[Entry] = [e for e in desk.journal.orders() if not e.final and e.state != "planned"]
     desk.journal.record(
         kind,

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from tactician.trading.account import AccountFile
 from tactician.trading.advice import Advice
-from tactician.trading.plan import Plan
+from tactician.trading.plan import NOT_TRADABLE, Plan
 
 _ROUNDING = 1e-9
 _CENTS = 1e-6
@@ -47,10 +47,12 @@ def _always(plan: Plan, account: AccountFile) -> list[str]:
     buys = [o for o in plan.orders if o.side == "buy"]
     earned = sum((-1 if o in buys else 1) * float(o.planned) * o.reference for o in plan.orders)
     costs = sum(plan.costs.values())
-    # Target weights, the reserve included, hold after the costs.
+    # The targets are weights of what the costs leave.
     rest, reserve = plan.sleeve.cash + earned - costs, account.cash_floor * (plan.value - costs)
     # A sell inside the band is left out, and its money is missing. Buys are cut to what is there when they are sent.
     missing = account.band * plan.value * len(plan.left_out)
+    if NOT_TRADABLE in plan.left_out.values():
+        missing = reserve  # a sell that cannot be made may take all of it
     if buys and rest < reserve - missing - _CENTS * plan.value:
         found.append(f"cash_floor: {rest:.2f} would be left in cash, and the floor is {reserve:.2f}")
     return found
