@@ -147,7 +147,7 @@ def test_luck_is_measured_by_the_standard_error_of_a_mean(hand):
     # Returns of +1 % and −1 % in turn: s is 0.01 · √(n/(n−1)); with n = 24, 1.96 · s · 252 / √24 = 1.0299.
     value = 100.0
     for k in range(25):
-        hand.book("checked", f"2024-04-{k + 1:02}", value)
+        hand.book("checked" if k else "adopted", f"2024-04-{k + 1:02}", value)
         value *= 1.01 if k % 2 == 0 else 0.99
     document = hand.document()
     assert document["caution"] == {"returns": 24, "half_width": pytest.approx(1.0299, abs=1e-4)}
@@ -164,6 +164,31 @@ def test_a_person_who_takes_the_holdings_over_anew_is_told(three):
     assert document["wealth"]["adopted_again"] == ["2024-03-07"]
     assert document["caution"]["returns"] == 2, "a deposit is no return"
     assert 'id="adopted-again"' in account_page(document)
+    # Taken over after the session's first look: the next session's return has it.
+    three.book("adopted", "2024-03-07", 30_000.0)
+    three.book("checked", "2024-03-08", 30_000.0)
+    document = three.document()
+    assert document["caution"]["returns"] == 2 and document["wealth"]["broken"] == ["2024-03-07", "2024-03-08"]
+
+
+def test_an_account_begins_with_its_book_and_not_with_a_dry_run(hand):
+    hand.book("checked", "2024-03-01", 9_000.0)
+    assert hand.document()["wealth"]["sessions"] == [] and "Nothing was traded yet." in account_page(hand.document())
+    hand.book("checked", SESSIONS[0], 9_500.0)
+    hand.book("adopted", SESSIONS[0], 10_000.0)
+    wealth = hand.document()["wealth"]
+    assert (wealth["sessions"], wealth["before"], wealth["adopted_again"]) == ([SESSIONS[0]], [10_000.0], [])
+
+
+def test_an_emergency_sale_is_told_but_has_no_plan_to_fall_short_of(three):
+    before = three.document()["shortfall"]["total"]
+    sale = order(side="sell", price=480.0, session=SESSIONS[0])
+    three.note("flatten", orders=[sale])
+    document = three.document()
+    assert document["shortfall"]["total"] == before and document["shortfall"]["without_plan"] == 1
+    assert document["orders"]["rows"][0]["side"] == "sell" and document["orders"]["rows"][0]["filled"] == 10
+    page = re.sub(r"\s+", " ", account_page(document))
+    assert "1 position sold in an emergency" in page and "1 order of emergency sales had no plan" in page
 
 
 def test_a_halt_is_loud_and_ends_with_a_resumption(three):

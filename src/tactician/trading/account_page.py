@@ -22,20 +22,24 @@ from tactician.storage import json_text, plain, save_text
 from tactician.trading.account import AccountFile
 from tactician.trading.journal import Entry, Event, Journal, Run
 from tactician.trading.shortfall import (
+    EMERGENCY,
     EXPECTED,
     PARTS,
     Parts,
     SessionShortfall,
     account_shortfall,
+    added,
+    emergency_orders,
     expected_by_part,
     later_prices,
     order_parts,
+    running_sums,
     shortfalls,
 )
 from tactician.version import __version__
 
 _BOOK = ("adopted", "checked", "reconciled")
-_INCIDENTS = ("refused", "halted", "resumed")
+_INCIDENTS = ("refused", "halted", "resumed", EMERGENCY)
 _MOST_ORDERS, _MOST_ROWS, _MOST_REGIMES = 300, 250, 8
 """Rows of a table, so that the page stays small after years. The journal's export has all."""
 _FEWEST_RETURNS = 20
@@ -96,7 +100,7 @@ def account_document(
         "decision": _decision(runs[-1]) if runs else None,
         "orders": _orders(journal, orders),
         "incidents": _incidents(journal),
-        "shortfall": _shortfall(costs),
+        "shortfall": {**_shortfall(costs), "without_plan": len(emergency_orders(journal))},
         "provenance": {
             "created": created.isoformat(),
             "events": n_events,
@@ -159,12 +163,21 @@ def _wealth(book: Sequence[Event], shadow: ShadowPath | None) -> dict[str, Any]:
     """Values before and after each session's trades, and the account beside its shadow."""
     before: dict[str, float] = {}
     after: dict[str, float] = {}
-    adopted = [event.body["session"] for event in book if event.kind == "adopted"]
-    for event in book:
+    adopted: list[str] = []
+    broken: list[str] = []
+    # A dry run may look before the book begins; the account has lived nothing then.
+    begun = next((k for k, event in enumerate(book) if event.kind == "adopted"), len(book))
+    anew = False
+    for event in book[begun:]:
+        session, value = event.body["session"], _number(event.body["value"])
+        if event.kind == "adopted":
+            anew, adopted = bool(adopted), [*adopted, session]
         if event.kind == "reconciled":
-            after[event.body["session"]] = _number(event.body["value"])
-        else:
-            before.setdefault(event.body["session"], _number(event.body["value"]))
+            after[session] = value
+        elif session not in before:
+            before[session] = value
+            broken += [session] if anew else []
+            anew = False
     sessions = sorted(before)
     values = [before[session] for session in sessions]
     base = next(filter(_positive, values), math.nan)
@@ -179,7 +192,8 @@ def _wealth(book: Sequence[Event], shadow: ShadowPath | None) -> dict[str, Any]:
         "difference_bp": gap,
         "last_difference_bp": next((x for x in reversed(gap or ()) if math.isfinite(x)), None),
         # Money that comes or goes at such a moment is no gain, and the values do not know it.
-        "adopted_again": sorted({session for session in adopted if session != sessions[0]}),
+        "adopted_again": sorted(set(adopted[1:])),
+        "broken": broken,
         "value": book[-1].body["value"] if book else None,
         "at": book[-1].at if book else None,
     }
@@ -208,9 +222,9 @@ def _caution(wealth: Mapping[str, Any]) -> dict[str, Any]:
     It is the 95 % interval of a mean (Student, 1908, for large n), per year. Returns over a session in which the holdings were
     taken over anew are left out.
     """
-    again = set(wealth["adopted_again"])
+    broken = set(wealth["broken"])
     pairs = zip(pairwise(wealth["before"]), wealth["sessions"][1:], strict=True) if wealth["sessions"] else ()
-    returns = [b / a - 1 for (a, b), session in pairs if session not in again and _positive(a) and math.isfinite(b)]
+    returns = [b / a - 1 for (a, b), session in pairs if session not in broken and _positive(a) and math.isfinite(b)]
     enough = len(returns) >= _FEWEST_RETURNS
     spread = 1.96 * stdev(returns) * _SESSIONS_PER_YEAR / math.sqrt(len(returns)) if enough else None
     return {"returns": len(returns), "half_width": spread}
@@ -280,12 +294,11 @@ def _orders(journal: Journal, orders: Sequence[Entry]) -> dict[str, Any]:
 
 
 def _incidents(journal: Journal) -> dict[str, Any]:
-    """Refusals, halts and resumptions, newest first."""
-    found = list(journal.events(*_INCIDENTS))[::-1]
-    rows = [
-        {"at": e.at, "kind": e.kind, **{name: e.body.get(name) for name in ("session", "reason", "model")}}
-        for e in found
-    ]
+    """Refusals, halts, resumptions and emergency sales, newest first."""
+    rows = []
+    for event in list(journal.events(*_INCIDENTS))[::-1]:
+        told = {name: event.body.get(name) for name in ("session", "reason", "model")}
+        rows.append({"at": event.at, "kind": event.kind, **told, "orders": len(event.body.get("orders", ()))})
     return {"rows": rows[:_MOST_ROWS], "left_out": len(rows[_MOST_ROWS:])}
 
 
@@ -303,11 +316,11 @@ def _shortfall(sessions: Sequence[SessionShortfall]) -> dict[str, Any]:
         "not_known": whole.left_out,
         "planned": whole.parts.planned,
         "parts": parts,
-        "total": _amount(whole.parts, whole.parts.total, _added(expected.values())),
+        "total": _amount(whole.parts, whole.parts.total, added(expected.values())),
         "components": dict(whole.expected),
         "rows": [_session_row(one) for one in traded[::-1][:_MOST_ROWS]],
         "left_out": len(traded[:-_MOST_ROWS]),
-        "running": _running(traded),
+        "running": running_sums(traded),
     }
 
 
@@ -322,24 +335,9 @@ def _amount(parts: Parts, found: float | None, expected: float | None) -> dict[s
 
 def _session_row(one: SessionShortfall) -> dict[str, Any]:
     amounts = {name: getattr(one.parts, name) for name in PARTS}
-    expected = _added(expected_by_part(one.expected).values())
+    expected = added(expected_by_part(one.expected).values())
     total = _amount(one.parts, one.parts.total, expected)
     return {"session": one.session, "orders": one.orders, "planned": one.parts.planned, **amounts, **total}
-
-
-def _running(traded: Sequence[SessionShortfall]) -> dict[str, list[Any]]:
-    """Sums over the sessions so far. One that is not known as a whole, or whose plan had no costs, is in none of them."""
-    rows: list[list[Any]] = []
-    sums = [0.0] * (len(PARTS) + 2)
-    for one in traded:
-        amounts = [getattr(one.parts, name) for name in PARTS]
-        amounts += [one.parts.total, _added(expected_by_part(one.expected).values())]
-        if None in amounts:
-            continue
-        sums = [x + y for x, y in zip(sums, amounts, strict=True)]
-        rows.append([one.session, *sums])
-    names = ("sessions", *PARTS, "total", "expected")
-    return {name: [row[k] for row in rows] for k, name in enumerate(names)}
 
 
 def _number(x: float | None) -> float:
@@ -349,11 +347,6 @@ def _number(x: float | None) -> float:
 
 def _positive(x: float) -> bool:
     return math.isfinite(x) and x > 0
-
-
-def _added(values: Iterable[float | None]) -> float | None:
-    known = list(values)
-    return None if None in known else math.fsum(x for x in known if x is not None)
 
 
 def _origin(runs: Sequence[Run]) -> dict[str, Any]:

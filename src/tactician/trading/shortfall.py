@@ -16,10 +16,13 @@ Above zero is a cost. What is not known yet is None, never 0: the order has not 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tactician.portfolio.frictions import COMPONENTS
 from tactician.trading.journal import Entry, Journal
 
+EMERGENCY = "flatten"
+"""Kind of the event with the orders of an emergency sale."""
 PARTS = ("execution", "fees", "opportunity")
 EXPECTED = {"execution": ("spread", "slippage", "impact"), "fees": ("commission",), "opportunity": ()}
 """Components of the plan's costs that a part is set beside. A plan expects to be filled: it knows no opportunity cost."""
@@ -38,7 +41,7 @@ class Parts:
     @property
     def total(self) -> float | None:
         """All parts; None if one is not known."""
-        return _sum([self.execution, self.fees, self.opportunity])
+        return added([self.execution, self.fees, self.opportunity])
 
     def basis_points(self, currency: float | None) -> float | None:
         """An amount per planned traded value, in 1e-4; None if nothing was planned."""
@@ -114,14 +117,17 @@ def account_shortfall(sessions: Sequence[SessionShortfall]) -> AccountShortfall:
     traded = [s for s in sessions if s.orders]
     whole = [s for s in traded if s.parts.total is not None]
     parts = _total([s.parts for s in whole]) if whole else Parts(0.0, None, None, None)
-    expected = {name: _sum([s.expected[name] for s in whole]) if whole else None for name in COMPONENTS}
+    expected = {name: added([s.expected[name] for s in whole]) if whole else None for name in COMPONENTS}
     return AccountShortfall(parts, expected, len(traded), len(traded) - len(whole))
 
 
 def shortfalls(journal: Journal) -> list[SessionShortfall]:
-    """The shortfall of every session that was decided, in order."""
+    """The shortfall of every session that was decided, in order. Emergency sales had no plan, so they are not in it."""
     orders: dict[str, list[Entry]] = {}
+    unplanned = emergency_orders(journal)
     for entry in journal.orders():
+        if entry.id in unplanned:
+            continue
         orders.setdefault(entry.session, []).append(entry)
     runs = sorted(journal.runs(), key=lambda run: run.session)
     later = later_prices(journal, [run.session for run in runs])
@@ -129,6 +135,11 @@ def shortfalls(journal: Journal) -> list[SessionShortfall]:
         session_shortfall(run.session, orders.get(run.session, ()), run.plan.get("costs"), later[run.session])
         for run in runs
     ]
+
+
+def emergency_orders(journal: Journal) -> set[str]:
+    """Ids of the orders of emergency sales."""
+    return {order["id"] for event in journal.events(EMERGENCY) for order in event.body.get("orders", ())}
 
 
 def later_prices(journal: Journal, sessions: Sequence[str]) -> dict[str, Mapping[str, float | None]]:
@@ -151,11 +162,32 @@ def later_prices(journal: Journal, sessions: Sequence[str]) -> dict[str, Mapping
 
 def expected_by_part(expected: Mapping[str, float | None]) -> dict[str, float | None]:
     """Expected costs beside the parts, in currency. Nothing is expected of opportunity, so it is 0."""
-    return {part: _sum([expected[name] for name in names]) for part, names in EXPECTED.items()}
+    return {part: added([expected[name] for name in names]) for part, names in EXPECTED.items()}
+
+
+def running_sums(traded: Sequence[SessionShortfall]) -> dict[str, list[Any]]:
+    """Sums over the sessions so far. One that is not known as a whole, or whose plan had no costs, is in none of them."""
+    rows: list[list[Any]] = []
+    sums = [0.0] * (len(PARTS) + 2)
+    for one in traded:
+        amounts = [getattr(one.parts, name) for name in PARTS]
+        amounts += [one.parts.total, added(expected_by_part(one.expected).values())]
+        if None in amounts:
+            continue
+        sums = [x + y for x, y in zip(sums, amounts, strict=True)]
+        rows.append([one.session, *sums])
+    names = ("sessions", *PARTS, "total", "expected")
+    return {name: [row[k] for row in rows] for k, name in enumerate(names)}
+
+
+def added(values: Iterable[float | None]) -> float | None:
+    """The sum; None if a value is not known."""
+    known = list(values)
+    return None if None in known else math.fsum(x for x in known if x is not None)
 
 
 def _total(parts: Sequence[Parts]) -> Parts:
-    sums = {name: _sum([getattr(one, name) for one in parts]) for name in PARTS}
+    sums = {name: added([getattr(one, name) for one in parts]) for name in PARTS}
     return Parts(math.fsum(one.planned for one in parts), **sums)
 
 
@@ -165,11 +197,6 @@ def _moved(shares: float, before: float, after: float | None) -> float | None:
     if shares == 0:
         return 0.0
     return None if price is None else shares * (price - before)
-
-
-def _sum(values: Sequence[float | None]) -> float | None:
-    known = [x for x in values if x is not None]
-    return math.fsum(known) if len(known) == len(values) else None
 
 
 def _known(x: float | None) -> float | None:
