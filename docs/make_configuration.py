@@ -22,8 +22,8 @@ sentence.
 _ACCOUNT = """
 # The account file
 
-`tactician trade` reads one YAML file per account ([Trading](trading.md)). Unknown keys are refused. Shares are decimals: 0.1 is 10 %.
-A limit that a plan passes refuses the whole plan.
+`tactician trade` reads one YAML file per account ([Trading](trading.md)). Unknown keys are refused. Shares are decimals: 0.1 is
+10 %. A limit that a plan passes refuses the whole plan.
 
 | key | default | meaning |
 |---|---|---|

@@ -32,13 +32,25 @@ def at(monkeypatch):
     return set_to
 
 
+@pytest.fixture(scope="module")
+def bars(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("bars") / "bars.parquet"
+    synthetic_bars(last=LAST).to_parquet(path)
+    return path
+
+
 @pytest.fixture
-def signal(model, at, tmp_path, capsys):
+def given(model, bars, at, tmp_path) -> list[str]:
+    """The flags that every call has."""
+    return ["signal", "--checkpoint", str(model), "--bars", str(bars), "--store", str(tmp_path / "store")]
+
+
+@pytest.fixture
+def signal(given, capsys):
     """The answer as JSON."""
 
     def run(*words: str) -> dict:
-        store = ["--store", str(tmp_path / "store")]
-        assert main(["signal", "--checkpoint", str(model), "--json", *store, *words]) == 0
+        assert main([*given, "--json", *words]) == 0
         return json.loads(capsys.readouterr().out)
 
     return run
@@ -55,7 +67,7 @@ def test_it_says_what_to_hold_at_the_next_close_and_what_that_takes(signal):
 
 
 def test_orders_lead_from_the_holdings_to_the_target_weights(signal, tmp_path):
-    bars = synthetic_bars()
+    bars = synthetic_bars(last=LAST)
     closes = bars[bars["date"] == LAST].set_index("symbol")["close"]
     held = tmp_path / "held.csv"
     held.write_text("Symbol,Shares\nAAA,900\nZZZ,5\nCASH,1000.50\n")
@@ -80,8 +92,8 @@ def test_orders_can_be_typed_in_by_hand(signal, tmp_path):
     assert rows and all(float(row["shares"]) == int(float(row["shares"])) and row["limit"] for row in rows)
 
 
-def test_the_page_for_people_names_times_costs_and_reasons(model, at, tmp_path, capsys):
-    assert main(["signal", "--checkpoint", str(model), "--store", str(tmp_path / "store")]) == 0
+def test_the_page_for_people_names_times_costs_and_reasons(given, capsys):
+    assert main(given) == 0
     said = capsys.readouterr().out
     for words in ("2014-01-02 16:00 EST", "Regime:", "features of the market", "What moved the decision", "No promise"):
         assert words in said
@@ -92,7 +104,7 @@ def test_a_past_session_can_be_asked_for(signal):
 
 
 def test_a_market_far_from_the_training_is_told_loudly(model, at, tmp_path, capsys):
-    wild = synthetic_bars()
+    wild = synthetic_bars(last=LAST)
     late = wild["date"] > "2013-10-01"
     noise = pd.Series(range(late.sum()), index=wild.index[late]).mod(7).sub(3).div(9)
     wild.loc[late, ["open", "high", "low", "close", "adj_close"]] *= (1 + noise).to_numpy()[:, None]
@@ -103,9 +115,9 @@ def test_a_market_far_from_the_training_is_told_loudly(model, at, tmp_path, caps
     assert "Warning: far from the training" in said
 
 
-def test_old_bars_are_refused_with_a_code_of_their_own(model, at, tmp_path, capsys):
+def test_old_bars_are_refused_with_a_code_of_their_own(given, at, capsys):
     at("2014-03-03T15:00")
-    assert main(["signal", "--checkpoint", str(model), "--store", str(tmp_path)]) == 3
+    assert main(given) == 3
     said = capsys.readouterr().err
     assert "end on 2013-12-31, and the last finished session is 2014-02-28" in said and "--on" in said
 
@@ -126,10 +138,9 @@ def test_on_the_evening_the_session_that_has_closed_is_known(signal, at):
         ("symbol,shares\nAAA,NaN\nCASH,1", "line 2: 'NaN' is no number"),
     ],
 )
-def test_holdings_that_cannot_be_read_are_named_by_their_line(model, at, tmp_path, refused, rows, said):
+def test_holdings_that_cannot_be_read_are_named_by_their_line(given, tmp_path, refused, rows, said):
     (tmp_path / "held.csv").write_text(rows)
-    words = ["--holdings", str(tmp_path / "held.csv"), "--store", str(tmp_path / "store")]
-    assert said in refused("signal", "--checkpoint", str(model), *words)
+    assert said in refused(*given, "--holdings", str(tmp_path / "held.csv"))
 
 
 @pytest.mark.parametrize(
@@ -146,9 +157,8 @@ def test_holdings_that_cannot_be_read_are_named_by_their_line(model, at, tmp_pat
         ("--bars nowhere.csv", "There are no bars at nowhere.csv"),
     ],
 )
-def test_a_mistake_is_told_in_one_sentence(model, at, refused, words, said, tmp_path):
-    checkpoint = [] if "--checkpoint" in words else ["--checkpoint", str(model)]
-    assert said in refused("signal", *checkpoint, "--store", str(tmp_path), *words.split())
+def test_a_mistake_is_told_in_one_sentence(given, refused, words, said):
+    assert said in refused(*given, *words.split())
 
 
 def test_without_a_model_it_says_which_flag_is_missing(refused):

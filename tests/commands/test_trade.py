@@ -42,11 +42,14 @@ def at(monkeypatch):
 def account(model, at, tmp_path):
     """Write an account file."""
 
+    synthetic_bars(last="2013-12-31").to_parquet(tmp_path / "last.parquet")
+
     def write(**changes) -> Path:
         path = tmp_path / "mine.yaml"
         content = {
             "account": "SIM001",
             "checkpoint": str(model),
+            "bars": str(tmp_path / "last.parquet"),
             "max_order": 1.0,
             "max_position": 1.0,
             "max_turnover": 3.0,
@@ -250,6 +253,25 @@ def test_the_journal_is_exported_line_by_line(trade, tmp_path):
     assert {"adopted", "planned", "reconciled", "done"} <= {line["kind"] for line in lines}
 
 
+def test_the_page_is_written_beside_the_shadow_and_without_it(trade, account, at, tmp_path):
+    bars = synthetic_bars(last="2014-01-06")
+    for until, now in (
+        ("2013-12-31", NOW),
+        ("2014-01-02", NOW + timedelta(days=1)),
+        ("2014-01-03", NOW + timedelta(days=4)),
+    ):
+        bars[bars["date"] <= until].to_parquet(tmp_path / "last.parquet")
+        at(now)
+        assert trade("run", "--send")[0] == 0
+    code, said, _ = trade("report")
+    assert code == 0 and "Page:" in said and "no shadow" not in said
+    assert "Shadow backtest" in (tmp_path / "mine/report.html").read_text()
+    account(bars="lost.csv")
+    code, said, _ = trade("report", "--output", str(tmp_path / "page.html"))
+    assert code == 0 and "no shadow backtest: There are no bars at lost.csv" in said.replace("\n", " ")
+    assert (tmp_path / "page.html").exists()
+
+
 def test_status_without_a_journal_says_so(trade):
     code, _, error = trade("status")
     assert code == 2 and "There is no journal" in error
@@ -259,7 +281,7 @@ def test_status_without_a_journal_says_so(trade):
 def alpaca(monkeypatch):
     """Alpaca on this machine, with the symbols of the tiny market at their last closes."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    bars = synthetic_bars()
+    bars = synthetic_bars(last="2013-12-31")
     last = bars[bars["date"] == "2013-12-31"].set_index("symbol")["close"]
     with FakeAlpaca() as fake:
         for name, value in fake.keys.items():
@@ -330,7 +352,7 @@ def test_replay_equals_the_backtest_and_says_so(model, tmp_path, capsys):
 
 def test_a_replay_with_an_account_uses_its_limits(model, account, tmp_path, capsys):
     path = account(max_order=0.01)
-    words = ["--account", str(path), "--from", "2013-07-01", "--to", "2013-07-05", "--folder", str(tmp_path / "replay")]
+    words = ["--account", str(path), "--from", "2013-05-01", "--to", "2013-05-07", "--folder", str(tmp_path / "replay")]
     assert main(["trade", "replay", *words]) == 0
     said = capsys.readouterr().out
     assert "max_order" in said and "because of this account's limits" in said

@@ -16,7 +16,7 @@ from tactician.market import build_market
 from tactician.trading.advice import Lived, Seat
 from tests.conftest import synthetic_bars
 
-ROWS = range(500, 530)
+ROWS = range(400, 430)
 
 
 def test_every_day_has_the_probabilities_of_the_judges_one_pass(advisor):
@@ -41,7 +41,7 @@ def test_every_day_has_the_probabilities_of_the_judges_one_pass(advisor):
 
 
 def test_nothing_that_comes_later_changes_the_advice(advisor):
-    row = 520
+    row = 420
     session, seat = advisor.raw.date_of(row), Seat((1e5,) * len(advisor.raw.symbols) + (5e5,), 3, 4)
     gen = torch.Generator().manual_seed(0)
 
@@ -68,7 +68,7 @@ def test_nothing_that_comes_later_changes_the_advice(advisor):
 
 def test_a_session_without_a_decision_counts_as_held(advisor):
     """The account missed a day: the memory of that day is that of a portfolio that drifted."""
-    first, missed, now = (advisor.raw.date_of(row) for row in (500, 501, 502))
+    first, missed, now = (advisor.raw.date_of(row) for row in (400, 401, 402))
     seat = Seat((0.0,) * len(advisor.raw.symbols) + (1e6,))
     told = [Lived(first, seat, HOLD), Lived(missed, replace(seat, since_trade=1), HOLD)]
     here = Seat(seat.holdings, 0, 2)
@@ -78,7 +78,7 @@ def test_a_session_without_a_decision_counts_as_held(advisor):
 
 
 def test_reasons_are_the_judges_own(advisor):
-    row = 510
+    row = 410
     whole = decide(advisor.env, advisor.policies, range(row, row + 1))
     advice = advisor.advise(advisor.raw.date_of(row), Seat((0.0,) * len(advisor.raw.symbols) + (1e6,)))
     reference = torch.cat([whole.paper, whole.observations]).mean(0)
@@ -90,7 +90,7 @@ def test_reasons_are_the_judges_own(advisor):
 
 
 def test_features_beyond_those_of_the_training_are_named(advisor):
-    row = 510
+    row = 410
     low, high = advisor.feature_range
     assert not advisor._strange(row) or len(advisor._strange(row)) < 20
     moved = high.clone()
@@ -114,7 +114,7 @@ def test_an_output_that_is_no_number_is_refused(advisor):
         next(iter(policy.policy_head.parameters())).fill_(torch.nan)
     broken = replace(advisor, policies=(policy,))
     with pytest.raises(Refused, match="not a finite number"):
-        broken.advise(advisor.raw.date_of(510), Seat((0.0,) * len(advisor.raw.symbols) + (1e6,)))
+        broken.advise(advisor.raw.date_of(410), Seat((0.0,) * len(advisor.raw.symbols) + (1e6,)))
 
 
 def test_the_row_of_the_next_decision_is_what_it_will_be_once_the_session_is_over():
