@@ -301,6 +301,11 @@ def test_an_order_of_somebody_else_in_the_sleeve_refuses(office):
     assert "AAA" in office.stopped() and office.sent == []
 
 
+def test_an_order_of_ours_that_a_lost_journal_has_sent_refuses(office):
+    office.fake.submit(f"tac-{NUMBER}-20250603-AAA-s-1", "AAA", "sell", Decimal(1), Decimal(150))
+    assert "this journal does not know" in office.stopped() and office.sent == []
+
+
 def test_a_short_position_refuses(office):
     office.fake.hold("DDD", -1)
     assert "short of DDD" in office.stopped() and office.sent == []
