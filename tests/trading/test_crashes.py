@@ -20,6 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:Deprecati
 
 POST, DELETE, LOOKUP = "POST /v2/orders", "DELETE /v2/orders", "GET /v2/orders:by_client_order_id"
 POSITIONS, ACCOUNT = "GET /v2/positions", "GET /v2/account"
+NOT_FOUND = {"status": 404, "body": {"code": 40410000, "message": "order not found"}}
 SELLS = 2
 """Orders of the plan that are sells. They come first."""
 
@@ -83,9 +84,15 @@ def strict(world):
 
 
 def late(world):
-    """The broker shows an order only after several looks, and takes no id twice."""
+    """The broker shows an order only after several looks. Nobody can know then, so that it must not take an id twice."""
     world.fake.strict = True
-    world.fake.fail(LOOKUP, 404, times=3, message="order not found", code=40410000)
+    world.fake.fail(LOOKUP, "answer", times=3, **NOT_FOUND)
+
+
+def gets_lost(world):
+    """An answer is lost, and the order is shown only after several looks."""
+    late(world)
+    world.fake.fail(POST, "accept_then_504", skip=1)
 
 
 FAULTS = {
@@ -114,7 +121,8 @@ FAULTS = {
     "positions 500": fails(POSITIONS, 500, codes=(0, 3), times=5, skip=1),
     "account unreadable": fails(ACCOUNT, 500, codes=(0, 3), times=9, skip=3),
     "lookups fail": fails(LOOKUP, 503, codes=(0, 3), times=8, skip=2),
-    "orders come late": Fault(late, codes=(0, 3)),
+    "orders come late": Fault(late),
+    "orders come late, without an answer": Fault(gets_lost),
     "halted asset": Fault(lambda world: world.fake.halt("DDD"), codes=(0,)),
     "halted meanwhile": after_order(1, lambda world: world.fake.halt("DDD", refuse=False), codes=(0,)),
     "no price after a sell": after_order(1, lambda world: world.fake.prices.pop("DDD"), codes=(3,)),

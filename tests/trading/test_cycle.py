@@ -226,6 +226,14 @@ def test_an_order_of_unclear_fate_is_looked_up_and_never_sent_again(office, how)
     assert {o.state for o in outcome.orders} == {"filled"} and len(office.sent) == 5 == office.fake.accepted
 
 
+def test_an_order_is_not_given_up_after_one_look(office):
+    """It may have been asked for before it arrived."""
+    office.fake.fail(POST, "accept_then_504")
+    office.fake.fail(LOOKUP, "answer", status=404, body={"code": 40410000, "message": "order not found"})
+    assert {o.state for o in office.run().orders} == {"filled"}
+    assert len(office.sent) == 5 and office.clock.waited >= 30
+
+
 def test_an_order_that_never_arrived_is_given_up_for_the_session(office):
     office.fake.fail(POST, 500)
     given_up = office.run().orders[0]
@@ -299,6 +307,11 @@ def test_positions_and_orders_of_others_are_left_alone_and_told(office):
 def test_an_order_of_somebody_else_in_the_sleeve_refuses(office):
     office.fake.foreign_order("AAA", "sell", 1, 150)
     assert "AAA" in office.stopped() and office.sent == []
+
+
+def test_an_order_of_ours_that_a_lost_journal_has_sent_refuses(office):
+    office.fake.submit(f"tac-{NUMBER}-20250603-AAA-s-1", "AAA", "sell", Decimal(1), Decimal(150))
+    assert "this journal does not know" in office.stopped() and office.sent == []
 
 
 def test_a_short_position_refuses(office):
@@ -416,7 +429,8 @@ def test_a_difference_halts_and_stays_halted_when_the_file_is_removed_by_hand(of
     first, n = office.stopped(Halted), len(office.sent)
     assert "CCC" in first and (office.folder / HALT).exists()
     (office.folder / HALT).unlink()
-    assert "CCC" in office.stopped(Halted) and len(office.sent) == n
+    office.fake.hold("CCC", office.fake.positions["CCC"] - 1)
+    assert "trading is halted: the broker holds" in office.stopped(Halted) and len(office.sent) == n
 
 
 def test_money_that_is_missing_halts(office):

@@ -235,6 +235,10 @@ class Journal:
         """All runs, by session."""
         return list(self._runs.values())
 
+    def order(self, id: str) -> Entry | None:
+        """An order by its id."""
+        return self._orders.get(id)
+
     def orders(self, session: str | None = None) -> list[Entry]:
         """Orders in the order of their planning: all, or those of one session."""
         return [entry for entry in self._orders.values() if session in (None, entry.session)]

@@ -205,11 +205,6 @@ def order_id(account: str, day: str, symbol: str, side: str, number: int = 1) ->
     return f"tac-{account}-{day}-{symbol}-{side[0]}-{number}"
 
 
-def is_ours(id: str, account: str) -> bool:
-    """Whether an order's id is one of ours."""
-    return id.startswith(f"tac-{account}-")
-
-
 def collar(price: float, side: str, width: float) -> Decimal:
     """The worst price of a limit order, in cents."""
     buy = side == "buy"

@@ -9,7 +9,7 @@ from tactician.errors import Halted, Refused, UserError
 from tactician.trading.broker import Account, Quote
 from tactician.trading.desk import Desk
 from tactician.trading.journal import Entry
-from tactician.trading.plan import Sleeve, is_ours
+from tactician.trading.plan import Sleeve
 from tactician.trading.risk import Past
 
 _SKEW = timedelta(seconds=60)
@@ -145,12 +145,12 @@ def _settle_orders(desk: Desk, session: str, anew: bool) -> None:
 
 
 def _foreign_orders(desk: Desk) -> tuple[str, ...]:
-    others = [order for order in desk.broker.open_orders() if not is_ours(order.id, desk.account.account)]
+    others = [order for order in desk.broker.open_orders() if desk.journal.order(order.id) is None]
     disturbing = next((order for order in others if order.symbol in desk.symbols), None)
     if disturbing is not None:
         raise Refused(
-            f"An order of somebody else is open in {disturbing.symbol}, which is declared as ours ({disturbing.id}); "
-            "cancel it, or wait for its end."
+            f"An order that this journal does not know is open in {disturbing.symbol}, which is declared as ours "
+            f"({disturbing.id}); cancel it, or wait for its end."
         )
     return tuple(order.id for order in others)
 
