@@ -41,7 +41,6 @@ def at(monkeypatch):
 @pytest.fixture
 def account(model, at, tmp_path):
     """Write an account file."""
-
     synthetic_bars(last="2013-12-31").to_parquet(tmp_path / "last.parquet")
 
     def write(**changes) -> Path:
@@ -336,9 +335,9 @@ def test_replay_equals_the_backtest_and_says_so(model, tmp_path, capsys):
         "--checkpoint",
         str(model),
         "--from",
-        "2013-07-01",
+        "2013-05-01",
         "--to",
-        "2013-07-31",
+        "2013-05-31",
         "--folder",
         str(tmp_path / "replay"),
     ]

@@ -58,8 +58,9 @@ def run_replay(arguments: "TradeArguments") -> int:
 def _write_page(folder: Path, account: AccountFile, market: MarketTensors, model: ModelInUse) -> None:
     journal = Journal(folder / JOURNAL, writes=False)
     config = model.config
-    until = date.fromisoformat(journal.runs()[-1].session)
-    shadow = shadow_of(journal.runs(), market, until, Frictions.of(config), config.portfolio_value)
+    runs = journal.runs()  # none, if all sessions were refused
+    until = date.fromisoformat(runs[-1].session) if runs else date.min
+    shadow = shadow_of(runs, market, until, Frictions.of(config), config.portfolio_value)
     write_account_page(account_document(journal, shadow, account, created=clock.now()), folder / PAGE)
 
 
