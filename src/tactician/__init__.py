@@ -7,6 +7,7 @@ From Python::
     summary = tactician.train(config)
     print(summary)
     print(tactician.evaluate("checkpoints/embedded_sp500/model_best.pt"))
+    print(tactician.signal("checkpoints/embedded_sp500/model_best.pt", on=date(2022, 12, 29)))
 
 The functions are those of `tactician.api`. Importing the package imports none of what they need.
 """
@@ -18,9 +19,29 @@ from typing import TYPE_CHECKING, Any
 from tactician.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from tactician.api import Config, UserError, build_market, evaluate, load_config, load_market, make_gym, train
+    from tactician.api import (
+        Config,
+        UserError,
+        build_market,
+        evaluate,
+        load_config,
+        load_market,
+        make_gym,
+        signal,
+        train,
+    )
 
-__all__ = ["Config", "UserError", "build_market", "evaluate", "load_config", "load_market", "make_gym", "train"]
+__all__ = [
+    "Config",
+    "UserError",
+    "build_market",
+    "evaluate",
+    "load_config",
+    "load_market",
+    "make_gym",
+    "signal",
+    "train",
+]
 
 # Threads that wait must sleep, not spin: beside another program that takes a core, spinning makes training twenty times slower.
 # OpenMP reads this when torch is first imported.

@@ -3,6 +3,7 @@
 Mistakes raise `UserError`, whose message is one sentence. What is heavy is imported by the function that needs it.
 """
 
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,9 +15,20 @@ if TYPE_CHECKING:
     from tactician.environment import MarketTensors
     from tactician.evaluation import Evaluation
     from tactician.monitor.progress import Reporter
+    from tactician.trading.sheet import Sheet
     from tactician.training.summary import Summary
 
-__all__ = ["Config", "UserError", "build_market", "evaluate", "load_config", "load_market", "make_gym", "train"]
+__all__ = [
+    "Config",
+    "UserError",
+    "build_market",
+    "evaluate",
+    "load_config",
+    "load_market",
+    "make_gym",
+    "signal",
+    "train",
+]
 
 _REBUILD = "tactician.build_market(config)"
 
@@ -137,6 +149,50 @@ def evaluate(
     judged = candidate(path, loaded, config, load_market(config), allow_contaminated=allow_contaminated)
     folder = report_folder(path, split) if output is None else Path(output)
     return judge_and_report(judged, split, folder, warn=_reporter(False).warn).result
+
+
+def signal(
+    checkpoint: str | Path,
+    *,
+    bars: str | Path | None = None,
+    holdings: str | Path | None = None,
+    cash: float = 100_000.0,
+    regime: str | None = None,
+    since: int = 0,
+    on: date | None = None,
+    store: str | Path = "data/bars",
+) -> "Sheet":
+    """What a model would hold from the next close on, the orders for it, their cost, and why.
+
+    Args:
+        checkpoint: the model's file.
+        bars: where prices come from; default: the model's source. Only what is new is downloaded.
+        holdings: CSV of what is held, with the columns symbol and shares and a row CASH; default: ``cash`` alone.
+        cash: money, if there are no holdings.
+        regime: the regime that was traded into last.
+        since: sessions since then.
+        on: a past session, to decide for its close instead of the next one.
+        store: folder in which downloaded bars are kept.
+
+    Returns:
+        Decision and plan, whose ``repr`` is the sheet; ``as_dict`` has plain values.
+
+    Raises:
+        UserError: a file is missing or damaged, or an argument cannot be.
+        tactician.errors.Refused: the bars do not reach the session before.
+    """
+    from tactician.commands.signal import SignalArguments, make_sheet
+
+    words = SignalArguments(
+        bars=None if bars is None else str(bars),
+        holdings=None if holdings is None else Path(holdings),
+        cash=cash,
+        regime=regime,
+        since=since,
+        on=on,
+        store=Path(store),
+    )
+    return make_sheet(words, Path(checkpoint), _reporter(False))
 
 
 def make_gym(

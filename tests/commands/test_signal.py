@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import tactician
 from tactician.cli import main
 from tactician.commands import clock
 from tests.conftest import synthetic_bars
@@ -97,6 +98,12 @@ def test_the_page_for_people_names_times_costs_and_reasons(given, capsys):
     said = capsys.readouterr().out
     for words in ("2014-01-02 16:00 EST", "Regime:", "features of the market", "What moved the decision", "No promise"):
         assert words in said
+
+
+def test_python_gets_the_same_sheet(signal, model, bars, tmp_path):
+    sheet = tactician.signal(model, bars=bars, cash=50_000, store=tmp_path / "store")
+    assert sheet.as_dict()["orders"] == signal("--cash", "50000")["orders"]
+    assert "Regime:" in repr(sheet) and "Holdings and orders" in repr(sheet)
 
 
 def test_a_past_session_can_be_asked_for(signal):

@@ -213,7 +213,7 @@ class Journal:
         self._db.execute("INSERT INTO events VALUES (?,?,?,?,?,?)", event)
         if run:
             self._db.execute("INSERT OR REPLACE INTO runs VALUES (?,?,?,?,?)", _run_row(run))
-        numbers = {id: number for number, id in enumerate(self._orders, 1)}
+        numbers = {id: number for number, id in enumerate(self._orders, 1)} if orders else {}
         for order in orders:
             number = numbers.setdefault(order.id, len(numbers) + 1)
             values = (number, *_plain(order).values())

@@ -15,7 +15,7 @@ from tactician.bars.hours import TradingDay, local_times
 from tactician.environment import FEATURE_NAMES
 from tactician.errors import UserError
 from tactician.monitor.progress import Reporter
-from tactician.monitor.tables import print_table
+from tactician.monitor.tables import as_text, print_table
 from tactician.storage import save_text
 from tactician.trading.advice import Advice
 from tactician.trading.plan import Plan, Sleeve
@@ -37,6 +37,10 @@ class Sheet:
     """Shares of symbols that the model does not know."""
     told: tuple[str, ...] = ()
     """What was found when the bars were read."""
+
+    def __repr__(self) -> str:
+        """The sheet as text."""
+        return as_text(lambda console: self.render(Reporter(console=console)))
 
     @property
     def cost(self) -> float:
