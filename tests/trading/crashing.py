@@ -255,6 +255,7 @@ class World:
 
     def halt_and_flatten(self, point=0):
         """A child does what `tactician trade halt --flatten` does."""
+        self.flattened = True
 
         def sell_all(cycle):
             desk = cycle.desk
@@ -359,11 +360,13 @@ class World:
 
     def check_sold(self, bought, sold):
         for symbol in sold:
-            # A later session may sell what an earlier one bought.
-            held = self.before.get(symbol, Decimal(0)) + (bought[symbol] if self.sessions > 1 else 0)
+            # A later session may sell what an earlier one bought, and so may a flatten.
+            held = self.before.get(symbol, Decimal(0)) + (bought[symbol] if self.sessions > 1 or self.flattened else 0)
             assert sold[symbol] <= held, f"{symbol}: {sold[symbol]} sold, {held} held"
 
-    sessions = 1
+        assert all(shares >= 0 for shares in self.positions().values()), f"short: {self.positions()}"
+
+    sessions, flattened = 1, False
 
     def end(self):
         """All that a session leaves behind: at the broker, and in the journal."""
