@@ -72,7 +72,7 @@ def halt(arguments: "TradeArguments") -> int:
     place.folder.mkdir(parents=True, exist_ok=True)
     # The file first, and without the lock: a cycle that is under way looks at it before every order.
     (place.folder / HALT).write_text(reason + "\n", encoding="utf-8")
-    reporter.say(f"  Halted: {reason}. Nothing is sent until tactician trade resume.", "bold")
+    reporter.say(f"  Halted: {reason}. Nothing is sent until tactician trade resume --account FILE --reason ….", "bold")
     with opened(place, reporter, "account") as work:
         work.desk.halt(reason)
         for entry in cancel_ours(work.desk):
@@ -272,7 +272,7 @@ def _status_lines(found: dict) -> Iterable[str]:
     real = "real money" if found["live"] else "no real money"
     yield f"Account {found['account']} ({found['broker']}, {real})"
     if found["halted"]:
-        yield f"HALTED: {found['halted']}. Type tactician trade resume --reason … when it is safe."
+        yield f"HALTED: {found['halted']}. Type tactician trade resume --account FILE --reason … when it is safe."
     last = found["last_run"]
     if last:
         yield f"Last run: {last['at'][:19]} UTC, exit code {last['exit_code']}: {last['said']}"

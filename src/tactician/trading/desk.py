@@ -38,9 +38,14 @@ class Desk:
     tell: Callable[[str], None]
 
     @property
+    def declared(self) -> float | None:
+        """The sleeve's part of the account's cash, which the journal keeps; None for all. A simulated account is all ours."""
+        return None if self.account.broker == "simulated" else self.account.cash
+
+    @property
     def cash_is_declared(self) -> bool:
-        """Whether the sleeve has a part of the account's cash, which the journal keeps. A simulated account is all ours."""
-        return self.account.cash is not None and self.account.broker != "simulated"
+        """Whether the sleeve has a part of the account's cash."""
+        return self.declared is not None
 
     @property
     def halt_file(self) -> Path:
@@ -70,7 +75,8 @@ class Desk:
             if last is None or last.kind != "halted":  # the file was made by another program or by hand
                 self.journal.record("halted", self.now(), reason=reason)
             raise Halted(
-                f"trading is halted: {reason}. Look at `tactician trade status`, then type `tactician trade resume --reason …`."
+                f"trading is halted: {reason}. Look at `tactician trade status --account FILE`, then type `tactician trade "
+                "resume --account FILE --reason …`."
             )
 
     def halt(self, reason: str) -> None:
