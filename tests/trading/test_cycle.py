@@ -10,7 +10,7 @@ import pytest
 
 from tactician.bars.hours import next_to_close
 from tactician.errors import Halted, Refused, UserError
-from tactician.trading.desk import HALT
+from tactician.trading.desk import HALT, remove_halt
 from tactician.trading.flatten import cancel_ours, flatten
 from tactician.trading.journal import Entry, Journal
 from tactician.trading.plan import Plan, Sleeve
@@ -79,7 +79,7 @@ class Office:
         desk = self.cycle().desk
         found = reconcile(desk, str(next_to_close("XNYS", self.now()).date), "adopted")
         desk.journal.record("resumed", self.now(), reason="looked at", model="m")
-        desk.halt_file.unlink(missing_ok=True)
+        remove_halt(desk.folder)
         return found
 
     def halt_by_hand(self):
