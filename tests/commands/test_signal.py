@@ -96,6 +96,8 @@ def test_orders_can_be_typed_in_by_hand(signal, tmp_path):
 def test_the_page_for_people_names_times_costs_and_reasons(given, capsys):
     assert main(given) == 0
     said = capsys.readouterr().out
+    (coming,) = [line for line in said.splitlines() if line.startswith("  Next:")]
+    assert coming.endswith(" %") and coming.count("%") == 3
     for words in ("2014-01-02 16:00 EST", "Regime:", "features of the market", "What moved the decision", "No promise"):
         assert words in said
 

@@ -161,6 +161,23 @@ def test_a_halt_file_made_by_hand_stops_too(trade, tmp_path):
     assert code == 4 and "no reason given" in error
 
 
+def test_a_halt_that_cannot_be_written_read_or_removed_is_told_in_a_sentence(trade, tmp_path):
+    trade("run")
+    (tmp_path / "mine/HALT").mkdir()
+    code, _, error = trade("halt")
+    assert code == 2 and "HALT cannot be written" in error and "nothing is halted" in error
+    code, said, _ = trade("status")
+    assert code == 4 and "HALT cannot be read" in said
+    code, _, error = trade("resume", "--reason", "x")
+    assert code == 2 and "HALT cannot be removed" in error and "by hand" in error
+
+
+def test_an_account_file_without_an_ending_is_refused(refused, account):
+    path = account()
+    path.rename(path.with_suffix(""))
+    assert "needs an ending, such as mine.yaml" in refused("trade", "halt", "--account", str(path.with_suffix("")))
+
+
 def test_flatten_sells_all_and_stays_halted(trade, tmp_path):
     trade("run", "--send")
     held = {entry.symbol for entry in journal_of(tmp_path).orders()}

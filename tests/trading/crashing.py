@@ -26,7 +26,7 @@ from tactician.bars.hours import next_to_close
 from tactician.errors import UserError
 from tactician.portfolio.frictions import Frictions
 from tactician.trading.broker import Order
-from tactician.trading.desk import HALT
+from tactician.trading.desk import HALT, remove_halt
 from tactician.trading.flatten import cancel_ours, flatten
 from tactician.trading.journal import Journal, _Transaction
 from tactician.trading.reconcile import reconcile
@@ -249,7 +249,7 @@ class World:
         def go_on(cycle):
             reconcile(cycle.desk, self.session, "adopted")
             cycle.desk.journal.record("resumed", cycle.desk.now(), reason="a person looked at it", model="m")
-            cycle.desk.halt_file.unlink(missing_ok=True)
+            remove_halt(cycle.desk.folder)
 
         return self.child(go_on)
 

@@ -10,7 +10,7 @@ import pytest
 
 from tactician.bars.hours import next_to_close
 from tactician.errors import Halted, Refused, UserError
-from tactician.trading.desk import HALT
+from tactician.trading.desk import HALT, remove_halt
 from tactician.trading.flatten import cancel_ours, flatten
 from tactician.trading.journal import Entry, Journal
 from tactician.trading.plan import Plan, Sleeve
@@ -79,7 +79,7 @@ class Office:
         desk = self.cycle().desk
         found = reconcile(desk, str(next_to_close("XNYS", self.now()).date), "adopted")
         desk.journal.record("resumed", self.now(), reason="looked at", model="m")
-        desk.halt_file.unlink(missing_ok=True)
+        remove_halt(desk.folder)
         return found
 
     def halt_by_hand(self):
@@ -597,3 +597,64 @@ def test_what_happened_can_be_read_in_the_journal(office):
     assert kinds[:4] == ["adopted", "planned", "selling", "sending"] and kinds[-2:] == ["reconciled", "done"]
     plan = json.loads(json.dumps(office.journal.run("2025-06-03").plan))
     assert plan["decision"]["name"] == "some" and plan["weights"]["DDD"] == pytest.approx(0.2985)
+
+
+def test_money_that_was_taken_out_is_forgotten_with_the_resumption(office):
+    office.changes["cash"] = CASH
+    office.run()
+    office.at(LAST_HOUR + DAY)
+    office.fake.set_account(cash=10)
+    assert "in cash, and the journal" in office.stopped(Halted)
+    office.resume()
+    assert office.journal.last("adopted").body["cash"] == 10
+    office.run()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "money"), [("all", 500, 500), (500, 700, 700), (700, 300, 300), (500, "all", 1e5)]
+)
+def test_another_amount_in_the_account_file_counts_from_a_resumption_on(office, before, after, money):
+    office.known.hold = True
+    office.fake.set_account(cash=1e5)
+    office.changes["cash"] = before
+    office.run()
+    office.at(LAST_HOUR + DAY)
+    office.changes["cash"] = after
+    assert "declares" in (told := office.stopped()) and "trade resume --account FILE" in told
+    assert office.resume().sleeve.cash == pytest.approx(money)
+    assert office.run().reconciled.sleeve.cash == pytest.approx(money)
+
+
+def test_the_journal_of_another_account_is_the_users_mistake(office):
+    office.then[1] = lambda: office.fake.set_price("BBB", 90)
+    office.stopped()  # with a plan under way
+    office.fake.set_price("BBB", 50)
+    office.fake.set_account(number="PA3FAKE00002")
+    office.changes["account"] = "PA3FAKE00002"
+    sent = len(office.sent)
+    said = office.stopped(UserError)
+    assert f"is of account {NUMBER}, and the account file says PA3FAKE00002" in said and len(office.sent) == sent
+
+
+def test_a_policy_of_another_universe_knows_no_session_of_before(office):
+    office.run()
+    office.at(LAST_HOUR + DAY)
+    office.known.prices = dict(reversed(PRICES.items()))
+    office.known.hold = True
+    office.run()
+    session, seat, lived = office.known.asked[-1]
+    assert lived == [] and (seat.regime, seat.since_trade) == (0, 0)
+    office.at(LAST_HOUR + 2 * DAY)
+    office.run()
+    assert [one.session for one in office.known.asked[-1][2]] == [session]
+
+
+def test_a_flatten_leaves_the_ids_of_the_plan_that_may_still_come(office):
+    office.run(send=False)
+    desk = office.cycle().desk
+    done = flatten(desk, next_to_close("XNYS", office.now()))
+    office.fake.hold("AAA", 10)
+    office.resume()
+    orders = {entry.id: entry for entry in office.run().orders}
+    assert all(orders[entry.id] == entry for entry in done)
+    assert "AAA" not in office.held and orders[f"tac-{NUMBER}-20250603-AAA-s-1"].filled == 10

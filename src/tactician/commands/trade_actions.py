@@ -16,9 +16,9 @@ from tactician.portfolio.frictions import Frictions
 from tactician.storage import json_text, save_text
 from tactician.trading.account_page import account_document, write_account_page
 from tactician.trading.cycle import Outcome, decision_of
-from tactician.trading.desk import HALT
+from tactician.trading.desk import halt_reason, remove_halt, write_halt
 from tactician.trading.flatten import cancel_ours, flatten
-from tactician.trading.journal import Entry, Journal
+from tactician.trading.journal import Entry
 from tactician.trading.known import market_until
 from tactician.trading.reconcile import BOOK, reconcile
 from tactician.trading.shadow import shadow_of
@@ -69,10 +69,9 @@ def halt(arguments: "TradeArguments") -> int:
     """Stop everything; cancel our open orders; with --flatten also sell what is held."""
     place, reporter = _place(arguments), Reporter()
     reason = arguments.reason or "by command"
-    place.folder.mkdir(parents=True, exist_ok=True)
     # The file first, and without the lock: a cycle that is under way looks at it before every order.
-    (place.folder / HALT).write_text(reason + "\n", encoding="utf-8")
-    reporter.say(f"  Halted: {reason}. Nothing is sent until tactician trade resume.", "bold")
+    write_halt(place.folder, reason)
+    reporter.say(f"  Halted: {reason}. Nothing is sent until tactician trade resume --account FILE --reason ….", "bold")
     with opened(place, reporter, "account") as work:
         work.desk.halt(reason)
         for entry in cancel_ours(work.desk):
@@ -93,7 +92,7 @@ def resume(arguments: "TradeArguments") -> int:
         work.desk.journal.record(
             "resumed", work.desk.now(), reason=arguments.reason, model=work.model.identity if work.model else ""
         )
-        work.desk.halt_file.unlink(missing_ok=True)
+        remove_halt(place.folder)
         place.note_run(0, "resumed")
     reporter.say(f"  Resumed: {arguments.reason}", "bold")
     for symbol, shares in found.sleeve.positions.items():
@@ -133,7 +132,9 @@ def report(arguments: "TradeArguments") -> int:
     except UserError as error:  # a page without its shadow is better than none
         reporter.warn(f"the page has no shadow backtest: {error}")
         shadow = None
-    document = account_document(journal, shadow, place.account, created=clock.now(), halted=halted(place, journal))
+    document = account_document(
+        journal, shadow, place.account, created=clock.now(), halted=halt_reason(place.folder, journal)
+    )
     path = arguments.output or place.folder / PAGE
     write_account_page(document, path)
     reporter.say(f"  Page: {path}", whole=[path])
@@ -237,7 +238,7 @@ def _status(place: Place) -> dict[str, object]:
         "account": place.account.account,
         "broker": place.account.broker,
         "live": place.account.live,
-        "halted": halted(place, journal),
+        "halted": halt_reason(place.folder, journal),
         "last_run": _last_run(place.folder / LAST_RUN),
         "last_session": None if not runs else {"session": runs[-1].session, "status": runs[-1].status},
         "regime": None if not runs else runs[-1].plan["decision"]["name"],
@@ -253,14 +254,6 @@ def _status(place: Place) -> dict[str, object]:
     }
 
 
-def halted(place: Place, journal: Journal) -> str | None:
-    """Why trading is halted, by the file or by the journal; None if it is not."""
-    file, last = place.folder / HALT, journal.last("halted", "resumed")
-    if file.exists():
-        return file.read_text(encoding="utf-8", errors="replace").strip() or "no reason given"
-    return str(last.body["reason"]) if last is not None and last.kind == "halted" else None
-
-
 def _last_run(path: Path) -> object:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -272,7 +265,7 @@ def _status_lines(found: dict) -> Iterable[str]:
     real = "real money" if found["live"] else "no real money"
     yield f"Account {found['account']} ({found['broker']}, {real})"
     if found["halted"]:
-        yield f"HALTED: {found['halted']}. Type tactician trade resume --reason … when it is safe."
+        yield f"HALTED: {found['halted']}. Type tactician trade resume --account FILE --reason … when it is safe."
     last = found["last_run"]
     if last:
         yield f"Last run: {last['at'][:19]} UTC, exit code {last['exit_code']}: {last['said']}"

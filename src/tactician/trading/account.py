@@ -110,5 +110,11 @@ def load_account(path: Path) -> AccountFile:
 
 
 def folder_of(account: AccountFile, path: Path) -> Path:
-    """Where everything of an account is kept."""
+    """Where everything of an account is kept.
+
+    Raises:
+        UserError: a folder cannot have the name of the file.
+    """
+    if account.folder is None and not path.suffix:
+        raise UserError(f"{path} needs an ending, such as {path.name}.yaml, because its folder is named without it.")
     return account.folder or path.with_suffix("")

@@ -106,7 +106,7 @@ class Cycle:
             )
         closes = self.known.closes(day.date)
         self._check_prices(closes, found)
-        lived = [lived_of(run) for run in desk.journal.runs()]
+        lived = lived_with(desk.journal.runs(), desk.symbols)
         advice = self.known.advise(day.date, self._seat(closes, found, lived, day.date), lived)
         self._check_model(advice)
         plan = make_plan(advice, found.sleeve, found.prices, self._listings(), self.frictions, desk.account)
@@ -132,7 +132,7 @@ class Cycle:
         if advice.model != model and (adopted is None or adopted.body.get("model") != advice.model):
             raise Refused(
                 f"The model is another one ({advice.model[:12]}) than this account's ({model[:12]}); if that is meant, type "
-                "`tactician trade resume --reason …`."
+                "`tactician trade resume --account FILE --reason …`."
             )
 
     def _check_open(self, day: TradingDay, found: Reconciled) -> None:
@@ -159,7 +159,7 @@ class Cycle:
         desk, runs = self.desk, self.desk.journal.runs()
         shares = found.sleeve.positions
         held = tuple(float(shares.get(symbol, 0)) * closes[symbol] for symbol in desk.symbols)
-        if not runs:
+        if not lived:
             return Seat((*held, found.cash_before))
         last = runs[-1].plan["decision"]
         missed = self._missed(lived[-1].session, session)
@@ -253,7 +253,15 @@ class Cycle:
         return [new for new, old in zip(sized, buys, strict=True) if new != old]
 
 
-def lived_of(run: Run) -> Lived:
+def lived_with(runs: Sequence[Run], symbols: Sequence[str]) -> list[Lived]:
+    """The sessions that the account has lived since its universe was last changed. What was before, no policy of now knows."""
+    since = next(
+        (n for n, run in enumerate(reversed(runs)) if run.plan["decision"]["symbols"] != list(symbols)), len(runs)
+    )
+    return [_lived(run) for run in runs[len(runs) - since :]]
+
+
+def _lived(run: Run) -> Lived:
     """The session as the policy lived it."""
     decision = run.plan["decision"]
     seat = Seat(tuple(decision["holdings"]), decision["regime"], decision["since_trade"])
@@ -263,6 +271,7 @@ def lived_of(run: Run) -> Lived:
 def decision_of(advice: Advice) -> dict[str, object]:
     """What the journal keeps of a decision: enough to rebuild the memory, and to say why."""
     return {
+        "symbols": list(advice.symbols),
         "action": advice.action,
         "name": advice.regime,
         "probabilities": advice.probabilities,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from tactician.errors import Halted, Refused
+from tactician.errors import Halted, Refused, UserError
 from tactician.trading.account import AccountFile
 from tactician.trading.broker import Ambiguous, Broker, Placed, Rejected, Unreadable
 from tactician.trading.journal import Entry, Journal
@@ -38,25 +38,18 @@ class Desk:
     tell: Callable[[str], None]
 
     @property
-    def cash_is_declared(self) -> bool:
-        """Whether the sleeve has a part of the account's cash, which the journal keeps. A simulated account is all ours."""
-        return self.account.cash is not None and self.account.broker != "simulated"
+    def declared(self) -> float | None:
+        """The sleeve's part of the account's cash, which the journal keeps; None for all. A simulated account is all ours."""
+        return None if self.account.broker == "simulated" else self.account.cash
 
     @property
-    def halt_file(self) -> Path:
-        """Where a halt is told to all processes."""
-        return self.folder / HALT
+    def cash_is_declared(self) -> bool:
+        """Whether the sleeve has a part of the account's cash."""
+        return self.declared is not None
 
     def halted(self) -> str | None:
-        """Why trading is halted; None if it is not. The file counts, and so does the journal if the file was removed."""
-        try:
-            return self.halt_file.read_text(encoding="utf-8", errors="replace").strip() or "no reason given"
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            return f"{self.halt_file} cannot be read ({error.strerror})"
-        last = self.journal.last("halted", "resumed")
-        return str(last.body["reason"]) if last is not None and last.kind == "halted" else None
+        """Why trading is halted; None if it is not."""
+        return halt_reason(self.folder, self.journal)
 
     def stop_if_halted(self) -> None:
         """Raise if trading is halted. It is called before every order.
@@ -70,13 +63,14 @@ class Desk:
             if last is None or last.kind != "halted":  # the file was made by another program or by hand
                 self.journal.record("halted", self.now(), reason=reason)
             raise Halted(
-                f"trading is halted: {reason}. Look at `tactician trade status`, then type `tactician trade resume --reason …`."
+                f"trading is halted: {reason}. Look at `tactician trade status --account FILE`, then type `tactician trade "
+                "resume --account FILE --reason …`."
             )
 
     def halt(self, reason: str) -> None:
-        """Halt until a person resumes: in the file, and in the journal."""
-        self.halt_file.parent.mkdir(parents=True, exist_ok=True)
-        self.halt_file.write_text(reason + "\n", encoding="utf-8")
+        """Halt until a person resumes: in the file, and in the journal, which is enough if the file cannot be written."""
+        with suppress(UserError):
+            write_halt(self.folder, reason)
         self.journal.record("halted", self.now(), reason=reason)
 
     def send(self, entry: Entry, *, despite_halt: bool = False) -> Entry:
@@ -173,6 +167,51 @@ class Desk:
         changed = replace(entry, state=state, reason=reason)  # type: ignore[arg-type]
         self.journal.record(kind, self.now(), orders=[changed])
         return changed
+
+
+def halt_reason(folder: Path, journal: Journal) -> str | None:
+    """Why trading is halted; None if it is not. The file counts, and so does the journal if the file was removed."""
+    file = folder / HALT
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").strip() or "no reason given"
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        return f"{file} cannot be read ({error.strerror})"
+    last = journal.last("halted", "resumed")
+    return str(last.body["reason"]) if last is not None and last.kind == "halted" else None
+
+
+def write_halt(folder: Path, reason: str) -> None:
+    """Make the file that stops everything.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    file = folder / HALT
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(reason + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"{file} cannot be written ({error.strerror}), so nothing is halted; end the program that trades, and cancel its "
+            "orders on the broker's page."
+        ) from error
+
+
+def remove_halt(folder: Path) -> None:
+    """Remove that file.
+
+    Raises:
+        UserError: it cannot be removed.
+    """
+    file = folder / HALT
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{file} cannot be removed ({error.strerror}), so the halt stays; remove it by hand."
+        ) from error
 
 
 def _contradiction(entry: Entry, placed: Placed | None) -> str | None:

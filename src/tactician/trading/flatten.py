@@ -53,5 +53,6 @@ def flatten(desk: Desk, day: TradingDay) -> list[Entry]:
 def _sale(desk: Desk, day: TradingDay, symbol: str, shares: Decimal, price: float) -> Entry:
     session, stamp = str(day.date), day.date.strftime("%Y%m%d")
     before = [entry for entry in desk.journal.orders(session) if entry.symbol == symbol and entry.side == "sell"]
-    id = order_id(desk.account.account, stamp, symbol, "sell", len(before) + 1)
+    # Number 1 is the plan's, which may still come today.
+    id = order_id(desk.account.account, stamp, symbol, "sell", len(before) + 2)
     return Entry(id, session, symbol, "sell", shares, shares, price)

@@ -20,7 +20,7 @@ from tactician.errors import Halted, UserError
 from tactician.storage import json_text
 from tactician.trading.broker import Order, Placed, Side, State
 
-_FORMAT = 1
+_FORMAT = 2
 _SCHEMA = """
 CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL,
   previous TEXT NOT NULL, hash TEXT NOT NULL);

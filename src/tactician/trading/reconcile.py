@@ -54,10 +54,13 @@ def reconcile(desk: Desk, session: str, kind: str = "checked", *, dry: bool = Fa
         Halted: the broker holds something else than the journal.
     """
     check_account(desk)
-    first = desk.journal.last(*BOOK) is None
+    book = desk.journal.last(*BOOK)
+    first = book is None
+    if book is not None and kind != "adopted":
+        _check_declared(desk, book.body["declared"])
     for pause in (*_PAUSES, None):
         _settle_orders(desk, session, anew=kind == "adopted")
-        found, account, difference = _look(desk, first)
+        found, account, difference = _look(desk, first, anew=kind == "adopted")
         if difference is None or kind == "adopted":
             break
         if pause is None:
@@ -71,8 +74,14 @@ def reconcile(desk: Desk, session: str, kind: str = "checked", *, dry: bool = Fa
     return found
 
 
-def _look(desk: Desk, first: bool) -> tuple[Reconciled, Account, str | None]:
-    """What the broker holds, and how it differs from the journal. At the beginning there is nothing to compare."""
+def _look(desk: Desk, first: bool, anew: bool) -> tuple[Reconciled, Account, str | None]:
+    """What the broker holds, and how it differs from the journal. At the beginning there is nothing to compare.
+
+    Args:
+        desk: the account.
+        first: whether it is the beginning.
+        anew: a person takes the broker's word, so money that is not there is no longer in the book either.
+    """
     everything = desk.broker.positions()
     ours = {s: everything[s] for s in desk.symbols if everything.get(s)}
     foreign_orders = _foreign_orders(desk)
@@ -81,6 +90,8 @@ def _look(desk: Desk, first: bool) -> tuple[Reconciled, Account, str | None]:
         raise Refused(f"The account is short of {short}, and this program only buys and sells what it holds; close it.")
     quotes, account = _quotes(desk), desk.broker.account()
     book_positions, book_cash = _book(desk) if not first else (ours, _first_cash(desk, account))
+    if anew and not first:
+        book_cash = min(_declared_anew(desk, account, book_cash), account.cash)
     # Money that is not there cannot be spent, whatever the journal says.
     sleeve = Sleeve(ours, min(book_cash, account.cash) if desk.cash_is_declared else account.cash)
     found = Reconciled(
@@ -94,9 +105,15 @@ def check_account(desk: Desk) -> Account:
     """Refuse an account that is not the declared one, or takes no orders.
 
     Raises:
-        UserError: another number, or real money without the word for it.
+        UserError: another number, the journal of another account, or real money without the word for it.
         Refused: it is blocked, or the broker's clock is off.
     """
+    book = desk.journal.last(*BOOK)
+    if book is not None and book.body["account"] != desk.account.account:
+        raise UserError(
+            f"{desk.folder} is of account {book.body['account']}, and the account file says {desk.account.account}; give each "
+            "account a 'folder' of its own."
+        )
     account = desk.broker.account()
     if account.number != desk.account.account:
         raise UserError(
@@ -169,14 +186,37 @@ def _first_cash(desk: Desk, account: Account) -> float:
     Raises:
         UserError: the account has less than is declared.
     """
-    declared = desk.account.cash
-    if not desk.cash_is_declared or declared is None:
+    declared = desk.declared
+    if declared is None:
         return account.cash
     if account.cash < declared:
         raise UserError(
             f"The account has {account.cash:,.2f} in cash, and the account file declares {declared:,.2f}; lower 'cash'."
         )
     return declared
+
+
+def _check_declared(desk: Desk, before: float | None) -> None:
+    """Refuse another amount in the account file than the sleeve began with, until a person resumes with it."""
+    if desk.declared != before:
+        was, now = ("all" if cash is None else f"{cash:,.2f}" for cash in (before, desk.declared))
+        raise Refused(
+            f"The account file declares {now} in cash, and the sleeve began with {was}; if that is meant, type "
+            "`tactician trade resume --account FILE --reason …`."
+        )
+
+
+def _declared_anew(desk: Desk, account: Account, book_cash: float) -> float:
+    """The sleeve's money after a resumption: with another amount in the account file, the difference comes or goes.
+
+    Raises:
+        UserError: the account has less than is declared for the first time.
+    """
+    book, now = desk.journal.last(*BOOK), desk.declared
+    before = None if book is None else book.body["declared"]
+    if now == before:
+        return book_cash
+    return _first_cash(desk, account) if now is None or before is None else max(book_cash + now - before, 0.0)
 
 
 def _book(desk: Desk) -> tuple[dict[str, Decimal], float]:
@@ -213,8 +253,8 @@ def _difference(
 def _halt(desk: Desk, reason: str) -> NoReturn:
     desk.halt(reason)
     raise Halted(
-        f"{reason[0].upper()}{reason[1:]}; trading is halted. If the broker is right, type `tactician trade resume "
-        "--reason …`."
+        f"{reason[0].upper()}{reason[1:]}; trading is halted. If the broker is right, type "
+        "`tactician trade resume --account FILE --reason …`."
     )
 
 
@@ -225,6 +265,8 @@ def _note(desk: Desk, session: str, kind: str, found: Reconciled, account: Accou
         kind,
         desk.now(),
         session=session,
+        account=account.number,
+        declared=desk.declared,
         calendar=desk.calendar,
         positions={symbol: str(shares) for symbol, shares in sorted(found.sleeve.positions.items())},
         cash=found.cash_before if desk.cash_is_declared else account.cash,

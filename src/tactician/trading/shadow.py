@@ -9,7 +9,7 @@ from tactician.environment import HOLD, MarketTensors
 from tactician.evaluation import action_targets, backtest
 from tactician.portfolio.frictions import Frictions
 from tactician.trading.account_page import ShadowPath
-from tactician.trading.cycle import lived_of
+from tactician.trading.cycle import lived_with
 from tactician.trading.journal import Run
 
 _EPOCH = date(1970, 1, 1)
@@ -30,7 +30,7 @@ def shadow_of(
     Returns:
         Wealth before each session's trades; None without a run, or if the market lacks the first session.
     """
-    lived = sorted((lived_of(run) for run in runs), key=lambda one: one.session)
+    lived = lived_with(sorted(runs, key=lambda run: run.session), market.symbols)
     by_day = {(one.session - _EPOCH).days: one.action for one in lived}
     days = market.dates.tolist()
     if not lived or min(by_day) not in days or days.index(min(by_day)) == 0:

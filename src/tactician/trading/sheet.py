@@ -116,9 +116,8 @@ class Sheet:
         chance = advice.probabilities[advice.regime]
         reporter.say(f"  Regime: {advice.regime} ({100 * chance:.0f} %). {advice.description}.", "bold")
         others = sorted(advice.probabilities.items(), key=lambda x: -x[1])
-        reporter.say(
-            "  Next:   " + ", ".join(f"{name} {100 * p:.0f} %" for name, p in others if name != advice.regime)[:70]
-        )
+        shown = [f"{name} {100 * p:.0f} %" for name, p in others if name != advice.regime][:3]
+        reporter.say(f"  Next:   {', '.join(shown)}")
         if advice.distance > FAR:
             reporter.warn(f"far from the training. {self.distance} Little of what was learnt may hold.")
         else:
