@@ -157,6 +157,8 @@ def test_a_halt_stays_until_a_person_resumes_with_a_reason(trade, tmp_path):
 def test_a_halt_file_made_by_hand_stops_too(trade, tmp_path):
     (tmp_path / "mine").mkdir(exist_ok=True)
     (tmp_path / "mine/HALT").write_text("")
+    code, _, error = trade("status")  # there is no journal yet
+    assert code == 4 and "halted by" in error
     code, _, error = trade("run")
     assert code == 4 and "no reason given" in error
 

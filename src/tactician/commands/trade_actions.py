@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from tactician.bars.hours import last_closed
 from tactician.commands import clock
-from tactician.commands.trading_desk import LAST_RUN, PAGE, Opened, Place, opened
+from tactician.commands.trading_desk import JOURNAL, LAST_RUN, PAGE, Opened, Place, opened
 from tactician.errors import Halted, UserError
 from tactician.monitor.progress import Reporter
 from tactician.portfolio.frictions import Frictions
 from tactician.storage import json_text, save_text
 from tactician.trading.account_page import account_document, write_account_page
 from tactician.trading.cycle import Outcome, decision_of
-from tactician.trading.desk import halt_reason, remove_halt, write_halt
+from tactician.trading.desk import HALT, halt_reason, remove_halt, write_halt
 from tactician.trading.flatten import cancel_ours, flatten
 from tactician.trading.journal import Entry
 from tactician.trading.known import market_until
@@ -55,6 +55,10 @@ def run(arguments: "TradeArguments") -> int:
 def status(arguments: "TradeArguments") -> int:
     """How things stand, from the journal alone."""
     place = _place(arguments)
+    if (place.folder / HALT).exists() and not (place.folder / JOURNAL).exists():
+        raise Halted(
+            f"trading is halted by {place.folder / HALT}, before its first session; remove that file to begin."
+        )
     found = _status(place)
     if arguments.as_json:
         print(json_text(found, indent=2))

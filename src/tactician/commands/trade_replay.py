@@ -100,8 +100,8 @@ def _shown(rows: Iterable[int], phase: Phase) -> Iterator[int]:
 def _result(done: Replayed, folder: Path, *, exact: bool) -> dict[str, object]:
     return {
         "first": done.sessions[0],
-        "last": done.sessions[-1],
-        "sessions": len(done.sessions),
+        "last": done.sessions[done.traded - 1],
+        "sessions": done.traded,
         "wealth": float(done.wealth[-1]),
         "backtest": float(done.backtest[-1]),
         "largest_difference": done.difference,

@@ -158,17 +158,22 @@ class Journal:
             ) from error
 
     def _begin(self, writes: bool) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
-            if not writes:  # the program died as it began
-                raise self._missing()
+        if self._is_empty() and not writes:  # the program died as it began
+            raise self._missing()
+        if self._is_empty():
             with self._transaction():
-                for statement in _SCHEMA.split(";"):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {_FORMAT}")
-            version = _FORMAT
-        if version != _FORMAT:
+                if self._is_empty():  # asked again, because another process may have begun it meanwhile
+                    for statement in _SCHEMA.split(";"):
+                        self._db.execute(statement)
+                    self._db.execute(f"PRAGMA user_version = {_FORMAT}")
+        if self._version() != _FORMAT:
             raise UserError(f"{self.path} is no journal of this version; name another folder.")
+
+    def _is_empty(self) -> bool:
+        return self._version() == 0 and not self._db.execute("SELECT 1 FROM sqlite_master").fetchone()
+
+    def _version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     def _missing(self) -> UserError:
         return UserError(f"There is no journal at {self.path}; `tactician trade run` begins one.")

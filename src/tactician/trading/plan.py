@@ -206,10 +206,11 @@ def order_id(account: str, day: str, symbol: str, side: str, number: int = 1) ->
 
 
 def collar(price: float, side: str, width: float) -> Decimal:
-    """The worst price of a limit order, in cents."""
+    """The worst price of a limit order, as exchanges quote it: in cents, and below one dollar in hundredths of a cent."""
     buy = side == "buy"
     worst = Decimal(price * (1 + width if buy else 1 - width))
-    return max(worst.quantize(_CENT, ROUND_FLOOR if buy else ROUND_CEILING), _CENT)
+    step = _CENT if worst >= 1 else _CENT / 100
+    return max(worst.quantize(step, ROUND_FLOOR if buy else ROUND_CEILING), step)
 
 
 def affordable(

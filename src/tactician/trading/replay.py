@@ -50,6 +50,9 @@ class Replayed:
     """A finished replay beside the backtest of the same decisions."""
 
     sessions: tuple[str, ...]
+    """Those that were traded, and the one after them, if the market has it: its close values the last trades."""
+    traded: int
+    """How many were traded."""
     wealth: Float[Tensor, " session"]
     """Value of the account before each session's trades, as a multiple of the first one, float64."""
     backtest: Float[Tensor, " session"]
@@ -134,6 +137,7 @@ def replay(
     journal.close()
     return Replayed(
         sessions=tuple(str(advisor.raw.date_of(row)) for row in [*rows, rows.stop][:n]),
+        traded=len(rows),
         wealth=wealth,
         backtest=growth[:n],
         path=shadow,
