@@ -63,6 +63,8 @@ class Clock:
 class Known:
     """A market of chance, and a policy of chance that changes its regime every few sessions."""
 
+    regimes = REGIMES
+
     def __init__(self, tape, seed=0):
         self.tape, self.rng = tape, np.random.default_rng(seed)
 

@@ -58,6 +58,7 @@ class Told:
     targets: tuple = TARGETS
     hold: bool = False
     model: str = "m"
+    regimes: tuple = ("hold", "some")
     asked: list = field(default_factory=list)
 
     def closes(self, session):

@@ -485,6 +485,24 @@ def test_a_halt_between_two_orders_stops_the_rest_and_cancels_what_is_open(offic
     assert office.journal.last("halted").body["reason"] == "a person wants it"
 
 
+def test_a_halt_cancels_what_the_program_waits_for(office):
+    """The sells never fill. A person halts while the program waits for them, half a minute before its deadline."""
+    office.changes["order_minutes"] = 10
+    for symbol in HELD:
+        office.fake.script(symbol, share=0)
+    wait = office.clock.wait
+
+    def halted_after_half_a_minute(seconds):
+        wait(seconds)
+        if office.clock.waited > 30:
+            office.halt_by_hand()
+
+    office.clock.wait = halted_after_half_a_minute
+    assert "a person wants it" in office.stopped(Halted)
+    assert office.fake.open_orders() == [] and office.clock.waited < 60
+    assert not any(body["side"] == "buy" for body in office.sent)
+
+
 def test_a_flatten_sells_all_of_the_sleeve_and_the_halt_stays(office):
     office.fake.set_price("ZZZ", 30)
     office.fake.hold("ZZZ", 7)
@@ -647,6 +665,17 @@ def test_a_policy_of_another_universe_knows_no_session_of_before(office):
     office.at(LAST_HOUR + 2 * DAY)
     office.run()
     assert [one.session for one in office.known.asked[-1][2]] == [session]
+
+
+def test_a_policy_of_other_regimes_knows_no_session_of_before(office):
+    """The numbers of its regimes mean something else."""
+    office.run()
+    office.at(LAST_HOUR + DAY)
+    office.known.regimes = ("hold", "cash", "some")
+    office.known.hold = True
+    office.run()
+    _, seat, lived = office.known.asked[-1]
+    assert lived == [] and (seat.regime, seat.since_trade) == (0, 0)
 
 
 def test_a_flatten_leaves_the_ids_of_the_plan_that_may_still_come(office):

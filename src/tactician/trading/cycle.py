@@ -29,6 +29,10 @@ _CLOSING = timedelta(seconds=30)
 class Known(Protocol):
     """The market and the policy as they are known for a session."""
 
+    @property
+    def regimes(self) -> tuple[str, ...]:
+        """Names of the policy's regimes, in order."""
+
     def closes(self, session: date) -> Mapping[str, float]:
         """Last closes before a session, in currency, by symbol.
 
@@ -106,7 +110,7 @@ class Cycle:
             )
         closes = self.known.closes(day.date)
         self._check_prices(closes, found)
-        lived = lived_with(desk.journal.runs(), desk.symbols)
+        lived = lived_with(desk.journal.runs(), desk.symbols, self.known.regimes)
         advice = self.known.advise(day.date, self._seat(closes, found, lived, day.date), lived)
         self._check_model(advice)
         plan = make_plan(advice, found.sleeve, found.prices, self._listings(), self.frictions, desk.account)
@@ -253,12 +257,18 @@ class Cycle:
         return [new for new, old in zip(sized, buys, strict=True) if new != old]
 
 
-def lived_with(runs: Sequence[Run], symbols: Sequence[str]) -> list[Lived]:
-    """The sessions that the account has lived since its universe was last changed. What was before, no policy of now knows."""
-    since = next(
-        (n for n, run in enumerate(reversed(runs)) if run.plan["decision"]["symbols"] != list(symbols)), len(runs)
-    )
-    return [_lived(run) for run in runs[len(runs) - since :]]
+def lived_with(runs: Sequence[Run], symbols: Sequence[str], regimes: Sequence[str]) -> list[Lived]:
+    """The sessions that the account has lived since its universe or its regimes were last changed.
+
+    What was before, no policy of now knows: its holdings and actions mean something else.
+    """
+    same = {"symbols": list(symbols), "regimes": list(regimes)}
+    lived: list[Lived] = []
+    for run in reversed(runs):
+        if any(run.plan["decision"].get(key) != names for key, names in same.items()):
+            break
+        lived.append(_lived(run))
+    return lived[::-1]
 
 
 def _lived(run: Run) -> Lived:
@@ -272,6 +282,7 @@ def decision_of(advice: Advice) -> dict[str, object]:
     """What the journal keeps of a decision: enough to rebuild the memory, and to say why."""
     return {
         "symbols": list(advice.symbols),
+        "regimes": list(advice.probabilities),
         "action": advice.action,
         "name": advice.regime,
         "probabilities": advice.probabilities,

@@ -127,12 +127,13 @@ class Desk:
             self.journal.record("seen", self.now(), orders=[found])
         return found
 
-    def finish(self, entries: list[Entry], *, at_once: bool = False) -> list[Entry]:
-        """Wait until orders are final, and cancel what is left at the deadline.
+    def finish(self, entries: list[Entry], *, at_once: bool = False, despite_halt: bool = False) -> list[Entry]:
+        """Wait until orders are final, and cancel what is left at the deadline, or as soon as a person halts.
 
         Args:
             entries: sent, or never to be sent.
             at_once: cancel them now.
+            despite_halt: see `send`.
 
         Raises:
             Refused: one is still open, so nothing more may be sent.
@@ -141,7 +142,8 @@ class Desk:
         deadline = self.now() + timedelta(minutes=0 if at_once else self.account.order_minutes)
         entries, cancelled = self._settled(entries), False
         while not all(entry.final or entry.state == "planned" for entry in entries):
-            if self.now() >= deadline:
+            stopped = not despite_halt and not cancelled and self.halted() is not None
+            if stopped or self.now() >= deadline:
                 if cancelled:
                     open_ids = ", ".join(entry.id for entry in entries if not entry.final)
                     raise Refused(

@@ -45,7 +45,7 @@ def flatten(desk: Desk, day: TradingDay) -> list[Entry]:
     if not entries:
         return []
     desk.journal.record("flatten", desk.now(), orders=entries)
-    done = desk.finish([desk.send(entry, despite_halt=True) for entry in entries])
+    done = desk.finish([desk.send(entry, despite_halt=True) for entry in entries], despite_halt=True)
     reconcile(desk, str(day.date), "reconciled")
     return done
 

@@ -26,6 +26,11 @@ class KnownMarket:
     advisor: Advisor
     closes: Callable[[date], Mapping[str, float]]
 
+    @property
+    def regimes(self) -> tuple[str, ...]:
+        """Names of the policy's regimes, in order."""
+        return self.advisor.env.market.regimes.names
+
     def advise(self, session: date, seat: Seat, lived: list[Lived]) -> Advice:
         """See `Advisor.advise`."""
         return self.advisor.advise(session, seat, lived)

@@ -30,7 +30,7 @@ def shadow_of(
     Returns:
         Wealth before each session's trades; None without a run, or if the market lacks the first session.
     """
-    lived = lived_with(sorted(runs, key=lambda run: run.session), market.symbols)
+    lived = lived_with(sorted(runs, key=lambda run: run.session), market.symbols, market.regimes.names)
     by_day = {(one.session - _EPOCH).days: one.action for one in lived}
     days = market.dates.tolist()
     if not lived or min(by_day) not in days or days.index(min(by_day)) == 0:
