@@ -17,6 +17,10 @@ class Refused(UserError):
     exit_code = 3
 
 
+class NotNow(Refused):
+    """It is too early or too late. A timer that calls too often meets it every day, so it is no news."""
+
+
 class Halted(UserError):
     """Trading is halted until a person resumes it."""
 

@@ -130,6 +130,18 @@ def test_outside_the_window_nothing_is_sent_and_both_clocks_are_told(trade, at):
     assert trade("run")[0] == 0  # a dry run may look at any time
 
 
+def test_a_timer_that_calls_too_early_or_again_hides_no_outcome(trade, at, tmp_path):
+    """A timer for half days and whole days calls in vain once a day. The page and the watchdog need not hear of it."""
+    assert trade("run", "--send")[0] == 0
+    for moment in (NOW + timedelta(hours=1), NOW + timedelta(hours=22)):
+        at(moment)
+        synthetic_bars(last="2014-01-02").to_parquet(tmp_path / "last.parquet")
+        code, _, error = trade("run", "--send")
+        assert code == 3 and "Orders for 2014-01-03 are sent from" in error
+    assert json.loads((tmp_path / "mine/last_run.json").read_text())["said"].startswith("Session 2014-01-02 is done")
+    assert journal_of(tmp_path).last("refused") is None
+
+
 def test_old_bars_refuse_and_the_journal_and_the_watchdog_know(trade, at, tmp_path):
     at(NOW + timedelta(days=30))
     code, _, error = trade("run", "--send")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tactician.bars.hours import last_closed
 from tactician.commands import clock
 from tactician.commands.trading_desk import JOURNAL, LAST_RUN, PAGE, Opened, Place, opened
-from tactician.errors import Halted, UserError
+from tactician.errors import Halted, NotNow, UserError
 from tactician.monitor.progress import Reporter
 from tactician.portfolio.frictions import Frictions
 from tactician.storage import json_text, save_text
@@ -177,7 +177,9 @@ def _noted(place: Place) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if place.folder.is_dir():
+        if place.folder.is_dir() and not isinstance(
+            error, NotNow
+        ):  # a session that was done at 12:45 stays done at 15:45
             place.note_run(error.exit_code, str(error))
         raise
 

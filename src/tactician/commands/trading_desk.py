@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from tactician.bars.hours import TradingDay, last_closed, next_to_close
 from tactician.commands import clock
 from tactician.config import Config
-from tactician.errors import Refused, UserError
+from tactician.errors import NotNow, Refused, UserError
 from tactician.monitor.progress import Reporter
 from tactician.portfolio.frictions import Frictions
 from tactician.storage import json_text, save_text
@@ -86,7 +86,7 @@ class Opened:
 
 @contextmanager
 def opened(place: Place, reporter: Reporter, need: Literal["decision", "model", "account"]) -> Iterator[Opened]:
-    """Put an account to work. A refusal goes into its journal.
+    """Put an account to work. A refusal goes into its journal, unless it is only one of the time.
 
     Args:
         place: the account.
@@ -103,6 +103,8 @@ def opened(place: Place, reporter: Reporter, need: Literal["decision", "model", 
         journal = Journal(place.folder / JOURNAL)
         try:
             yield _put_together(place, journal, reporter, need)
+        except NotNow:
+            raise
         except Refused as no:
             now = clock.now()
             journal.record("refused", now, session=str(now.date()), reason=str(no))

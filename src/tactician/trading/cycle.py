@@ -12,7 +12,7 @@ from datetime import date, timedelta
 from typing import Protocol
 
 from tactician.bars.hours import TradingDay, local_times, next_to_close, session_after
-from tactician.errors import Halted, Refused
+from tactician.errors import Halted, NotNow, Refused
 from tactician.portfolio.frictions import Frictions
 from tactician.trading.advice import Advice, Lived, Seat
 from tactician.trading.broker import Listing, Side
@@ -143,12 +143,13 @@ class Cycle:
         """Refuse to send outside the minutes before the close, and at prices of another session.
 
         Raises:
-            Refused: says when the window opens.
+            NotNow: says when the window opens.
+            Refused: a price is of another session.
         """
         desk, now = self.desk, self.desk.now()
         opens = max(day.opens, day.closes - timedelta(minutes=desk.account.window_minutes))
         if not opens <= now <= day.closes - _CLOSING:
-            raise Refused(
+            raise NotNow(
                 f"Orders for {day.date} are sent from {local_times(desk.calendar, opens)} to the close at "
                 f"{local_times(desk.calendar, day.closes)}; it is {local_times(desk.calendar, now)}."
             )
