@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from tactician.cli import main
+from tests.report.browser import Reader, chromium
 
 TINY = {
     "universe": {"first": ["AAA", "BBB"], "second": ["CCC"], "third": ["DDD", "CASH"]},
@@ -187,3 +188,21 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         return said
 
     return run
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """One for all tests of a process: playwright refuses to start a second time while the first is there."""
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def reader(browser: Any) -> Iterator[Reader]:
+    """Opens pages. At the end nothing may have been complained of, and no network asked."""
+    made = Reader(browser)
+    yield made
+    for context in browser.contexts:
+        context.close()
+    assert not made.complaints
+    assert all(address.startswith(("file:", "data:", "blob:")) for address in made.asked), made.asked

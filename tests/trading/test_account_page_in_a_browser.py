@@ -10,25 +10,9 @@ import pytest
 
 from tactician.trading.account_page import ShadowPath, account_document, write_account_page
 from tactician.trading.journal import Journal
-from tests.report.browser import Reader, chromium, until
+from tests.report.browser import until
 from tests.trading import account_sample as sample
 from tests.trading.account_sample import SESSIONS, SPITEFUL, Hand, order
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture
-def reader(browser):
-    made = Reader(browser)
-    yield made
-    for context in browser.contexts:
-        context.close()
-    assert not made.complaints
-    assert all(address.startswith(("file:", "data:", "blob:")) for address in made.asked), made.asked
 
 
 @pytest.fixture(scope="module")
