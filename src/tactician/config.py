@@ -190,8 +190,7 @@ class Config(BaseModel):
     """Sessions per portfolio and iteration. Divides episode_length, or is a multiple of it. Default: 256 on a
     GPU (512 with high_vram), 64 on a CPU."""
     batch_size: Count | None = None
-    """Samples per minibatch, in whole sequences. Default: 8192 on a GPU (65536 with high_vram), 4096 on a
-    CPU."""
+    """Samples per minibatch, in whole sequences. Default: 8192 on a GPU (65536 with high_vram), 4096 on a CPU."""
     bptt_length: PositiveInt | None = None
     """Sessions per training sequence. Gradients flow through one sequence, the recurrent state through all. Divides n_steps and
     episode_length, or is at least as long as one of them. Default: the largest divisor of both up to 64."""

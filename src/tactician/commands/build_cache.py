@@ -56,20 +56,13 @@ def build_cache(config: Config, reporter: "Reporter") -> "MarketTensors":
     from tactician.bars import read_source
     from tactician.bars.findings import BadBars
     from tactician.environment import build_market_tensors, cache_key, save_market
-    from tactician.market import build_market
+    from tactician.market import market_of
 
     with reporter.phase(f"📥 Reading bars ({config.bars})"):
         bars = read_source(config)
     try:
         with reporter.phase("🧾 Validating and computing factor scores"):
-            market = build_market(
-                bars,
-                cash_rate=config.cash_rate,
-                calendar=config.calendar,
-                listing_warmup=config.listing_warmup,
-                on_findings=config.on_findings,
-                delisting_return=config.delisting_return,
-            )
+            market = market_of(bars, config)
     except BadBars as bad:
         _show(bad.findings, reporter, bad.stopping)
         try:

@@ -72,12 +72,13 @@ def check_leaks(
     """
     from tactician.bars import read_source
     from tactician.evaluation.leaks import find_leak
+    from tactician.market import market_of
 
     decisions = _decisions(config, checkpoint)
     with reporter.phase(f"📥 Reading bars ({config.bars})"):
         bars = read_source(config)
     with reporter.phase("🧾 Validating and computing factor scores"):
-        market = _market(config, bars, config.cash_rate)
+        market = market_of(bars, config)
     label = "🔮 Trying other futures"
     with _builder(config, bars, market) as (build, history), reporter.phase(label, "future") as work:
         result = find_leak(build, history, decisions, cuts=cuts, at=_cuts(config, market), tell=work.advance)
@@ -91,6 +92,7 @@ def _builder(config: Config, bars: "Bars", market: "Market") -> Iterator[tuple["
 
     from tactician.environment import build_market_tensors
     from tactician.evaluation.futures import History
+    from tactician.market import market_of
 
     rates = None
     if isinstance(config.cash_rate, Path):
@@ -102,22 +104,9 @@ def _builder(config: Config, bars: "Bars", market: "Market") -> Iterator[tuple["
             if history.rates is not None:
                 history.rates.to_parquet(file)
             rate = config.cash_rate if history.rates is None else file
-            return build_market_tensors(_market(config, history.bars, rate), config.regimes, config.groups, {})
+            return build_market_tensors(market_of(history.bars, config, rate), config.regimes, config.groups, {})
 
         yield build, History(bars, rates)
-
-
-def _market(config: Config, bars: "Bars", rate: float | Path) -> "Market":
-    from tactician.market import build_market
-
-    return build_market(
-        bars,
-        cash_rate=rate,
-        calendar=config.calendar,
-        listing_warmup=config.listing_warmup,
-        on_findings=config.on_findings,
-        delisting_return=config.delisting_return,
-    )
 
 
 def _decisions(config: Config, checkpoint: Path | None) -> "Decisions":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tactician.bars.hours import last_closed
 from tactician.commands import clock
-from tactician.commands.trading_desk import JOURNAL, LAST_RUN, PAGE, Opened, Place, opened
+from tactician.commands.trading_desk import LAST_RUN, PAGE, Opened, Place, opened
 from tactician.errors import Halted, NotNow, UserError
 from tactician.monitor.progress import Reporter
 from tactician.portfolio.frictions import Frictions
@@ -18,7 +18,7 @@ from tactician.trading.account_page import account_document, write_account_page
 from tactician.trading.cycle import Outcome, decision_of
 from tactician.trading.desk import HALT, halt_reason, remove_halt, write_halt
 from tactician.trading.flatten import cancel_ours, flatten
-from tactician.trading.journal import Entry
+from tactician.trading.journal import FILE, Entry
 from tactician.trading.known import market_until
 from tactician.trading.reconcile import BOOK, reconcile
 from tactician.trading.shadow import shadow_of
@@ -55,7 +55,7 @@ def run(arguments: "TradeArguments") -> int:
 def status(arguments: "TradeArguments") -> int:
     """How things stand, from the journal alone."""
     place = _place(arguments)
-    if (place.folder / HALT).exists() and not (place.folder / JOURNAL).exists():
+    if (place.folder / HALT).exists() and not (place.folder / FILE).exists():
         raise Halted(
             f"trading is halted by {place.folder / HALT}, before its first session; remove that file to begin."
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tactician.commands import clock
-from tactician.commands.trading_desk import JOURNAL, PAGE
+from tactician.commands.trading_desk import PAGE
 from tactician.config import load_config
 from tactician.environment import MarketTensors, load_cached_market, split_rows
 from tactician.errors import UserError
@@ -16,7 +16,7 @@ from tactician.portfolio.frictions import Frictions
 from tactician.storage import json_text
 from tactician.trading.account import AccountFile, load_account
 from tactician.trading.account_page import account_document, write_account_page
-from tactician.trading.journal import Journal
+from tactician.trading.journal import FILE, Journal
 from tactician.trading.replay import NUMBER, Replayed, replay, unlimited
 from tactician.trading.shadow import shadow_of
 from tactician.training.in_use import ModelInUse, model_in_use
@@ -56,7 +56,7 @@ def run_replay(arguments: "TradeArguments") -> int:
 
 
 def _write_page(folder: Path, account: AccountFile, market: MarketTensors, model: ModelInUse) -> None:
-    journal = Journal(folder / JOURNAL, writes=False)
+    journal = Journal(folder / FILE, writes=False)
     config = model.config
     runs = journal.runs()  # none, if all sessions were refused
     until = date.fromisoformat(runs[-1].session) if runs else date.min
@@ -124,4 +124,4 @@ def _render(result: dict, reporter: Reporter) -> None:
     reporter.say(f"  Largest relative difference {result['largest_difference']:.1e}: {said}.", "bold")
     for refused in result["refused"][:5]:
         reporter.say(f"  {refused['session']}: {refused['reason']}", "yellow")
-    reporter.say(f"  Page:    {result['folder']}/{PAGE} (journal: {JOURNAL})", whole=[result["folder"]])
+    reporter.say(f"  Page:    {result['folder']}/{PAGE} (journal: {FILE})", whole=[result["folder"]])

@@ -20,14 +20,14 @@ from tactician.trading.account import AccountFile, folder_of, load_account
 from tactician.trading.broker import Broker
 from tactician.trading.cycle import Cycle
 from tactician.trading.desk import Desk
-from tactician.trading.journal import Journal
+from tactician.trading.journal import FILE, Journal
 from tactician.trading.known import KnownMarket, anchored, closes_of, closes_on_tape, market_until
 from tactician.trading.reconcile import BOOK
 from tactician.trading.simulated import SimulatedBroker, Tape
 from tactician.training.in_use import ModelInUse, model_in_use
 from tactician.training.lock import only_writer
 
-JOURNAL, LAST_RUN, PAGE = "journal.sqlite", "last_run.json", "report.html"
+LAST_RUN, PAGE = "last_run.json", "report.html"
 _LOCK = ".lock"
 _ON_THIS_COMPUTER = ("127.0.0.1", "localhost", "::1")
 
@@ -57,7 +57,7 @@ class Place:
             UserError: there is none, or it cannot be opened.
             Halted: it was changed by another hand.
         """
-        return Journal(self.folder / JOURNAL, writes=False)
+        return Journal(self.folder / FILE, writes=False)
 
     def note_run(self, code: int, said: str) -> None:
         """Leave the last run's outcome where a watchdog finds it."""
@@ -100,7 +100,7 @@ def opened(place: Place, reporter: Reporter, need: Literal["decision", "model", 
         Halted: the journal was changed by another hand.
     """
     with only_writer(place.folder / _LOCK, place.folder, "--account"):
-        journal = Journal(place.folder / JOURNAL)
+        journal = Journal(place.folder / FILE)
         try:
             yield _put_together(place, journal, reporter, need)
         except NotNow:

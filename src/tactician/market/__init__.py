@@ -2,7 +2,7 @@
 
 from tactician.bars import Bars, Finding, embedded_bars, make_bars, read_bars, yahoo_bars
 from tactician.market.factors import FACTORS
-from tactician.market.market import LEVEL_LEAK, Market, build_market
+from tactician.market.market import LEVEL_LEAK, Market, build_market, market_of
 from tactician.market.validation import check_bars
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "check_bars",
     "embedded_bars",
     "make_bars",
+    "market_of",
     "read_bars",
     "yahoo_bars",
 ]

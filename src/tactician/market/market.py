@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tactician.bars.bars import Bars
 from tactician.bars.findings import Finding
+from tactician.config import Config
 from tactician.market.factors import (
     delisted_mask,
     factor_scores,
@@ -146,6 +147,27 @@ def build_market(
         findings=checked.findings + rate_findings(cash.numpy(), sessions.per_year, cash_rate) + level_findings(bars),
         fingerprint=_fingerprint(bars, rules, cash),
         source=bars.source,
+    )
+
+
+def market_of(bars: Bars, config: Config, cash_rate: float | Path | None = None) -> Market:
+    """The market by a configuration's rules.
+
+    Args:
+        bars: as they were read.
+        config: calendar, warm-up, findings and delisting.
+        cash_rate: another one than the configuration's.
+
+    Raises:
+        UserError: see `build_market`.
+    """
+    return build_market(
+        bars,
+        cash_rate=config.cash_rate if cash_rate is None else cash_rate,
+        calendar=config.calendar,
+        listing_warmup=config.listing_warmup,
+        on_findings=config.on_findings,
+        delisting_return=config.delisting_return,
     )
 
 

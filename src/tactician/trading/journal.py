@@ -20,6 +20,9 @@ from tactician.errors import Halted, UserError
 from tactician.storage import json_text
 from tactician.trading.broker import Order, Placed, Side, State
 
+FILE = "journal.sqlite"
+"""Its name in the folder of an account or a replay."""
+
 _FORMAT = 2
 _SCHEMA = """
 CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL,

@@ -14,7 +14,7 @@ from tactician.bars.store import Refreshed, refresh
 from tactician.config import Config
 from tactician.environment import MarketTensors, build_market_tensors, cache_key
 from tactician.errors import Refused
-from tactician.market import build_market
+from tactician.market import market_of
 from tactician.trading.advice import Advice, Advisor, Lived, Seat
 from tactician.trading.simulated import Tape
 
@@ -64,14 +64,7 @@ def with_next_decision(bars: Bars, config: Config) -> MarketTensors:
     Raises:
         UserError: the bars do not pass validation.
     """
-    market = build_market(
-        bars,
-        cash_rate=config.cash_rate,
-        calendar=config.calendar,
-        listing_warmup=config.listing_warmup,
-        on_findings=config.on_findings,
-        delisting_return=config.delisting_return,
-    )
+    market = market_of(bars, config)
     last = market.sessions[-1].date()
     coming = [session_after(config.calendar, last, n) for n in (1, 2)]
     built_from = {**cache_key(config), "source": market.source}

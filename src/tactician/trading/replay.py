@@ -22,7 +22,7 @@ from tactician.trading.account import AccountFile
 from tactician.trading.advice import Advisor
 from tactician.trading.cycle import Cycle
 from tactician.trading.desk import Desk
-from tactician.trading.journal import Journal
+from tactician.trading.journal import FILE, Journal
 from tactician.trading.known import KnownMarket, closes_on_tape
 from tactician.trading.simulated import Script, SimulatedBroker, Tape
 
@@ -118,7 +118,7 @@ def replay(
     """
     tape, clock = Tape.of(advisor.raw), Clock()
     broker = SimulatedBroker(folder / "broker.sqlite", NUMBER, tape, advisor.env.frictions, cash, clock.now, script)
-    journal = Journal(folder / "journal.sqlite", durable=False)
+    journal = Journal(folder / FILE, durable=False)
     symbols = tuple(advisor.raw.symbols)
     desk = Desk(account, folder, broker, journal, calendar, symbols, clock.now, clock.wait, lambda _: None)
     cycle = Cycle(desk, KnownMarket(advisor, closes_on_tape(tape)), advisor.env.frictions)
