@@ -181,7 +181,7 @@ def test_an_interrupted_run_says_what_came_out_so_far_without_a_look_at_the_test
 
 
 @pytest.mark.parametrize(
-    "phase", ["bars.read_source", "market.build_market", "environment.build_market_tensors", "environment.save_market"]
+    "phase", ["bars.read_source", "market.market_of", "environment.build_market_tensors", "environment.save_market"]
 )
 def test_ctrl_c_while_the_cache_is_built_leaves_nothing(tiny, tmp_path, monkeypatch, capsys, phase):
     def interrupted(*_, **__):  # a process that is told from outside may be done before it hears
