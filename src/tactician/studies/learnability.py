@@ -10,11 +10,11 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from tactician.config import make_config
-from tactician.environment import EnvState, observe
+from tactician.environment import Environment, EnvState, observe
 from tactician.learning import begin_memory
 from tactician.monitor.progress import Reporter
 from tactician.policy import Network
-from tactician.synthetic import Choose, Played, Problem, best_constant, play
+from tactician.synthetic import WARM_UP, Choose, Played, Problem, best_constant, play
 from tactician.training.loop import iterate
 from tactician.training.setup import Setup, prepare_run
 from tactician.training.state import first_train_state
@@ -53,6 +53,23 @@ def measure(problem: Problem) -> Yardstick:
     """The optimum and the best constant regime, through the environment."""
     regime, naive = best_constant(problem)
     return Yardstick(play(problem, problem.optimum), naive, problem.market.regimes.names[regime])
+
+
+def beyond_equal_weight(problem: Problem, choose: Choose, env: Environment | None = None) -> float:
+    """Annual log growth of a policy beyond equal weight without costs, on the days that it was trained on.
+
+    Where the market holds nothing to learn, it is what was memorised. Of a long training range, only as many of its last
+    rows count as are judged.
+    """
+    first = max(1, problem.n_train - len(problem.judged))
+    rows = range(first, problem.n_train)
+    window = min(512, len(rows))
+    played = play(problem, choose, env, window, rows)
+    # The same sessions: whole windows, each without its warm-up.
+    counted = torch.arange(rows.start, rows.stop).split(window)[: len(rows) // window]
+    days = torch.cat([part[WARM_UP:] for part in counted])
+    equal = torch.log1p(problem.market.equal_weight_returns[days].double()).mean()
+    return (played.growth - float(equal)) * problem.market.sessions_per_year
 
 
 def problem_setup(problem: Problem, settings: Mapping[str, Any]) -> Setup:

@@ -1,10 +1,13 @@
-"""Six markets with a known best policy. docs/learning.md describes them and what each one shows.
+"""Markets with a known best policy: six, and three harder versions. docs/learning.md describes what each one shows.
 
 Every function returns a new sample of its law. The same seed gives the same market.
 """
 
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int8, Int64
 from torch import Tensor
@@ -34,6 +37,7 @@ from tactician.synthetic.solvers import (
 N_TRAIN, N_JUDGED = 100_000, 32_768
 
 _DAYS = N_TRAIN + N_JUDGED
+JUDGED = range(N_TRAIN, _DAYS)
 
 
 def oracle_feature(seed: int = 0, spread: float = 0.0005) -> Problem:
@@ -52,7 +56,7 @@ def oracle_feature(seed: int = 0, spread: float = 0.0005) -> Problem:
     paid = torch.log1p(market.returns.double())
     worth = solve_backwards(torch.cat([torch.zeros(_DAYS, 1, dtype=torch.float64), paid], 1), costs)
     begun = (worth[N_TRAIN][None] - costs).amax(-1)[0]
-    return Problem("oracle", market, frictions, N_TRAIN, action_table(worth, costs), float(begun) / N_JUDGED)
+    return Problem("oracle", market, frictions, N_TRAIN, JUDGED, action_table(worth, costs), float(begun) / N_JUDGED)
 
 
 def observable_regime(seed: int = 0, cost_share: float = 0.25) -> Problem:
@@ -80,7 +84,7 @@ def observable_regime(seed: int = 0, cost_share: float = 0.25) -> Problem:
     solution = solve(growth, costs, chain.transition)
     best = action_table(solution.values[seen], costs)
     never = bool((best[:, CASH] == HOLD).all())  # a portfolio that starts in cash stays there
-    return Problem("observable", market, frictions, N_TRAIN, best, solution.growth, never_trades=never)
+    return Problem("observable", market, frictions, N_TRAIN, JUDGED, best, solution.growth, never_trades=never)
 
 
 def threshold_cost(stay: float, mean: float) -> float:
@@ -100,11 +104,19 @@ def hidden_regime(seed: int = 0, spread: float = 0.001) -> Problem:
     return _of_hidden_chain("hidden", chain, generator, BeliefGrid(2, 400), regimes, None, frictions)
 
 
-def regime_choice(seed: int = 0) -> Problem:
+FAINT = 1 / 3
+"""Strength of the signal in the faint versions of two markets."""
+
+
+def regime_choice(seed: int = 0, strength: float = 1.0) -> Problem:
     """Three hidden states with different best regimes among the specification's twelve, at its real costs.
 
     There are ten assets with fixed factor ranks. In the first state returns rise with the momentum rank, in the second with
     the low-volatility rank, and in the third all assets fall. The solver ignores the drift of holdings between trades.
+
+    Args:
+        seed: of the sample.
+        strength: multiplies the mean returns of all states.
     """
     generator = torch.Generator().manual_seed(seed)
     # The assets are the same in all samples, because their ranks determine the best regimes.
@@ -113,44 +125,80 @@ def regime_choice(seed: int = 0) -> Problem:
     )
     ranks = 1 - 2 * order.double() / 9
     momentum, low_vol = ranks[:, FACTORS.index("momentum")], ranks[:, FACTORS.index("low_vol")]
-    means = torch.stack([0.007 * momentum, 0.007 * low_vol, torch.full((10,), -0.0035, dtype=torch.float64)])
+    falling = torch.full((10,), -0.0035, dtype=torch.float64)
+    means = strength * torch.stack([0.007 * momentum, 0.007 * low_vol, falling])
     chain = HiddenChain(0.98, means, 0.01)
     table = regime_table("factor", [f"S{k}" for k in range(10)])
     frictions = Frictions(slippage_max=0.0, spread=0.00045)  # the specification's, slippage at its mean
-    return _of_hidden_chain("regimes", chain, generator, BeliefGrid(3, 40), table, ranks, frictions)
+    name = _name("regimes", strength)
+    return _of_hidden_chain(name, chain, generator, BeliefGrid(3, 40), table, ranks, frictions)
 
 
-def null_market(seed: int = 0) -> Problem:
+PERSISTENCE = (
+    (-0.09, 0.43, 0.75, 0.87, 0.93, 0.973, 0.987, 0.993)  # index_return_1 … 252
+    + (0.915, 0.994, 0.999, 0.999, 0.8, 0.986, 0.973, 0.99, 0.992)  # index_vol_5 … high_age_252
+    + (0.51, 0.946, 0.978, 0.996, -0.09, 0.9, 0.935)  # dispersion_1 … breadth_mean_60
+    + (0.8, 0.947, 0.982) * 4  # excess_momentum_5, 20, 60, and those of the other factors
+    + (0.94, 0.99, 0.912, 0.98)  # spread_momentum …
+    + (0.999, 0.999, 0.999, -0.24)  # cash_rate, year_sin, year_cos, days_waited
+)
+"""Autocorrelation over one session of each feature of the market, on the embedded stocks from 2001 to 2015. Their score of size
+is constant, and so is their cash rate: these have values like their neighbours'."""
+
+
+def null_market(seed: int = 0, lifelike: bool = False) -> Problem:
     """Independent returns, with the same growth for every regime: any trade is a loss, and turnover must go to zero.
 
     All assets share one return, whose log has mean 0. So fully invested regimes differ only by the cost of moving. No
     mixture with cash beats them by more than σ²/8.
+
+    Args:
+        seed: of the sample.
+        lifelike: show as many features as life has, each a first-order autoregression as persistent as its model. They know
+            nothing of returns, but tell the days apart.
     """
     generator = torch.Generator().manual_seed(seed)
     std = 0.005
     common = torch.expm1(std * torch.randn(_DAYS, 1, generator=generator, dtype=torch.float64))
     signals = torch.randn(_DAYS, 4, generator=generator)
     signals[2:, :1] = common[:-2].float()
+    if lifelike:
+        signals = _autoregressions(PERSISTENCE, generator)
     ranks = torch.stack([torch.randperm(10, generator=generator) for _ in FACTORS], 1).double()
     table = regime_table("factor", [f"S{k}" for k in range(10)])
-    market = make_market("null", common.expand(-1, 10), signals, table, 1 - 2 * ranks / 9)
+    name = "null_lifelike" if lifelike else "null"
+    market = make_market(name, common.expand(-1, 10), signals, table, 1 - 2 * ranks / 9)
     frictions = Frictions(slippage_max=0.0, spread=0.00045)
     best = torch.full((_DAYS, table.n_actions), HOLD)
-    return Problem("null", market, frictions, N_TRAIN, best, 0.0, never_trades=True)
+    return Problem(name, market, frictions, N_TRAIN, JUDGED, best, 0.0, never_trades=True)
 
 
 EXPOSURES = tuple(k / 8 for k in range(9))
 
 
-def predictable_returns(seed: int = 0) -> Problem:
+def _autoregressions(persistence: tuple[float, ...], generator: torch.Generator) -> Float[Tensor, "day feature"]:
+    """Independent first-order autoregressions of unit variance."""
+    stay = np.array(persistence)
+    path = torch.randn(_DAYS, len(stay), generator=generator, dtype=torch.float64).numpy()
+    path[1:] *= np.sqrt(1 - stay**2)
+    for before, now in pairwise(path):
+        now += stay * before
+    return torch.from_numpy(path)
+
+
+def predictable_returns(seed: int = 0, strength: float = 1.0) -> Problem:
     """The market of Gârleanu and Pedersen (2013): a decaying signal predicts returns, and trading has quadratic costs.
 
     Up to third moments, log growth is their objective with risk aversion 1: x·f − ½x²σ². Three things differ from their
     model: there are few targets, holdings drift with their returns for free, and a session passes between decision and
     trade. The optimum comes from value iteration over signal and exposure, and accounts for all three. The tests compare it
     with their closed form.
+
+    Args:
+        seed: of the sample.
+        strength: multiplies the signal.
     """
-    law = PREDICTABLE
+    law = PREDICTABLE if strength == 1 else PredictableLaw(spread=strength * PREDICTABLE.spread)
     generator = torch.Generator().manual_seed(seed)
     shocks = torch.randn(_DAYS, generator=generator, dtype=torch.float64)
     signal = torch.empty(_DAYS, dtype=torch.float64)
@@ -164,10 +212,11 @@ def predictable_returns(seed: int = 0) -> Problem:
     signal[half:], sign[half:] = signal[N_TRAIN:half], -sign[N_TRAIN:half]
     returns = (law.mean + signal + law.std * sign)[:, None]
     regimes = fixed_regimes([(f"EXPOSURE_{round(100 * x)}", (0,), 1 - x) for x in EXPOSURES[1:]])
-    market = make_market("predictable returns", returns, signal[:, None], regimes)
+    name = _name("predictable", strength)
+    market = make_market(name, returns, signal[:, None], regimes)
     frictions = Frictions(spread=0.0, slippage_max=0.0, impact=0.0, impact_linear=law.cost * law.std**2 / 2)
     growth, best = law.optimum(signal)
-    return Problem("predictable", market, frictions, N_TRAIN, best, growth, position=_nearest_exposure)
+    return Problem(name, market, frictions, N_TRAIN, JUDGED, best, growth, position=_nearest_exposure)
 
 
 _FINE = 80
@@ -183,6 +232,7 @@ class PredictableLaw:
     """The parameters of `predictable_returns`, in the notation of Gârleanu and Pedersen (2013)."""
 
     def __init__(self, std: float = 0.4, reversion: float = 0.1, cost: float = 2.0, spread: float = 0.4) -> None:
+        self.spread = spread
         self.std, self.reversion, self.cost = std, reversion, cost
         self.mean = 0.5 * std**2
         """Mean return. Without a signal, the best exposure would be one half."""
@@ -245,6 +295,20 @@ PROBLEMS: dict[str, Callable[[int], Problem]] = {
     "null": null_market,
     "predictable": predictable_returns,
 }
+"""The six markets of the study by name."""
+
+HARDER: dict[str, Callable[[int], Problem]] = {
+    "null_lifelike": partial(null_market, lifelike=True),
+    "regimes_faint": partial(regime_choice, strength=FAINT),
+    "predictable_faint": partial(predictable_returns, strength=FAINT),
+}
+"""What makes memorising easier and learning harder, for trainings on few rows."""
+
+ALL_PROBLEMS = {**PROBLEMS, **HARDER}
+
+
+def _name(market: str, strength: float) -> str:
+    return market if strength == 1 else f"{market}_faint"
 
 
 def _growth_by_state(chain: HiddenChain, weights: Float[Tensor, "regime asset+1"]) -> Float[Tensor, "state regime"]:
@@ -273,4 +337,4 @@ def _of_hidden_chain(
     belief = chain.filter(market.returns.double())
     belief = torch.cat([torch.full((2, chain.n_states), 1 / chain.n_states, dtype=torch.float64), belief[:-2]])
     best = action_table(grid.interpolate(solution.values, belief), costs)
-    return Problem(name, market, frictions, N_TRAIN, best, solution.growth)
+    return Problem(name, market, frictions, N_TRAIN, JUDGED, best, solution.growth)

@@ -17,6 +17,7 @@ from tactician.environment import (
     first_state,
     step,
 )
+from tactician.errors import UserError
 from tactician.market import FACTORS
 from tactician.portfolio.frictions import Frictions
 from tactician.portfolio.ledger import rebalance
@@ -49,7 +50,9 @@ class Problem:
     """D rows. The first features are the signals that a policy sees; the others are zero."""
     frictions: Frictions
     n_train: int
-    """Rows before this one are for training. The rest, from the same law, are for judging."""
+    """Rows before this one are for training."""
+    judged: range
+    """Rows for judging, from the same law."""
     best_actions: Int[Tensor, "day position"]
     """The optimum's action by row and position. By default the position is the regime held; HOLD means cash."""
     growth: float
@@ -65,6 +68,16 @@ class Problem:
         # The table is large and stays on the CPU. Only the small result moves to the device.
         return self.best_actions[day.cpu(), self.position(state).cpu()].long().to(day.device)
 
+    def with_training_rows(self, rows: int) -> "Problem":
+        """The same market with only its first rows for training. It is judged on the same rows as before.
+
+        Raises:
+            UserError: the market has fewer rows for training.
+        """
+        if rows > self.n_train:
+            raise UserError(f"The market '{self.name}' has {self.n_train:,} rows for training, not {rows:,}; lower --rows.")
+        return replace(self, n_train=rows)
+
     def environment(self, rows: range, episode_length: int = 256) -> Environment:
         """The market as a training environment, with features that are not normalised."""
         return Environment(self.market, self.frictions, rows, episode_length=episode_length)
@@ -72,7 +85,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Played:
-    """Figures of a policy over the judged rows, without the warm-up of each window."""
+    """Figures of a policy over some rows, without the warm-up of each window."""
 
     growth: float
     """Mean log growth per session, net of costs."""
@@ -82,18 +95,22 @@ class Played:
     """Share of sessions after which it held the regime that the optimum would have chosen."""
 
 
-def play(problem: Problem, choose: Choose, env: Environment | None = None, window: int = 512) -> Played:
-    """Run a policy over the judged rows, cut into windows that run side by side. Each window starts in cash.
+def play(
+    problem: Problem, choose: Choose, env: Environment | None = None, window: int = 512, rows: range | None = None
+) -> Played:
+    """Run a policy over some rows, cut into windows that run side by side. Each window starts in cash.
 
     Args:
         problem: the market and its optimum.
         choose: called at each step with the state of one environment per window.
         env: the environment to use, if the policy needs normalised features.
         window: sessions per window, the warm-up included.
+        rows: decision rows; default: the judged ones. The rest of a division by ``window`` is left out.
     """
     env = env or problem.environment(range(1, problem.market.n_days))
-    n = (problem.market.n_days - problem.n_train) // window
-    rows = range(problem.n_train, problem.n_train + n * window)
+    rows = rows or problem.judged
+    n = len(rows) // window
+    rows = rows[: n * window]
     single = replace(
         env, rows=rows, episode_length=window, portfolios_per_window=1, first_holdings="cash", random_slippage=False
     )
