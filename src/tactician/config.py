@@ -4,17 +4,13 @@ A key of the YAML file is a field below; its flag is the same name with dashes (
 """
 
 import difflib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
-from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -26,8 +22,20 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from tactician.config_checks import check_consistency
 from tactician.config_file import read_settings
-from tactician.config_values import Count, Day, Named, NonNegativeInt, Place, PositiveInt, Whole, explain
+from tactician.config_values import (
+    CashRate,
+    CostShare,
+    Count,
+    Day,
+    Named,
+    NonNegativeInt,
+    Place,
+    PositiveInt,
+    Whole,
+    explain,
+)
 from tactician.errors import UserError
 
 
@@ -44,44 +52,6 @@ class FileOnly:
 
 DURATIONS = frozenset({"timesteps", "episodes", "iterations"})
 """Keys that say how long a run is; a flag for one of them replaces all."""
-
-LOWEST_RATE, HIGHEST_RATE = -0.05, 0.3
-"""Bounds of an annual rate of cash."""
-
-
-def rate_fault(rate: Any) -> str | None:
-    """Why something cannot be a constant annual rate of cash, with what to write instead; None if it can be."""
-    if isinstance(rate, bool) or not isinstance(rate, Real):
-        return "an annual rate is a number, 0.02 for 2 %"
-    x = float(rate)
-    if isfinite(x) and LOWEST_RATE <= x <= HIGHEST_RATE:
-        return None
-    hint = f"; write {x:g} % as {x / 100:g}" if LOWEST_RATE <= x / 100 <= HIGHEST_RATE else ""
-    return f"an annual rate lies between {LOWEST_RATE:g} and {HIGHEST_RATE:g}{hint}"
-
-
-_PERCENT = re.compile(r"([-+]?(?:\d+[.,]?\d*|[.,]\d+))\s*%")
-
-
-def _cash_rate(value: Any) -> Any:
-    """A constant rate (in quotes or not), or the path of a file."""
-    if isinstance(value, str | Path) and (percent := _PERCENT.fullmatch(str(value).strip())):
-        rate = float(percent[1].replace(",", ".")) / 100
-        beyond = f"an annual rate lies between {LOWEST_RATE:g} and {HIGHEST_RATE:g}"
-        said = f"write {100 * rate:g} % as {rate:g}" if LOWEST_RATE <= rate <= HIGHEST_RATE else beyond
-        raise PydanticCustomError("cash_rate", "{fault}", {"fault": said})
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return Path(value)
-    if not isinstance(value, Path) and (fault := rate_fault(value)):
-        raise PydanticCustomError("cash_rate", "{fault}", {"fault": fault})
-    return value
-
-
-CostShare = Annotated[float, Field(ge=0, le=0.1)]
-"""A coefficient of cost, as a fraction. A larger one was meant as percent or basis points."""
 
 
 class Config(BaseModel):
@@ -123,7 +93,7 @@ class Config(BaseModel):
     """Last session of the training range. No training reward reaches beyond it."""
     validation_until: Day
     """Last session of the validation range, which picks the best model. The test range follows."""
-    cash_rate: Annotated[float | Path, BeforeValidator(_cash_rate)] = 0.0
+    cash_rate: CashRate = 0.0
     """What cash earns: a constant annual rate from -0.05 to 0.3 (0.02 is 2 %), or a CSV/Parquet file of daily rates."""
     calendar: Annotated[str, Field(min_length=1)] = "XNYS"
     """Calendar of the exchange: its ISO 10383 code (XNYS, XLON, XBOM), '24/7' for markets that never close, or 'bars' for the
@@ -358,43 +328,3 @@ def override(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     if "cache_path" in given:
         given = {"expanded_cache_path": None, **given}
     return {**values, **given}
-
-
-def check_consistency(config: Config, source: str) -> None:
-    """Refuse settings that contradict one another.
-
-    Raises:
-        UserError: names both keys.
-    """
-    if config.high_vram and config.low_vram:
-        raise UserError(f"{source}: high_vram and low_vram contradict one another; choose one of them.")
-    steps, episode = config.n_steps or config.episode_length, config.episode_length
-    if max(steps, episode) % min(steps, episode):
-        raise UserError(
-            f"{source}: n_steps ({steps}) and episode_length ({episode}) must divide one another, so that an episode ends "
-            "where a sequence ends; change one of them."
-        )
-    if config.n_envs is not None and config.n_envs % config.portfolios_per_window:
-        raise UserError(
-            f"{source}: n_envs ({config.n_envs}) must be a multiple of portfolios_per_window "
-            f"({config.portfolios_per_window}); change one of them."
-        )
-    if config.baseline != "critic" and config.portfolios_per_window < 2:
-        raise UserError(
-            f"{source}: baseline '{config.baseline}' compares the portfolios of a window, and portfolios_per_window is 1; "
-            "raise it, or use baseline 'critic'."
-        )
-    if config.objective == "softmin" and config.portfolios_per_window < 2:
-        raise UserError(
-            f"{source}: objective 'softmin' compares portfolios of a window; raise portfolios_per_window above 1."
-        )
-    if config.validation_until <= config.train_until:
-        raise UserError(
-            f"{source}: validation_until ({config.validation_until}) must lie after train_until ({config.train_until})."
-        )
-    if config.start and config.start >= config.train_until:
-        raise UserError(f"{source}: start ({config.start}) must lie before train_until ({config.train_until}).")
-    if config.start and config.end and config.end <= config.start:
-        raise UserError(f"{source}: end ({config.end}) must lie after start ({config.start}).")
-    if not config.symbols:
-        raise UserError(f"{source}: 'universe' names no asset besides CASH; add symbols.")

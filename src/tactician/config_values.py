@@ -3,6 +3,8 @@
 import re
 from datetime import date
 from decimal import Decimal, InvalidOperation
+from math import isfinite
+from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -110,3 +112,45 @@ def _as_written(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"'{value}'" if isinstance(value, Path) else str(value) if isinstance(value, date) else repr(value)
+
+
+LOWEST_RATE, HIGHEST_RATE = -0.05, 0.3
+"""Bounds of an annual rate of cash."""
+
+
+def rate_fault(rate: Any) -> str | None:
+    """Why something cannot be a constant annual rate of cash, with what to write instead; None if it can be."""
+    if isinstance(rate, bool) or not isinstance(rate, Real):
+        return "an annual rate is a number, 0.02 for 2 %"
+    x = float(rate)
+    if isfinite(x) and LOWEST_RATE <= x <= HIGHEST_RATE:
+        return None
+    hint = f"; write {x:g} % as {x / 100:g}" if LOWEST_RATE <= x / 100 <= HIGHEST_RATE else ""
+    return f"an annual rate lies between {LOWEST_RATE:g} and {HIGHEST_RATE:g}{hint}"
+
+
+_PERCENT = re.compile(r"([-+]?(?:\d+[.,]?\d*|[.,]\d+))\s*%")
+
+
+def _cash_rate(value: Any) -> Any:
+    """A constant rate (in quotes or not), or the path of a file."""
+    if isinstance(value, str | Path) and (percent := _PERCENT.fullmatch(str(value).strip())):
+        rate = float(percent[1].replace(",", ".")) / 100
+        beyond = f"an annual rate lies between {LOWEST_RATE:g} and {HIGHEST_RATE:g}"
+        said = f"write {100 * rate:g} % as {rate:g}" if LOWEST_RATE <= rate <= HIGHEST_RATE else beyond
+        raise PydanticCustomError("cash_rate", "{fault}", {"fault": said})
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return Path(value)
+    if not isinstance(value, Path) and (fault := rate_fault(value)):
+        raise PydanticCustomError("cash_rate", "{fault}", {"fault": fault})
+    return value
+
+
+CashRate = Annotated[float | Path, BeforeValidator(_cash_rate)]
+"""What cash earns: a constant annual rate, or the path of a file of rates."""
+
+CostShare = Annotated[float, Field(ge=0, le=0.1)]
+"""A coefficient of cost, as a fraction. A larger one was meant as percent or basis points."""

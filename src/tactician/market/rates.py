@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from tactician.bars.findings import Finding
-from tactician.config import HIGHEST_RATE, LOWEST_RATE, rate_fault
+from tactician.config_values import HIGHEST_RATE, LOWEST_RATE, rate_fault
 from tactician.errors import UserError
 
 MAX_RATE_AGE = 10

@@ -75,7 +75,9 @@ class Problem:
             UserError: the market has fewer rows for training.
         """
         if rows > self.n_train:
-            raise UserError(f"The market '{self.name}' has {self.n_train:,} rows for training, not {rows:,}; lower --rows.")
+            raise UserError(
+                f"The market '{self.name}' has {self.n_train:,} rows for training, not {rows:,}; lower --rows."
+            )
         return replace(self, n_train=rows)
 
     def environment(self, rows: range, episode_length: int = 256) -> Environment:
