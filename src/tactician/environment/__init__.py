@@ -30,13 +30,14 @@ from tactician.environment.observation import (
     observe_portfolio,
     observed_day,
 )
-from tactician.environment.ranges import split_rows
+from tactician.environment.ranges import LOOK_BACK, InnerFold, inner_folds, split_rows
 
 __all__ = [
     "FEATURE_NAMES",
     "FEATURE_VERSION",
     "FULL_CASH",
     "HOLD",
+    "LOOK_BACK",
     "MAX_REGIMES",
     "OBSERVATION_NAMES",
     "OBS_DIM",
@@ -44,6 +45,7 @@ __all__ = [
     "PORTFOLIO_NAMES",
     "EnvState",
     "Environment",
+    "InnerFold",
     "MarketTensors",
     "Outcome",
     "Stream",
@@ -53,6 +55,7 @@ __all__ = [
     "feature_range",
     "first_state",
     "fit_normaliser",
+    "inner_folds",
     "load_cached_market",
     "load_market",
     "narrow",

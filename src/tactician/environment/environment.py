@@ -54,14 +54,19 @@ class Environment:
     random_slippage: bool = True
     """Draw slippage (training) or charge its mean (evaluation)."""
     seed: int = 0
+    stretches: tuple[range, ...] = ()
+    """Parts of ``rows`` in which whole episodes lie; none means all rows in one. A part shorter than an episode has none."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be simulated."""
-        if len(self.rows) < self.episode_length:
+        longest = max(map(len, self.stretches), default=len(self.rows))
+        if longest < self.episode_length:
             raise UserError(
-                f"The range has {len(self.rows)} decision sessions, too few for one episode of {self.episode_length}; "
+                f"The range has {longest} decision sessions, too few for one episode of {self.episode_length}; "
                 "widen the range (start, train_until) or lower episode_length."
             )
+        if any(part.start < self.rows.start or part.stop > self.rows.stop for part in self.stretches):
+            raise ValueError("a stretch reaches beyond the environment's rows")
         if self.rows.start < 1:
             raise ValueError("row 0 has no session before it to earn; ranges begin at row 1")
         if self.frictions.impact_adv > 0:
@@ -280,9 +285,7 @@ def portfolio_index(env: Environment, state: EnvState) -> Int64[Tensor, " env"]:
 
 def _begin_episode(env: Environment, window: Tensor, episode: Tensor) -> EnvState:
     """Begin episode ``episode`` of each window: on a random day, in cash or with the weights of a random regime."""
-    # Uniform numbers are below 1, and the rounded product stays below ``choices``. So an episode ends inside the range.
-    choices = len(env.rows) - env.episode_length + 1
-    start = env.rows.start + (uniform(env.seed, Stream.EPISODE_START, window, episode) * choices).long()
+    start = _first_day(env, uniform(env.seed, Stream.EPISODE_START, window, episode))
     p = env.portfolios_per_window
     n = len(window) * p
     device = window.device
@@ -309,6 +312,19 @@ def _begin_episode(env: Environment, window: Tensor, episode: Tensor) -> EnvStat
         trade_growth=torch.zeros(n, device=device),
         in_trade=torch.zeros(n, dtype=torch.bool, device=device),
     )
+
+
+def _first_day(env: Environment, place: Float[Tensor, " window"]) -> Int64[Tensor, " window"]:
+    """First rows of episodes, at places in (0, 1) among all rows at which a whole episode fits into a stretch."""
+    # Uniform numbers are below 1, and the rounded product stays below the number of rows. So an episode ends inside.
+    choices = [max(0, len(part) - env.episode_length + 1) for part in env.stretches or (env.rows,)]
+    pick = (place * sum(choices)).long()
+    start, before = torch.zeros_like(pick), 0
+    # Plain numbers instead of a table: a table on the host would have to be copied, which waits for the device.
+    for part, count in zip(env.stretches or (env.rows,), choices, strict=True):
+        start = torch.where(pick >= before, part.start + pick - before, start)
+        before += count
+    return start
 
 
 def _draw_slippage(env: Environment, state: EnvState) -> Float[Tensor, "env asset"]:

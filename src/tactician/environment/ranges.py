@@ -1,8 +1,56 @@
-"""Training, validation and test ranges of a market."""
+"""Training, validation and test ranges of a market, and pieces of the training range that are held out."""
+
+from dataclasses import dataclass
+from itertools import pairwise
 
 from tactician.config import Config
 from tactician.environment.market_tensors import MarketTensors
 from tactician.errors import UserError
+
+LOOK_BACK = 252
+"""Sessions of the features' longest look-back."""
+
+
+@dataclass(frozen=True)
+class InnerFold:
+    """A piece of the training range that is held out, and what is left for training."""
+
+    number: int
+    """From 1."""
+    held_out: range
+    stretches: tuple[range, ...]
+    """Before and after the piece."""
+
+
+def inner_folds(train: range, n: int, episode_length: int) -> tuple[InnerFold, ...]:
+    """Cut the training range into pieces, each held out once.
+
+    After a held-out piece as many sessions as the features look back are left out, too. So no day that is trained on shows a
+    return of the piece, and its rewards are new to the policy (an embargo: López de Prado 2018, "Advances in Financial Machine
+    Learning", §7.4.2).
+
+    Args:
+        train: decision rows of the training range.
+        n: number of pieces, at least two.
+        episode_length: the least that a stretch for training holds.
+
+    Raises:
+        UserError: the range is too short for so many pieces.
+    """
+    edges = [train.start + k * len(train) // n for k in range(n + 1)]
+    folds = []
+    for number, (first, stop) in enumerate(pairwise(edges), 1):
+        # One row between, as between the other ranges. The last return of the piece ends at close ``stop``. A decision at t
+        # knows closes up to t − 1, and its features reach back to close t − 1 − 252.
+        parts = (range(train.start, first - 1), range(min(stop + LOOK_BACK + 1, train.stop), train.stop))
+        stretches = tuple(part for part in parts if len(part) >= episode_length)
+        if not stretches or stop - first < 2:
+            raise UserError(
+                f"The training range has {len(train)} sessions: without one of {n} pieces, no episode of {episode_length} is "
+                "left; use fewer members, start earlier or lower episode_length."
+            )
+        folds.append(InnerFold(number, range(first, stop), stretches))
+    return tuple(folds)
 
 
 def split_rows(config: Config, market: MarketTensors) -> dict[str, range]:

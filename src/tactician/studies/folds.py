@@ -25,11 +25,9 @@ from datetime import date
 from itertools import pairwise
 from typing import Literal
 
-from tactician.environment import MarketTensors
+from tactician.environment import LOOK_BACK, MarketTensors
 from tactician.errors import UserError
 
-LOOK_BACK = 252
-"""Sessions of the features' longest look-back."""
 FEWEST = 126
 """Sessions of a validation range: half a year says little about a policy, and less says nothing."""
 

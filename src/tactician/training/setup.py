@@ -155,6 +155,7 @@ def prepare_run(
     process: Process = SINGLE,
     fixed_sizes: bool = False,
     splits: dict[str, range] | None = None,
+    stretches: tuple[range, ...] = (),
 ) -> Setup:
     """Choose sizes, probe their memory and pace, fit them to the machine, and share them among the processes.
 
@@ -165,11 +166,12 @@ def prepare_run(
         process: which of the run's processes this is.
         fixed_sizes: the sizes are a checkpoint's, so a lack of memory may change them, but not a slow pace.
         splits: rows of the market by range, 'train', 'validation' and 'test'; default: by the configuration's dates.
+        stretches: parts of the training range in which episodes lie, if a piece is held out; () for all of it.
 
     Raises:
         UserError: a range is too short, the device is not available, or the regime table is too large.
     """
-    request = _choose(config, market, splits or split_rows(config, market), normaliser, process)
+    request = _choose(config, market, splits or split_rows(config, market), stretches, normaliser, process)
     budgets = _budgets(request, process)
     plan, pace, wrong_kernels = _probe(request, budgets, process)
     sizes, plan, warnings = _fit(request, plan, None if fixed_sizes else pace, process)
@@ -247,6 +249,7 @@ def _choose(
     config: Config,
     market: MarketTensors,
     splits: dict[str, range],
+    stretches: tuple[range, ...],
     normaliser: tuple[Tensor, Tensor] | None,
     process: Process,
 ) -> _Request:
@@ -268,7 +271,7 @@ def _choose(
         device=device,
         splits=splits,
         normaliser=(mean, std),
-        environment=make_environment(config, normalise(market, mean, std).to(device), splits["train"]),
+        environment=make_environment(config, normalise(market, mean, std).to(device), splits["train"], stretches),
         value_scale=_value_scale(market, splits["train"], config.gamma),
         autocast_dtype=dtype,
         notes=(process.note, *leaks, *notes, no_amp),
@@ -284,8 +287,10 @@ def _check_market(market: MarketTensors, config: Config, process: Process) -> No
         raise UserError(f"The regime table '{config.regimes}' has more than {MAX_REGIMES} regimes; use fewer groups.")
 
 
-def make_environment(config: Config, market: MarketTensors, rows: range) -> Environment:
-    """Simulated portfolios on a range of a normalised market."""
+def make_environment(
+    config: Config, market: MarketTensors, rows: range, stretches: tuple[range, ...] = ()
+) -> Environment:
+    """Simulated portfolios on a range of a normalised market, or on stretches of it."""
     return Environment(
         market=market,
         frictions=Frictions.of(config),
@@ -295,6 +300,7 @@ def make_environment(config: Config, market: MarketTensors, rows: range) -> Envi
         portfolio_value=config.portfolio_value,
         first_holdings=config.first_holdings,
         seed=config.seed,
+        stretches=stretches,
     )
 
 
