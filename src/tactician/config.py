@@ -202,6 +202,11 @@ class Config(BaseModel):
     """Duration in episodes: episodes × episode_length steps. Goes before --iterations."""
     iterations: Count | None = None
     """Duration in iterations: iterations × n_envs × n_steps steps."""
+    members: PositiveInt = 1
+    """Agents that are trained, each without a piece of the training range of its own. They act as one, as far as they earn
+    more than equal weight on the pieces that they have not seen. 1: a single agent, without this evidence."""
+    member: Annotated[PositiveInt | None, FileOnly] = None
+    """Which of the members this run is; set by the run that trains them all."""
     checkpoint_dir: Named
     """Folder for all that a run writes: models, metrics, TensorBoard files, summary."""
     seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0

@@ -46,3 +46,5 @@ def check_consistency(config: "Config", source: str) -> None:
         raise UserError(f"{source}: end ({config.end}) must lie after start ({config.start}).")
     if not config.symbols:
         raise UserError(f"{source}: 'universe' names no asset besides CASH; add symbols.")
+    if config.member is not None and config.member > config.members:
+        raise UserError(f"{source}: member {config.member} is not one of {config.members} members; lower it.")

@@ -30,7 +30,7 @@ from tactician.environment.observation import (
     observe_portfolio,
     observed_day,
 )
-from tactician.environment.ranges import LOOK_BACK, InnerFold, inner_folds, split_rows
+from tactician.environment.ranges import LOOK_BACK, InnerFold, inner_folds, split_rows, stretches_of
 
 __all__ = [
     "FEATURE_NAMES",
@@ -69,5 +69,6 @@ __all__ = [
     "save_market",
     "split_rows",
     "step",
+    "stretches_of",
     "uniform",
 ]

@@ -118,7 +118,13 @@ class MarketTensors:
 
     def with_regimes(self, kind: str, groups: Mapping[str, Sequence[str]]) -> "MarketTensors":
         """The same market with the weights of another regime table, computed from ranks and tradability."""
-        table = regime_table(kind, self.symbols, groups)
+        return self._with_table(regime_table(kind, self.symbols, groups))
+
+    def with_strength(self, strength: float) -> "MarketTensors":
+        """The same market with regimes that go only so far from equal weight to their own targets (`RegimeTable`)."""
+        return self._with_table(replace(self.regimes, strength=strength))
+
+    def _with_table(self, table: RegimeTable) -> "MarketTensors":
         if table == self.regimes:
             return self
         weights = table.weights(self.factor_ranks.cpu(), self.tradable.cpu()).to(self.device)

@@ -53,6 +53,17 @@ def inner_folds(train: range, n: int, episode_length: int) -> tuple[InnerFold, .
     return tuple(folds)
 
 
+def stretches_of(config: Config, train: range) -> tuple[range, ...]:
+    """Parts of the training range that a member of an ensemble trains on; () for all of it.
+
+    Raises:
+        UserError: see `inner_folds`.
+    """
+    if config.member is None or config.members == 1:
+        return ()
+    return inner_folds(train, config.members, config.episode_length)[config.member - 1].stretches
+
+
 def split_rows(config: Config, market: MarketTensors) -> dict[str, range]:
     """Rows of the training, validation and test ranges. No reward spans two ranges.
 

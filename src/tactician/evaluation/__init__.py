@@ -1,5 +1,6 @@
 """Evaluation of a policy or of a path of weights, beside baselines."""
 
+from tactician.evaluation.abstention import Found, HeldOut, found_from, on_held_out_days, weigh
 from tactician.evaluation.agent import Evaluation, NotFinite, PolicyNotFinite, beyond, evaluate, reservations
 from tactician.evaluation.available import NotAvailable
 from tactician.evaluation.backtest import Path, action_targets, backtest
@@ -12,6 +13,7 @@ from tactician.evaluation.baselines import (
     baselines_of,
     label_of,
 )
+from tactician.evaluation.decisions import EQUAL_WEIGHT_REGIME
 from tactician.evaluation.document import document
 from tactician.evaluation.judge import Judged, Turn, judge
 from tactician.evaluation.question import Baseline, Piece, Question, Targets
@@ -31,10 +33,13 @@ __all__ = [
     "AGENT",
     "BASELINES",
     "EQUAL_WEIGHT",
+    "EQUAL_WEIGHT_REGIME",
     "STATISTICS",
     "Baseline",
     "Column",
     "Evaluation",
+    "Found",
+    "HeldOut",
     "Judged",
     "NotAvailable",
     "NotFinite",
@@ -56,10 +61,13 @@ __all__ = [
     "difference",
     "document",
     "evaluate",
+    "found_from",
     "judge",
     "label_of",
+    "on_held_out_days",
     "performance",
     "performance_table",
     "reservations",
     "return_difference",
+    "weigh",
 ]

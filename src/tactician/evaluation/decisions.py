@@ -29,7 +29,7 @@ class Start:
 
 
 IN_CASH = Start("cash")
-_EQUAL = "EQUAL_WEIGHT"
+EQUAL_WEIGHT_REGIME = "EQUAL_WEIGHT"
 """Name of the regime in tables that have one."""
 
 
@@ -162,7 +162,7 @@ def all_starts(env: Environment) -> tuple[Start, ...]:
     """Cash, equal weight, and every regime that holds something else: a verdict must not hang on where a portfolio begins."""
     regimes = env.market.regimes
     held = [k for k, kind in enumerate(regimes.kinds) if kind != "hold" and regimes.regimes[k].cash < 1]
-    equal = () if _EQUAL in regimes.names else (Start(_EQUAL, equal=True),)
+    equal = () if EQUAL_WEIGHT_REGIME in regimes.names else (Start(EQUAL_WEIGHT_REGIME, equal=True),)
     return (IN_CASH, *equal, *(Start(regimes.names[k], k) for k in held))
 
 

@@ -15,7 +15,7 @@ from tactician.evaluation.backtest import Path, action_targets, backtest
 from tactician.evaluation.baselines import AGENT, EQUAL_WEIGHT, answers, baselines_of
 from tactician.evaluation.decisions import IN_CASH, Decisions, Start, all_starts, decide, starting_weights
 from tactician.evaluation.inference import FEWEST, Interval, block_permutations, permutation_p_value
-from tactician.evaluation.question import Piece, Question
+from tactician.evaluation.question import Piece, Question, Targets
 from tactician.evaluation.rivals_regime import paths_of_regimes, shuffled
 from tactician.policy import Network
 
@@ -135,11 +135,13 @@ def judge(turns: Sequence[Turn], seed: int = 0) -> Judged:
     decisions = _in_turn(turns, lambda turn: turn.policies)
     agents = {AGENT: decisions.actions[:, 0], **_seeds(turns)}
     pieces = tuple(turn.piece for turn in turns)
+    # Baselines follow the regimes all the way, however far the agent is followed.
+    market = env.market.with_strength(1.0)
     question = Question(
-        env.market, decisions.rows, pieces, env.frictions, env.portfolio_value, decisions.actions[:, 0], seed
+        market, decisions.rows, pieces, env.frictions, env.portfolio_value, decisions.actions[:, 0], seed
     )
     runs = _Runs(env, decisions.rows)
-    strategies, targets, hold = _everyone(question, agents)
+    strategies, targets, hold = _everyone(question, {name: _targets(turns, taken) for name, taken in agents.items()})
     path = runs(targets, hold, [s.name for s in strategies if not s.missing])
     result = summarised(env.market, decisions, path)  # refuses figures that are not finite
     pair = [path.column(AGENT), path.column(EQUAL_WEIGHT)]
@@ -157,7 +159,7 @@ def judge(turns: Sequence[Turn], seed: int = 0) -> Judged:
         by_cost=by_cost,
         by_delay=_late(runs, targets[:, pair], hold[:, pair]),
         by_start=_from_all_starts(turns, runs, targets[:, pair[1:]], hold[:, pair[1:]]),
-        timing=_timing(question, runs, float(by_cost[0.0].growth[:, 0].sum())),
+        timing=_timing(turns, question, runs, float(by_cost[0.0].growth[:, 0].sum())),
     )
 
 
@@ -218,19 +220,28 @@ def _seeds(turns: Sequence[Turn]) -> dict[str, Int64[Tensor, " step"]]:
     return {f"seed:{k}": alone(k) for k in range(n)}
 
 
+def _targets(turns: Sequence[Turn], actions: Int64[Tensor, " step"]) -> Targets:
+    """The weights of a path of regimes, each turn's as far as its agent is followed."""
+    done, parts = 0, []
+    for turn in turns:
+        rows = turn.piece.rows
+        parts.append(action_targets(turn.environment.market, rows, actions[done : done + len(rows)]))
+        done += len(rows)
+    return torch.cat([weights[:, 0] for weights, _ in parts]), torch.cat([waits[:, 0] for _, waits in parts])
+
+
 def _everyone(
-    question: Question, agents: dict[str, Int64[Tensor, " step"]]
+    question: Question, agents: dict[str, Targets]
 ) -> tuple[list[Strategy], Float[Tensor, "step strategy asset+1"], Bool[Tensor, "step strategy"]]:
     """All strategies, and the targets of those that have a path."""
     strategies, targets, hold = [], [], []
-    for name, actions in agents.items():
-        weights, waits = action_targets(question.market, question.rows, actions)
+    for name, (weights, waits) in agents.items():
         known = name == AGENT
         strategies.append(
             Strategy(name, "Agent" if known else name.replace(":", " ").capitalize(), "agent" if known else "seed")
         )
-        targets.append(weights[:, 0])
-        hold.append(waits[:, 0])
+        targets.append(weights)
+        hold.append(waits)
     baselines = baselines_of(question.market)
     answered, missing = answers(question, baselines)
     strategies += [Strategy(name, b.label, b.group, missing.get(name, "")) for name, b in baselines.items()]
@@ -259,15 +270,15 @@ def _from_all_starts(turns: Sequence[Turn], runs: _Runs, equal: Tensor, waits: T
     env = turns[0].environment
     starts = all_starts(env)
     decisions = _in_turn(turns, lambda turn: turn.policies, starts)
-    parts = [action_targets(env.market, decisions.rows, decisions.actions[:, k]) for k in range(len(starts))]
+    parts = [_targets(turns, decisions.actions[:, k]) for k in range(len(starts))]
     n = len(starts)
-    targets = torch.cat([*(weights for weights, _ in parts), equal.expand(-1, n, -1)], 1)
-    hold = torch.cat([*(still for _, still in parts), waits.expand(-1, n)], 1)
+    targets = torch.cat([torch.stack([weights for weights, _ in parts], 1), equal.expand(-1, n, -1)], 1)
+    hold = torch.cat([torch.stack([still for _, still in parts], 1), waits.expand(-1, n)], 1)
     names = [*(s.name for s in starts), *(_equal_from(s.name) for s in starts)]
     return runs(targets, hold, names, start=starting_weights(env, decisions.rows, starts).repeat(2, 1))
 
 
-def _timing(question: Question, runs: _Runs, growth: float) -> float:
+def _timing(turns: Sequence[Turn], question: Question, runs: _Runs, growth: float) -> float:
     """p-value of the agent's timing against its own regimes in another order, in blocks of 20 sessions.
 
     Growth is before costs: each join of two blocks is a trade that the agent did not make, and costs would speak for it.
@@ -280,7 +291,18 @@ def _timing(question: Question, runs: _Runs, growth: float) -> float:
     orders = torch.from_numpy(block_permutations(n, min(_BLOCK, max(n // 4, 1)), _PERMUTATIONS, question.seed))
     at_once = max(_AT_ONCE // (n * (len(market.symbols) + 1)), 1)
     grown = [
-        runs(*paths_of_regimes(market, question.rows, shuffled(actions.cpu(), some)), costs=0.0).growth.sum(0)
-        for some in orders.split(at_once)
+        runs(*_paths(turns, shuffled(actions.cpu(), some)), costs=0.0).growth.sum(0) for some in orders.split(at_once)
     ]
     return permutation_p_value(growth, torch.cat(grown).cpu().numpy())
+
+
+def _paths(
+    turns: Sequence[Turn], actions: Int64[Tensor, "path step"]
+) -> tuple[Float[Tensor, "step path asset+1"], Bool[Tensor, "step path"]]:
+    """As `_targets`, for many paths at once."""
+    lengths = [len(turn.piece.rows) for turn in turns]
+    parts = [
+        paths_of_regimes(turn.environment.market, turn.piece.rows, some)
+        for turn, some in zip(turns, actions.split(lengths, 1), strict=True)
+    ]
+    return torch.cat([targets for targets, _ in parts]), torch.cat([hold for _, hold in parts])

@@ -1,6 +1,7 @@
 """The networks: their common interface, one file per network, and the table of their names."""
 
 from tactician.policy.actor_critic import ActorCritic
+from tactician.policy.ensemble import Ensemble, EqualWeight
 from tactician.policy.gru import GruLayer
 from tactician.policy.market_memory import MarketMemory
 from tactician.policy.network import Architecture, Network
@@ -12,6 +13,8 @@ __all__ = [
     "NETWORKS",
     "ActorCritic",
     "Architecture",
+    "Ensemble",
+    "EqualWeight",
     "GruLayer",
     "MarketMemory",
     "Network",

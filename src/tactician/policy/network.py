@@ -1,7 +1,7 @@
 """The interface of a network: four methods, and what optimisers and checkpoints need."""
 
 from abc import ABC, abstractmethod
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ class Architecture(TypedDict):
     hidden_dim: int
     n_gru_layers: int
     dropout: float
+    members: NotRequired[int]
+    """Of an ensemble: how many networks of this kind it has."""
 
 
 class Network(nn.Module, ABC):

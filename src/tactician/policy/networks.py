@@ -7,6 +7,7 @@ import torch
 
 from tactician.errors import UserError
 from tactician.policy.actor_critic import ActorCritic
+from tactician.policy.ensemble import Ensemble
 from tactician.policy.market_memory import MarketMemory
 from tactician.policy.network import Network
 
@@ -30,6 +31,9 @@ def make_network(
     Raises:
         UserError: no network has the name.
     """
+    if n_members := architecture.get("members"):
+        alone = {key: value for key, value in architecture.items() if key != "members"}
+        return Ensemble([make_network(alone, value_scale, generator) for _ in range(n_members)])
     arguments = {key: value for key, value in architecture.items() if key != "network"}
     name = network_of(architecture)
     if name not in NETWORKS:

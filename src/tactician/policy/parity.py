@@ -26,9 +26,9 @@ def settle_recurrence(policy: Network, dtype: torch.dtype | None = None) -> str 
     Returns:
         What the user should be told, if the kernels cannot be used.
     """
-    if next(policy.parameters()).is_cpu:  # the written-out layer is used anyway
+    if policy.value_scale.is_cpu:  # the written-out layer is used anyway
         return None
-    kind = dtype or next(policy.parameters()).dtype
+    kind = dtype or policy.value_scale.dtype
     try:
         error = max((native_error(layer, kind) for layer in _recurrent_layers(policy)), default=0.0)
         reason = f"differ by {error:.1g} from their definition"

@@ -122,6 +122,8 @@ class RegimeTable:
     kind: str
     """Its name in `REGIME_TABLES`."""
     regimes: tuple[Regime, ...]
+    strength: float = 1.0
+    """How far targets go from equal weight to the regime's own: 1 is all the way, 0 makes every regime equal weight."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -164,6 +166,14 @@ class RegimeTable:
         self, index: int, scores: Float[Tensor, "session asset factor"], tradable: Bool[Tensor, "session asset"]
     ) -> Float[Tensor, "session asset_and_cash"]:
         """Target weights of one regime, as in :meth:`weights`."""
+        own = self._own_target(index, scores, tradable)
+        if self.strength == 1 or self.regimes[index].kind == "hold":
+            return own
+        equal = FactorTilt().weights(scores, tradable)
+        shared = torch.cat([equal, (equal.sum(-1, keepdim=True) == 0).to(equal.dtype)], dim=-1)
+        return self.strength * own + (1 - self.strength) * shared
+
+    def _own_target(self, index: int, scores: Tensor, tradable: Tensor) -> Float[Tensor, "session asset_and_cash"]:
         regime = self.regimes[index]
         risky = torch.zeros_like(scores[..., 0])
         if regime.rule is not None:

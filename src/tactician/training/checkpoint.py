@@ -4,7 +4,7 @@ import itertools
 import platform
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ from torch import Tensor
 
 from tactician.environment import FEATURE_VERSION, OBSERVATION_NAMES
 from tactician.errors import UserError
-from tactician.policy import Network, make_network
+from tactician.evaluation import EQUAL_WEIGHT_REGIME, Found, found_from
+from tactician.policy import Ensemble, EqualWeight, Network, make_network
 from tactician.record import registration
 from tactician.report.files import FILES
 from tactician.storage import load_tensors, save_tensors
-from tactician.training.lineage import contamination, run_of, seen_by_checkpoint
+from tactician.training.lineage import Seen, contamination, run_name, run_of, seen_by_checkpoint
 from tactician.training.setup import Setup
-from tactician.training.state import TrainState
+from tactician.training.state import Progress, TrainState
 from tactician.version import __version__
 
 FINAL, BEST = "model_final.pt", "model_best.pt"
@@ -38,13 +39,50 @@ def save_checkpoint(setup: Setup, state: TrainState, path: Path) -> None:
     Raises:
         UserError: the folder cannot be written, or the disk is full. An older file of that name stays untouched.
     """
-    (mean, std), (low, high) = setup.normaliser, setup.feature_range
-    contaminated = contamination(setup, state.seen)
+    content = {**_meaning(setup, state.learner.policy, state.seen), **state.state_dict(setup.process)}
+    if setup.process.leads:
+        save_tensors(content, path)
+
+
+def save_ensemble(
+    setup: Setup, ensemble: Ensemble, found: Found, seen: Seen, progress: Progress, metrics: Mapping[str, float]
+) -> Path:
+    """Write an ensemble as the best model of its run's folder. It can be used, and not trained further.
+
+    Args:
+        setup: of the whole run.
+        ensemble: the members.
+        found: what they found on held-out days.
+        seen: the data that they have seen.
+        progress: of all members together.
+        metrics: means of the members'.
+
+    Raises:
+        UserError: see `save_checkpoint`.
+    """
     content = {
+        **_meaning(setup, ensemble, seen),
+        "model_state_dict": ensemble.state_dict(),
+        "found": found.as_dict(),
+        "run": run_name(setup.config.model_dump(mode="json"), setup.environment.market.fingerprint),
+        "seen": seen.as_dict(),
+        "progress": vars(progress).copy(),
+        "metrics": dict(metrics),
+    }
+    path = setup.config.checkpoint_dir / BEST
+    save_tensors(content, path)
+    return path
+
+
+def _meaning(setup: Setup, policy: Network, seen: Seen) -> dict[str, Any]:
+    """What a model is: what it sees and does, and where it comes from."""
+    (mean, std), (low, high) = setup.normaliser, setup.feature_range
+    contaminated = contamination(setup, seen)
+    return {
         "format": _FORMAT,
         "version": _VERSION,
-        "architecture": state.learner.policy.architecture,
-        "value_scale": float(state.learner.policy.value_scale),
+        "architecture": policy.architecture,
+        "value_scale": float(policy.value_scale),
         "normaliser": {"mean": mean, "std": std},
         "feature_range": {"low": low, "high": high},
         "feature_version": FEATURE_VERSION,
@@ -56,10 +94,7 @@ def save_checkpoint(setup: Setup, state: TrainState, path: Path) -> None:
         "data_fingerprint": setup.environment.market.fingerprint,
         "versions": versions(),
         "contaminated": None if contaminated is None else contaminated.as_dict(),
-        **state.state_dict(setup.process),
     }
-    if setup.process.leads:
-        save_tensors(content, path)
 
 
 class Keeper:
@@ -187,8 +222,19 @@ class LoadedPolicy:
     """A saved policy, with its checkpoint."""
 
     policy: Network
+    """As it is deployed: an ensemble that has found nothing holds equal weight."""
     content: dict[str, Any]
     """The whole checkpoint."""
+
+    @property
+    def found(self) -> Found | None:
+        """What an ensemble's members found on held-out days; None for a single agent."""
+        return found_from(self.content["found"]) if "found" in self.content else None
+
+    @property
+    def strength(self) -> float:
+        """How far the model is followed (`Found.strength`); 1 for a single agent."""
+        return 1.0 if self.found is None else self.found.strength
 
 
 def load_policy(path: Path, device: torch.device | str = "cpu") -> LoadedPolicy:
@@ -204,7 +250,15 @@ def load_policy(path: Path, device: torch.device | str = "cpu") -> LoadedPolicy:
         )
     policy = make_network(content["architecture"], content["value_scale"])
     policy.load_state_dict(content["model_state_dict"])
-    return LoadedPolicy(policy.to(device), content)
+    loaded = LoadedPolicy(policy.to(device), content)
+    return loaded if loaded.strength else replace(loaded, policy=_equal_weight(content).to(device))
+
+
+def _equal_weight(content: Mapping[str, Any]) -> EqualWeight:
+    """Holds equal weight: with a strength of 0 every regime does, and the one of that name says so."""
+    names = content["regime_names"]
+    action = names.index(EQUAL_WEIGHT_REGIME) if EQUAL_WEIGHT_REGIME in names else len(names) - 1
+    return EqualWeight(content["architecture"]["obs_dim"], len(names), action)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -251,11 +305,14 @@ _NEEDED = (
     "metrics",
     "precision",
 )
+_TO_LEARN = {"actor_optimizer_state_dict", "critic_optimizer_state_dict", "env_state", "hidden", "precision"}
+"""What an ensemble lacks. Its members have it."""
 
 
 def _is_checkpoint(content: Mapping[str, Any]) -> bool:
     if content.get("format") == _FORMAT:
-        return content.get("version") == _VERSION and all(key in content for key in _NEEDED)
+        needed = set(_NEEDED) - _TO_LEARN if "found" in content else _NEEDED
+        return content.get("version") == _VERSION and all(key in content for key in needed)
     optimisers = ("optimizer_state_dict", "actor_optimizer_state_dict")
     return any(key in content for key in optimisers) and isinstance(content.get("model_state_dict"), dict)
 

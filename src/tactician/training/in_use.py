@@ -9,6 +9,7 @@ from torch import Tensor
 from tactician.config import Config
 from tactician.environment import FEATURE_VERSION, MarketTensors, feature_range, normalise
 from tactician.errors import UserError
+from tactician.evaluation import Found
 from tactician.policy import Network, settle_recurrence
 from tactician.storage import checksum
 from tactician.trading.advice import Advisor
@@ -30,6 +31,13 @@ class ModelInUse:
     """Lowest and highest value of each market feature in training; None in models of before it was kept."""
     regime_names: tuple[str, ...]
     observation_names: tuple[str, ...]
+    found: Found | None = None
+    """What the members of an ensemble found on held-out days."""
+
+    @property
+    def strength(self) -> float:
+        """How far targets go from equal weight to the model's own."""
+        return 1.0 if self.found is None else self.found.strength
 
     @property
     def identity(self) -> str:
@@ -42,6 +50,7 @@ class ModelInUse:
                 "regimes": self.regime_names,
                 "observations": self.observation_names,
                 "features": FEATURE_VERSION,
+                **({} if self.found is None else {"strength": self.strength}),
             }
         )
 
@@ -56,7 +65,9 @@ class ModelInUse:
         if tuple(market.symbols) != self.config.symbols:
             raise UserError(f"{self.path} was trained on another universe than these bars hold; name its own.")
         # Episodes are never drawn, so the range only has to be long enough.
-        environment = make_environment(self.config, normalise(market, *self.normaliser), range(1, market.n_days))
+        environment = make_environment(
+            self.config, normalise(market.with_strength(self.strength), *self.normaliser), range(1, market.n_days)
+        )
         known = self.feature_range or _range_in_training(self.config, market)
         return Advisor(environment, (self.policy,), market, known, self.identity)
 
@@ -92,6 +103,7 @@ def model_in_use(path: Path, file: Config | None = None, bars: str | None = None
         feature_range=None if kept is None else (kept["low"], kept["high"]),
         regime_names=tuple(content["regime_names"]),
         observation_names=tuple(content["observation_names"]),
+        found=loaded.found,
     )
 
 

@@ -47,6 +47,27 @@ def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
         The summary. The report is written beside the models.
 
     Raises:
+        Interrupted: see `learn`, also for its other exceptions.
+    """
+    contaminated = contamination(setup, state.seen)
+    setup, state = learn(setup, state, reporter, stop)
+    keeper = Keeper(setup.config.checkpoint_dir, setup.config.keep_checkpoints)
+    return judge(setup, state, keeper, contaminated, reporter)
+
+
+def learn(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruption) -> tuple[Setup, TrainState]:
+    """Train to the requested number of steps, and keep the best and the final model. The test range is not read.
+
+    Args:
+        setup: of the run.
+        state: the initial state; its learner is changed in place.
+        reporter: tells the user.
+        stop: after every iteration it says whether to stop.
+
+    Returns:
+        The last state, and the setup, whose sizes may have been lowered for want of memory.
+
+    Raises:
         Interrupted: the run was asked to stop. Its state is saved, and the results so far are in ``report.json``.
         Diverged: a reward or a judged return was not finite, or too many consecutive updates were dropped. The last good
             state is saved.
@@ -91,7 +112,7 @@ def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
         state = _marked(_with_a_best_model(setup, state, keeper, reporter), contaminated)
         keeper.save_final(setup, state)
         stop.saved = keeper.folder / FINAL
-    return judge(setup, state, keeper, contaminated, reporter)
+    return setup, state
 
 
 def _with_a_best_model(setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter) -> TrainState:

@@ -11,7 +11,7 @@ from typing import Any
 from tactician.bars import picked_with_hindsight
 from tactician.config import Config
 from tactician.environment import MarketTensors
-from tactician.evaluation import Evaluation, Piece, Turn, document, evaluate, judge, reservations
+from tactician.evaluation import Evaluation, Found, Piece, Turn, document, evaluate, judge, reservations
 from tactician.monitor.wording import count
 from tactician.policy import Network
 from tactician.record.registration import Registration, register
@@ -42,6 +42,8 @@ class Candidate:
     """The folder of the run's models, which keep the record of looks."""
     checkpoint: Path
     """Its file."""
+    found: Found | None = None
+    """What the members of an ensemble found on held-out days."""
 
     @property
     def hindsight(self) -> bool:
@@ -110,7 +112,8 @@ def judge_and_report(
     result = replace(
         result,
         caveat=candidate.contaminated.caveat if candidate.contaminated else None,
-        notes=reservations(
+        notes=(() if candidate.found is None else (told_found(candidate.found),))
+        + reservations(
             looks,
             candidate.hindsight,
             found.spread if found else None,
@@ -182,6 +185,11 @@ def run_alone(run: Mapping[str, Any] | None, *, finished: bool) -> dict[str, Any
     """A report that holds nothing but the part about the training."""
     kind = "run" if finished else "interrupted run"
     return {"format": "tactician report", "version": 1, "kind": kind, "run": run}
+
+
+def told_found(found: Found) -> str:
+    """What an ensemble found, as a sentence."""
+    return f"{found.sentence[0].upper()}{found.sentence[1:]}."
 
 
 def _subtitle(candidate: Candidate) -> str:

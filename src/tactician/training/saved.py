@@ -47,7 +47,8 @@ def candidate(
     """
     content, seen = loaded.content, seen_by_checkpoint(loaded.content)
     check_meaning(path, content, market.regimes.names)
-    judged = prepare_judgement(config, market, (content["normaliser"]["mean"], content["normaliser"]["std"]))
+    normaliser = (content["normaliser"]["mean"], content["normaliser"]["std"])
+    judged = prepare_judgement(config, market, normaliser, loaded.strength)
     if not allow_contaminated:
         refuse_contaminated(judged, seen, path)
     policy = loaded.policy.to(judged.device)
@@ -61,6 +62,7 @@ def candidate(
         contaminated=contamination(judged, seen),
         models=path.parent,
         checkpoint=path,
+        found=loaded.found,
     )
 
 

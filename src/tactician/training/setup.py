@@ -18,6 +18,7 @@ from tactician.environment import (
     fit_normaliser,
     normalise,
     split_rows,
+    stretches_of,
 )
 from tactician.errors import UserError
 from tactician.hardware.available import memory_budget
@@ -155,7 +156,6 @@ def prepare_run(
     process: Process = SINGLE,
     fixed_sizes: bool = False,
     splits: dict[str, range] | None = None,
-    stretches: tuple[range, ...] = (),
 ) -> Setup:
     """Choose sizes, probe their memory and pace, fit them to the machine, and share them among the processes.
 
@@ -166,12 +166,11 @@ def prepare_run(
         process: which of the run's processes this is.
         fixed_sizes: the sizes are a checkpoint's, so a lack of memory may change them, but not a slow pace.
         splits: rows of the market by range, 'train', 'validation' and 'test'; default: by the configuration's dates.
-        stretches: parts of the training range in which episodes lie, if a piece is held out; () for all of it.
 
     Raises:
         UserError: a range is too short, the device is not available, or the regime table is too large.
     """
-    request = _choose(config, market, splits or split_rows(config, market), stretches, normaliser, process)
+    request = _choose(config, market, splits or split_rows(config, market), normaliser, process)
     budgets = _budgets(request, process)
     plan, pace, wrong_kernels = _probe(request, budgets, process)
     sizes, plan, warnings = _fit(request, plan, None if fixed_sizes else pace, process)
@@ -208,19 +207,23 @@ class Judgement:
     device: torch.device
 
 
-def prepare_judgement(config: Config, market: MarketTensors, normaliser: tuple[Tensor, Tensor]) -> Judgement:
+def prepare_judgement(
+    config: Config, market: MarketTensors, normaliser: tuple[Tensor, Tensor], strength: float = 1.0
+) -> Judgement:
     """The ranges and the environment in which a saved model sees what it saw in training.
 
     Args:
         config: dates and costs.
         market: of the model's regimes.
         normaliser: the model's.
+        strength: how far it is followed.
 
     Raises:
         UserError: a range is too short, or the device is not there.
     """
     device, splits = pick_device(config.device), split_rows(config, market)
-    environment = make_environment(config, normalise(market, *normaliser).to(device), splits["train"])
+    shown = normalise(market.with_strength(strength), *normaliser).to(device)
+    environment = make_environment(config, shown, splits["train"])
     return Judgement(environment, splits, device)
 
 
@@ -249,7 +252,6 @@ def _choose(
     config: Config,
     market: MarketTensors,
     splits: dict[str, range],
-    stretches: tuple[range, ...],
     normaliser: tuple[Tensor, Tensor] | None,
     process: Process,
 ) -> _Request:
@@ -271,7 +273,7 @@ def _choose(
         device=device,
         splits=splits,
         normaliser=(mean, std),
-        environment=make_environment(config, normalise(market, mean, std).to(device), splits["train"], stretches),
+        environment=make_environment(config, normalise(market, mean, std).to(device), splits["train"]),
         value_scale=_value_scale(market, splits["train"], config.gamma),
         autocast_dtype=dtype,
         notes=(process.note, *leaks, *notes, no_amp),
@@ -287,10 +289,8 @@ def _check_market(market: MarketTensors, config: Config, process: Process) -> No
         raise UserError(f"The regime table '{config.regimes}' has more than {MAX_REGIMES} regimes; use fewer groups.")
 
 
-def make_environment(
-    config: Config, market: MarketTensors, rows: range, stretches: tuple[range, ...] = ()
-) -> Environment:
-    """Simulated portfolios on a range of a normalised market, or on stretches of it."""
+def make_environment(config: Config, market: MarketTensors, rows: range) -> Environment:
+    """Simulated portfolios on a range of a normalised market; a member of an ensemble has stretches of it."""
     return Environment(
         market=market,
         frictions=Frictions.of(config),
@@ -300,7 +300,7 @@ def make_environment(
         portfolio_value=config.portfolio_value,
         first_holdings=config.first_holdings,
         seed=config.seed,
-        stretches=stretches,
+        stretches=stretches_of(config, rows),
     )
 
 

@@ -1,0 +1,116 @@
+"""An ensemble: members that each leave out a piece of the training range, and one file that holds them.
+
+A member is a run like any other, in a folder of its own, with checkpoints, metrics and a lock. The ensemble is put together
+from the members' final models. None of them was picked on the validation range.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tactician.config import Config
+from tactician.environment import MarketTensors, inner_folds
+from tactician.errors import UserError
+from tactician.evaluation import HeldOut, NotFinite, evaluate, on_held_out_days, weigh
+from tactician.monitor.progress import Reporter
+from tactician.policy import Ensemble
+from tactician.training.checkpoint import FINAL, load_policy, newest_checkpoint, save_ensemble
+from tactician.training.interruption import Interruption
+from tactician.training.lineage import run_name, run_of, seen_by_run
+from tactician.training.lock import only_run_in
+from tactician.training.loop import learn
+from tactician.training.resume import resume
+from tactician.training.setup import Setup, prepare_run
+from tactician.training.state import Progress, first_train_state
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a member's training found: plain values, so that it can come from another process."""
+
+    number: int
+    piece: HeldOut
+    gap: tuple[float, ...]
+    """Log growth per session beyond equal weight, on the held-out piece."""
+    progress: dict[str, Any]
+    metrics: dict[str, float]
+
+
+def member_config(config: Config, number: int) -> Config:
+    """The settings of a member, from 1 on: its own seed, piece and folder."""
+    changes = {
+        "member": number,
+        "seed": config.seed + number - 1,
+        "checkpoint_dir": config.checkpoint_dir / f"member_{number}",
+    }
+    return config.model_copy(update=changes)
+
+
+def train_member(config: Config, market: MarketTensors) -> Trained:
+    """Train a member, or go on where its training stopped, and judge it on the piece that it leaves out.
+
+    Args:
+        config: of `member_config`, with its sizes filled in.
+        market: its market.
+
+    Raises:
+        UserError: the folder cannot be written, memory runs out, or figures are not finite.
+    """
+    assert config.member is not None
+    quiet = Reporter("quiet", silent=True)
+    with only_run_in(config.checkpoint_dir):
+        setup = prepare_run(config, market, fixed_sizes=True)
+        path, content, _ = newest_checkpoint(config.checkpoint_dir)
+        state = None
+        if path is not None and content is not None and run_of(content) == _run_of(setup):
+            state = resume(setup, path, content, quiet)
+        state = state or first_train_state(setup)
+        if state.progress.timesteps < setup.total_timesteps:
+            setup, state = learn(setup, state, quiet, Interruption())
+    piece = inner_folds(setup.splits["train"], config.members, config.episode_length)[config.member - 1].held_out
+    try:
+        held_out, gap = on_held_out_days(evaluate(setup.environment, state.learner.policy, piece))
+    except NotFinite as error:
+        raise UserError(f"Member {config.member} has no result: {error}. Lower --actor-lr and --critic-lr.") from error
+    return Trained(config.member, held_out, tuple(gap.tolist()), vars(state.progress).copy(), dict(state.metrics))
+
+
+def _run_of(setup: Setup) -> str:
+    return run_name(setup.config.model_dump(mode="json"), setup.environment.market.fingerprint)
+
+
+def put_together(setup: Setup, trained: Sequence[Trained]) -> Path:
+    """Write the ensemble's file, from the members' final models.
+
+    Args:
+        setup: of the whole run.
+        trained: all members.
+
+    Raises:
+        UserError: a member's model is missing, or the folder cannot be written.
+    """
+    trained = sorted(trained, key=lambda one: one.number)
+    per_year = setup.environment.market.sessions_per_year
+    found = weigh([one.piece for one in trained], [np.array(one.gap) for one in trained], per_year)
+    folders = [member_config(setup.config, one.number).checkpoint_dir for one in trained]
+    ensemble = Ensemble([load_policy(folder / FINAL).policy for folder in folders])
+    return save_ensemble(setup, ensemble, found, seen_by_run(setup), progress_of(trained), metrics_of(trained))
+
+
+def progress_of(trained: Sequence[Trained]) -> Progress:
+    """The work of all members together."""
+    each = [Progress(**one.progress) for one in trained]
+    total = {
+        name: sum(getattr(p, name) for p in each)
+        for name in ("iteration", "timesteps", "total_trades", "winning_trades", "dropped_updates", "seconds")
+    }
+    return replace(Progress(**total), best_reward=max(p.best_reward for p in each))
+
+
+def metrics_of(trained: Sequence[Trained]) -> dict[str, float]:
+    """The mean of the members' metrics of their last iteration."""
+    names = [name for name in trained[0].metrics if all(name in one.metrics for one in trained)]
+    return {name: float(np.mean([one.metrics[name] for one in trained])) for name in names}
