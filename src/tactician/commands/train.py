@@ -90,6 +90,8 @@ def _train(
     from tactician.training.session import prepare, run
     from tactician.training.summary import print_summary
 
+    if config.members > 1 and config.member is None:
+        return _train_members(arguments, words, config, reporter, process)
     found = _checkpoint_to_go_on_from(arguments, config, reporter, process)
     given = given_keys(words)
     flags = given
@@ -123,6 +125,59 @@ def _train(
             return int(end.code or 0)
         print_summary(summary, reporter, _next_commands(arguments.config_file, config, setup.flags))
         return stop.exit_code  # the run is complete, but who has pressed Ctrl+C wants what follows it stopped
+
+
+def _train_members(
+    arguments: TrainArguments, words: list[str], config: Config, reporter: "Reporter", process: "Process"
+) -> int:
+    """Train an ensemble: its members side by side, each in a process of its own."""
+    from tactician.commands.announcement import announce, plan, print_plan
+    from tactician.environment import load_cached_market
+    from tactician.monitor.wording import count
+    from tactician.studies.engine import exit_code, stopped_by_signals
+    from tactician.studies.ensemble import member_engine, prepare_members, train_ensemble
+    from tactician.training.summary import print_summary
+
+    if arguments.checkpoint is not None:
+        raise UserError("--checkpoint goes on with a single agent; add --members 1, or give --resume without it.")
+    if config.multi_gpu or process.collective.size > 1:
+        raise UserError(
+            "The members of an ensemble train in a process each; leave out --multi-gpu, or add --members 1."
+        )
+    given = given_keys(words)
+    config, flags = _settings_of_members(arguments, config, given, reporter)
+    market = load_cached_market(config, rebuild_command(arguments.config_file, config))
+    setup = prepare_members(config, market, flags - {"config"}, reporter)
+    if arguments.dry_run:
+        print_plan({**plan(setup), "members": config.members}, arguments.as_json)
+        return 0
+    announce(setup, reporter)
+    reporter.note(f"  {count(config.members, 'member')}, each without a piece of the training range")
+    try:
+        with stopped_by_signals():
+            summary = train_ensemble(setup, market, member_engine(setup), reporter, resume=arguments.resume)
+    except KeyboardInterrupt as stop:
+        reporter.say(
+            f"  Stopped: what members have saved is kept in {config.checkpoint_dir}.", whole=[config.checkpoint_dir]
+        )
+        reporter.say(f"  Go on with: {_resume_command(arguments, config, 'config' in given)}")
+        return exit_code(stop)
+    print_summary(summary, reporter, _next_commands(arguments.config_file, config, setup.flags))
+    return 0
+
+
+def _settings_of_members(
+    arguments: TrainArguments, config: Config, given: frozenset[str], reporter: "Reporter"
+) -> tuple[Config, frozenset[str]]:
+    """The settings with which an ensemble's run goes on: those of its first member."""
+    from tactician.training.checkpoint import newest_checkpoint
+    from tactician.training.members import member_config
+
+    path, content, _ = newest_checkpoint(member_config(config, 1).checkpoint_dir)
+    if not arguments.resume or path is None or content is None:
+        return config, given
+    settled, flags = _with_settings_of((path, content), config, given, reporter)
+    return settled.model_copy(update={"member": None, "checkpoint_dir": config.checkpoint_dir}), flags
 
 
 def _checkpoint_to_go_on_from(

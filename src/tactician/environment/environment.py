@@ -44,8 +44,8 @@ class Environment:
     market: MarketTensors
     """Its features are already normalised (`observation.normalise`)."""
     frictions: Frictions
-    rows: range
-    """Decision rows that episodes may use. All rewards of an episode lie inside."""
+    rows: range | tuple[range, ...]
+    """Decision rows that episodes may use, in one stretch or several. All rewards of an episode lie inside one of them."""
     episode_length: int = 256
     portfolios_per_window: int = 1
     portfolio_value: float = 1.0
@@ -54,25 +54,26 @@ class Environment:
     random_slippage: bool = True
     """Draw slippage (training) or charge its mean (evaluation)."""
     seed: int = 0
-    stretches: tuple[range, ...] = ()
-    """Parts of ``rows`` in which whole episodes lie; none means all rows in one. A part shorter than an episode has none."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be simulated."""
-        longest = max(map(len, self.stretches), default=len(self.rows))
+        longest = max(map(len, self.stretches))
         if longest < self.episode_length:
             raise UserError(
                 f"The range has {longest} decision sessions, too few for one episode of {self.episode_length}; "
                 "widen the range (start, train_until) or lower episode_length."
             )
-        if any(part.start < self.rows.start or part.stop > self.rows.stop for part in self.stretches):
-            raise ValueError("a stretch reaches beyond the environment's rows")
-        if self.rows.start < 1:
+        if min(part.start for part in self.stretches) < 1:
             raise ValueError("row 0 has no session before it to earn; ranges begin at row 1")
         if self.frictions.impact_adv > 0:
             self.market.require_traded_values()
         # Computed here and cached, because it waits for the device, and a step must not wait.
         _ = self.market.always_fillable
+
+    @property
+    def stretches(self) -> tuple[range, ...]:
+        """The stretches of ``rows``. One that is shorter than an episode has none."""
+        return (self.rows,) if isinstance(self.rows, range) else self.rows
 
 
 @dataclass(frozen=True)
@@ -317,11 +318,11 @@ def _begin_episode(env: Environment, window: Tensor, episode: Tensor) -> EnvStat
 def _first_day(env: Environment, place: Float[Tensor, " window"]) -> Int64[Tensor, " window"]:
     """First rows of episodes, at places in (0, 1) among all rows at which a whole episode fits into a stretch."""
     # Uniform numbers are below 1, and the rounded product stays below the number of rows. So an episode ends inside.
-    choices = [max(0, len(part) - env.episode_length + 1) for part in env.stretches or (env.rows,)]
+    choices = [max(0, len(part) - env.episode_length + 1) for part in env.stretches]
     pick = (place * sum(choices)).long()
     start, before = torch.zeros_like(pick), 0
     # Plain numbers instead of a table: a table on the host would have to be copied, which waits for the device.
-    for part, count in zip(env.stretches or (env.rows,), choices, strict=True):
+    for part, count in zip(env.stretches, choices, strict=True):
         start = torch.where(pick >= before, part.start + pick - before, start)
         before += count
     return start

@@ -150,7 +150,7 @@ def set_aside(folder: Path) -> Path | None:
     Raises:
         UserError: a file cannot be moved.
     """
-    models = list(folder.glob("model_*.pt"))
+    models = [*folder.glob("model_*.pt"), *folder.glob("member_*")]
     if not models:
         return None
     number = next(n for n in itertools.count(1) if not (folder / f"earlier_{n}").exists())

@@ -78,7 +78,9 @@ def learn(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
     keeper = Keeper(setup.config.checkpoint_dir, setup.config.keep_checkpoints)
     contaminated = contamination(setup, state.seen)
     with Trackers(keeper.folder, state.progress.iteration, writes=setup.process.leads) as trackers:
-        if setup.process.leads:
+        if (
+            setup.process.leads and setup.config.member is None
+        ):  # an ensemble is one trial: nothing is picked among members
             counting(setup, state, reporter).trial()
         saved = time.perf_counter()
         taken: Taken | None = Taken(setup.device)

@@ -294,13 +294,12 @@ def make_environment(config: Config, market: MarketTensors, rows: range) -> Envi
     return Environment(
         market=market,
         frictions=Frictions.of(config),
-        rows=rows,
+        rows=stretches_of(config, rows) or rows,
         episode_length=config.episode_length,
         portfolios_per_window=config.portfolios_per_window,
         portfolio_value=config.portfolio_value,
         first_holdings=config.first_holdings,
         seed=config.seed,
-        stretches=stretches_of(config, rows),
     )
 
 

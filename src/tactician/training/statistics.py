@@ -23,10 +23,11 @@ def rollout_statistics(setup: Setup, rollout: Rollout, env_state: EnvState, vali
         env_state: of its environments.
         valid: which samples count; None for all.
     """
-    collective, rows = setup.process.collective, setup.environment.rows
+    collective, day = setup.process.collective, rollout.day
     first_day, last_day = extremes(rollout.day, None, collective)
     first_window, last_window = extremes(env_state.window, None, collective)
-    outside = (rollout.day < rows.start) | (rollout.day >= rows.stop)
+    inside = [(day >= part.start) & (day < part.stop) for part in setup.environment.stretches]
+    outside = ~torch.stack(inside).any(0)
     ended = ~rollout.continues if valid is None else ~rollout.continues & valid
     counts = torch.stack([outside.sum(), ended.sum(), torch.ones_like(ended).sum()]).double()
     n_outside, n_ended, n_samples = collective.add_up(counts).unbind()
@@ -104,12 +105,13 @@ def _use(metrics: Mapping[str, float]) -> str:
 
 
 def _places(setup: Setup, statistics: Mapping[str, float]) -> str:
-    market, rows = setup.environment.market, setup.environment.rows
+    market = setup.environment.market
+    rows = " and ".join(f"{part.start} to {part.stop - 1}" for part in setup.environment.stretches)
     first, last = int(statistics["first_day"]), int(statistics["last_day"])
     outside = int(statistics["outside"])
     verdict = f"{count(outside, 'sample')} OUTSIDE" if outside else "all inside"
     return (
         f"rows {first} to {last} ({market.date_of(first)} to {market.date_of(last)}), {verdict} the training rows "
-        f"{rows.start} to {rows.stop - 1}; windows {int(statistics['first_window'])} to "
+        f"{rows}; windows {int(statistics['first_window'])} to "
         f"{int(statistics['last_window'])}; {count(int(statistics['episodes']), 'episode')} ended"
     )

@@ -6,7 +6,7 @@ from typing import Any
 from rich.text import Text
 
 from tactician.bars import picked_with_hindsight
-from tactician.evaluation import Evaluation, performance_table, reservations
+from tactician.evaluation import Evaluation, Found, performance_table, reservations
 from tactician.monitor.progress import Reporter
 from tactician.monitor.tables import as_text, print_table
 from tactician.monitor.wording import count, tell
@@ -34,6 +34,8 @@ class Summary:
     """The data that the model has seen, up to this judgement."""
     contaminated: Contamination | None = None
     """Ranges that are not held out although they should be."""
+    found: Found | None = None
+    """What the members of an ensemble found on held-out days."""
 
     def __repr__(self) -> str:
         """The report."""
@@ -42,7 +44,7 @@ class Summary:
     @property
     def finished(self) -> bool:
         """Whether all the steps asked for are done."""
-        return self.progress.timesteps >= self.setup.total_timesteps
+        return self.found is not None or self.progress.timesteps >= self.setup.total_timesteps
 
     @property
     def judged(self) -> Evaluation:
@@ -77,6 +79,7 @@ class Summary:
             "dropped_updates": progress.dropped_updates,
             "score": self.metrics.get("score"),
             "last_iteration": self.metrics,
+            "found": None if self.found is None else self.found.as_dict(),
             "contaminated": None if self.contaminated is None else self.contaminated.as_dict(),
             "test_looks": self.looks,
             "seen": self.seen.as_dict(),
@@ -105,16 +108,21 @@ def print_summary(summary: Summary, reporter: Reporter, next_commands: list[str]
             f"  No verdict yet: the first validation comes after iteration {summary.setup.config.validate_every}."
         )
     progress = summary.progress
-    picked = f"best on validation after iteration {progress.best_iteration}"
+    picked = (
+        f"best on validation after iteration {progress.best_iteration}" if progress.best_iteration else "no best model"
+    )
+    if summary.found is not None:
+        picked = count(len(summary.found.pieces), "member")
     reporter.note(
         f"  Trained {count(progress.timesteps, 'step')} in {count(progress.iteration, 'iteration')} at "
         f"{tell(progress.timesteps / max(progress.seconds, 1e-9), ',.0f')} steps/s; explained variance "
-        f"{tell(summary.metrics['explained_variance'], '.2f')}; {picked if progress.best_iteration else 'no best model'}."
+        f"{tell(summary.metrics['explained_variance'], '.2f')}; {picked}."
     )
     if reporter.verbosity != "quiet":
         reporter.say_styled(_score_line(summary))
     if summary.finished:
-        reporter.say(f"  Model:   {folder / 'model_best.pt'} (last: model_final.pt)", whole=[folder])
+        rest = "last: model_final.pt" if summary.found is None else "the members: member_1, member_2 …"
+        reporter.say(f"  Model:   {folder / 'model_best.pt'} ({rest})", whole=[folder])
     elif summary.results:
         reporter.say(f"  Best so far: {folder / 'model_best.pt'}", whole=[folder])
     name = PAGE if summary.finished and summary.setup.config.report else NUMBERS
