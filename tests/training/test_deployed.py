@@ -32,7 +32,11 @@ def test_a_policy_that_is_sure_has_no_gap():
     assert found.deployed == found.sampled and found.gap == 0
     assert found.deployed.turnover > 10
     told = found.as_dict()
-    assert told["deployed"] == {"growth": found.deployed.growth, "turnover": found.deployed.turnover}
+    assert told["deployed"] == {
+        "growth": found.deployed.growth,
+        "turnover": found.deployed.turnover,
+        "beyond_equal_weight": found.deployed.beyond_equal_weight,
+    }
     assert told["gap"] == 0
 
 

@@ -48,6 +48,7 @@ def run(words: list[str]) -> int:
     from tactician.report.files import NUMBERS, PAGE, RETURNS
     from tactician.storage import json_text
     from tactician.training.checkpoint import load_policy
+    from tactician.training.memorising import sentence
     from tactician.training.reporting import judge_and_report, report_folder
     from tactician.training.saved import candidate, judged_settings
 
@@ -76,6 +77,7 @@ def run(words: list[str]) -> int:
     result = reported.result
     print_table(reporter.console, performance_table(result.performances, reported.document["title"]))
     reporter.say(f"  Verdict: the agent is {result.verdict}.", "bold")
+    reporter.say(f"  {sentence(reported.gap)}.", "dim")
     for note in result.notes:
         reporter.say(f"  {note}", "dim")
     reporter.say(f"  Report:  {folder / PAGE} (the same numbers: {NUMBERS}; daily returns: {RETURNS})", whole=[folder])

@@ -180,6 +180,8 @@ def told_verdict(gap: Interval, detectable: float) -> str:
     side = side_of(gap)
     if side == "not available":
         return "not judged beside equal weight, because the figures are not available"
+    if gap.value == gap.low == gap.high == 0:
+        return "equal weight: it makes the same trades"
     value, low, high = (f"{100 * x:+.1f}" for x in (gap.value, gap.low, gap.high))
     measured = f"{value} % per year beside it, 95 % confidence interval {low} to {high}"
     if side != "not distinguishable":

@@ -95,12 +95,13 @@ def train_ensemble(setup: Setup, market: MarketTensors, engine: Engine, reporter
                 ),
                 run=lambda result, seen: summary(result, seen).as_dict(),
                 whole=config.report,
+                validation=validation,
             )
     except NotFinite as error:
         raise UserError(
             f"The ensemble has no result: {error}. Its members are kept in {config.checkpoint_dir}."
         ) from error
-    return summary(reported.result, reported.seen)
+    return replace(summary(reported.result, reported.seen), gap=reported.gap)
 
 
 def _prepare_folder(config: Config, resume: bool, reporter: Reporter) -> None:

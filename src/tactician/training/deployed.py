@@ -29,6 +29,8 @@ class Lived:
     """Annual log growth, net of costs."""
     turnover: float
     """Annual, in portfolios."""
+    beyond_equal_weight: float = math.nan
+    """Annual log growth beyond equal weight of the same days without costs."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +73,19 @@ def deployed_gap(env: Environment, policy: Network, seed: int) -> Deployed:
 def _live(env: Environment, policy: Network, windows: Tensor, *, draw: bool) -> Lived:
     state = first_state(env, windows)
     hidden = begin_memory(env, policy, state.day)
-    growth, turnover = [], []
+    growth, turnover, equal = [], [], []
+    shared = torch.log1p(env.market.equal_weight_returns.double())
     for k in range(env.episode_length):
         logits, _, hidden = policy(observe(env, state)[None], hidden)
         action = _drawn(logits[0].softmax(-1), env.seed, windows, k) if draw else logits[0].argmax(-1)
+        equal.append(shared[state.day].mean())
         state, outcome = step(env, state, action)
         growth.append(outcome.reward.double().mean() / 100)
         turnover.append(outcome.turnover.double().mean())
-    per_year = env.market.sessions_per_year
-    return Lived(float(torch.stack(growth).mean()) * per_year, float(torch.stack(turnover).mean()) * per_year)
+    grown, traded, theirs = (
+        float(torch.stack(x).mean()) * env.market.sessions_per_year for x in (growth, turnover, equal)
+    )
+    return Lived(grown, traded, grown - theirs)
 
 
 def _drawn(probabilities: Tensor, seed: int, windows: Tensor, moment: int) -> Tensor:

@@ -128,10 +128,11 @@ def judge(
                 ),
                 run=lambda result, seen: summary(result, seen).as_dict(),
                 whole=setup.config.report,
+                validation=validation,
             )
     except NotFinite as error:
         raise _no_result("test", error, keeper.folder / FINAL) from error
-    return summary(reported.result, reported.seen)
+    return replace(summary(reported.result, reported.seen), gap=reported.gap)
 
 
 def judge_so_far(

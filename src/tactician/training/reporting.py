@@ -21,6 +21,7 @@ from tactician.training.checkpoint import record_look
 from tactician.training.counting import Counting
 from tactician.training.deployed import deployed_gap
 from tactician.training.lineage import Contamination, Ranges, Seen
+from tactician.training.memorising import memorising_gap
 from tactician.training.provenance import provenance
 
 METRIC = "annual return beyond equal weight, net of costs, with a 95 % confidence interval"
@@ -59,6 +60,8 @@ class Reported:
     seen: Seen
     """The data that the model has seen, this look included."""
     document: dict[str, Any]
+    gap: dict[str, float | None]
+    """What the model earns beyond equal weight where it has learnt and where not (`memorising_gap`)."""
 
 
 def report_folder(checkpoint: Path, split: str) -> Path:
@@ -75,6 +78,7 @@ def judge_and_report(
     tell: Callable[[Registration], None] = lambda _: None,
     run: Callable[[Evaluation, Seen], Mapping[str, Any]] | None = None,
     whole: bool = True,
+    validation: Evaluation | None = None,
 ) -> Reported:
     """Judge a model on a range and write its report.
 
@@ -89,6 +93,7 @@ def judge_and_report(
         tell: is given the registration.
         run: makes the report's part about the training, from the result and what the model has seen.
         whole: judge beside everything, and write all files. Otherwise ``report.json`` holds the part about the training alone.
+        validation: the model's result on the validation range, if the caller has it.
 
     Raises:
         NotFinite: a growth or an output is not finite; nothing is written but the registration.
@@ -121,10 +126,16 @@ def judge_and_report(
         ),
     )
     told = None if run is None else run(result, seen)
+    learnt = deployed_gap(env, candidate.policy, candidate.config.seed)
+    if split == "validation":
+        gap = memorising_gap(learnt, candidate.found, result, None)
+    else:
+        validation = validation or evaluate(env, candidate.policy, candidate.judged.splits["validation"])
+        gap = memorising_gap(learnt, candidate.found, validation, result)
     if found is None:
-        content = run_alone(told, finished=True)
+        content = {**run_alone(told, finished=True), "memorising": gap}
         write_numbers(content, folder)
-        return Reported(result, seen, content)
+        return Reported(result, seen, content, gap)
     content = document(
         found,
         result,
@@ -132,7 +143,7 @@ def judge_and_report(
         title=f"{split.capitalize()} range {result.first} to {result.last}",
         subtitle=_subtitle(candidate),
         trials=(counts.trials, counts.sharpes),
-        training=deployed_gap(env, candidate.policy, candidate.config.seed).as_dict(),
+        training=learnt.as_dict(),
         provenance=provenance(
             candidate.config,
             env.market,
@@ -143,9 +154,11 @@ def judge_and_report(
             checkpoint=candidate.checkpoint,
         ),
         run=told,
+        memorising=gap,
+        found=None if candidate.found is None else candidate.found.as_dict(),
     )
     write_report(content, folder)
-    return Reported(result, seen, content)
+    return Reported(result, seen, content, gap)
 
 
 def _turn(candidate: Candidate, split: str) -> Turn:

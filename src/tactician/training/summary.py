@@ -13,6 +13,7 @@ from tactician.monitor.wording import count, tell
 from tactician.report.files import NUMBERS, PAGE, write_numbers
 from tactician.training.checkpoint import versions
 from tactician.training.lineage import Contamination, Seen
+from tactician.training.memorising import sentence
 from tactician.training.reporting import run_alone
 from tactician.training.score import model_score
 from tactician.training.setup import Setup
@@ -36,6 +37,8 @@ class Summary:
     """Ranges that are not held out although they should be."""
     found: Found | None = None
     """What the members of an ensemble found on held-out days."""
+    gap: dict[str, float | None] | None = None
+    """What the model earns beyond equal weight where it has learnt and where not; None if the run was interrupted."""
 
     def __repr__(self) -> str:
         """The report."""
@@ -141,6 +144,8 @@ def _tell_result(summary: Summary, reporter: Reporter) -> None:
         reporter.say(
             "  The model was picked on this range, so the figures flatter it. The test range was not looked at."
         )
+    if summary.gap is not None:
+        reporter.say(f"  {sentence(summary.gap)}.", "dim")
     _tell_caveats(summary, reporter)
     chosen = sorted(result.regime_use.items(), key=lambda item: -item[1])[:4]
     reporter.note("  Regimes chosen: " + ", ".join(f"{name} {100 * use:.0f} %" for name, use in chosen if use > 0))

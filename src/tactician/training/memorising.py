@@ -1,0 +1,40 @@
+"""The memorising gap: what the deployed policy earns beyond equal weight where it has learnt, and where it has not."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tactician.evaluation import Evaluation, Found
+from tactician.storage import plain
+from tactician.training.deployed import Deployed
+
+
+def memorising_gap(
+    learnt: Deployed, found: Found | None, validation: Evaluation | None, test: Evaluation | None
+) -> dict[str, float | None]:
+    """Annual log growth beyond equal weight, by place; None where there is no figure.
+
+    Args:
+        learnt: the deployed policy on days of training. Equal weight pays no costs there.
+        found: each member alone on the days that it left out, whatever is deployed.
+        validation: the deployed policy on the validation range.
+        test: on the test range; None if it was not read.
+    """
+    told = {
+        "training": learnt.deployed.beyond_equal_weight,
+        "held_out_days": None if found is None else found.difference.value,
+        "validation": None if validation is None else validation.growth_beyond_equal_weight,
+        "test": None if test is None else test.growth_beyond_equal_weight,
+    }
+    return {name: plain(value) for name, value in told.items()}
+
+
+def sentence(gap: Mapping[str, Any]) -> str:
+    """The gap in one sentence; places without a figure are left out."""
+    words = {
+        "training": "days of training",
+        "held_out_days": "days left out",
+        "validation": "validation",
+        "test": "test",
+    }
+    parts = [f"{word} {100 * gap[name]:+.1f} %" for name, word in words.items() if gap.get(name) is not None]
+    return "Log growth per year beyond equal weight: " + ", ".join(parts)
