@@ -138,6 +138,10 @@ class Config(BaseModel):
     first_holdings: Literal["random", "cash"] = "random"
     """Holdings at the start of an episode: the weights of a random regime, or cash. Evaluation always starts in cash."""
 
+    bootstrap_markets: NonNegativeInt = 0
+    """Further markets to train on: the days of the training range in blocks of about 40, in another order each
+    (docs/many_markets.md). 0: none."""
+
     network: Annotated[str, FileOnly, Field(min_length=1), Section("policy")] = "recurrent"
     """Kind of network: recurrent, whose memory is of market and portfolio, or market_memory, one memory for all portfolios of a
     window (docs/market_memory.md)."""

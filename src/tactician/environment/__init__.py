@@ -8,6 +8,7 @@ from tactician.environment.environment import (
     Environment,
     EnvState,
     Outcome,
+    earliest_row,
     first_state,
     narrow,
     portfolio_index,
@@ -15,6 +16,15 @@ from tactician.environment.environment import (
     step,
 )
 from tactician.environment.features import FEATURE_NAMES, FEATURE_VERSION
+from tactician.environment.many_markets import (
+    Joined,
+    Part,
+    bootstrapped,
+    join,
+    market_bytes,
+    same_days,
+    training_part,
+)
 from tactician.environment.market_tensors import MarketTensors, build_market_tensors
 from tactician.environment.noise import Stream, permutation, uniform
 from tactician.environment.observation import (
@@ -46,18 +56,24 @@ __all__ = [
     "EnvState",
     "Environment",
     "InnerFold",
+    "Joined",
     "MarketTensors",
     "Outcome",
+    "Part",
     "Stream",
     "assemble",
+    "bootstrapped",
     "build_market_tensors",
     "cache_key",
+    "earliest_row",
     "feature_range",
     "first_state",
     "fit_normaliser",
     "inner_folds",
+    "join",
     "load_cached_market",
     "load_market",
+    "market_bytes",
     "narrow",
     "normalise",
     "observe",
@@ -66,8 +82,10 @@ __all__ = [
     "permutation",
     "portfolio_index",
     "restart_finished",
+    "same_days",
     "save_market",
     "split_rows",
     "step",
+    "training_part",
     "uniform",
 ]

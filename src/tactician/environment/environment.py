@@ -56,6 +56,8 @@ class Environment:
     seed: int = 0
     stretches: tuple[range, ...] = ()
     """Parts of ``rows`` in which whole episodes lie; none means all rows in one. A part shorter than an episode has none."""
+    markets: tuple[range, ...] = ()
+    """Rows of each of several markets that lie one after another in ``market`` (`many_markets`); none means one market."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be simulated."""
@@ -67,6 +69,11 @@ class Environment:
             )
         if any(part.start < self.rows.start or part.stop > self.rows.stop for part in self.stretches):
             raise ValueError("a stretch reaches beyond the environment's rows")
+        if self.markets:
+            # An episode's first decision drifts through the row before it, and its last value is read in the row after it.
+            inside = [[m.start < part.start and part.stop < m.stop for m in self.markets] for part in self.stretches]
+            if not self.stretches or any(sum(places) != 1 for places in inside):
+                raise ValueError("a stretch must lie inside one market, with a row of the same before and after it")
         if self.rows.start < 1:
             raise ValueError("row 0 has no session before it to earn; ranges begin at row 1")
         if self.frictions.impact_adv > 0:
@@ -325,6 +332,14 @@ def _first_day(env: Environment, place: Float[Tensor, " window"]) -> Int64[Tenso
         start = torch.where(pick >= before, part.start + pick - before, start)
         before += count
     return start
+
+
+def earliest_row(env: Environment, day: Int64[Tensor, " window"]) -> Int64[Tensor, " window"]:
+    """The first row that may be watched before a decision: row 1 of the market to which each window's day belongs."""
+    first = torch.ones_like(day)
+    for rows in env.markets[1:]:
+        first = torch.where(day >= rows.start, rows.start + 1, first)
+    return first
 
 
 def _draw_slippage(env: Environment, state: EnvState) -> Float[Tensor, "env asset"]:

@@ -30,6 +30,8 @@ class Stream(IntEnum):
     ACTION = 4
     DROPOUT = 5
     MINIBATCH = 6
+    BLOCK_END = 7
+    BLOCK_START = 8
 
 
 def uniform(seed: int, stream: Stream, *counters: int | Int64[Tensor, "..."]) -> Float[Tensor, "..."]:

@@ -4,6 +4,7 @@ docs/features.md lists every entry.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -39,21 +40,29 @@ MAX_REGIMES = 64
 _CLIP = 5.0
 
 
-def fit_normaliser(market: MarketTensors, rows: range) -> tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]:
+def fit_normaliser(market: MarketTensors, *rows: range) -> tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]:
     """Mean and standard deviation of each market feature, over the training rows only.
 
     A feature that is constant there gets a deviation of 1. Otherwise a later change would explode.
+
+    Args:
+        market: with features in their own units.
+        rows: the training rows, in one part or in several.
     """
     # Moments of later rows would leak the volatility of the test range into training.
-    seen = market.features[rows.start : rows.stop].double()
+    seen = _features(market, rows).double()
     std = seen.std(0)
     return seen.mean(0).float(), torch.where(std > 1e-9, std, 1.0).float()
 
 
-def feature_range(market: MarketTensors, rows: range) -> tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]:
-    """Lowest and highest value of each market feature over some rows, in its own unit."""
-    seen = market.features[rows.start : rows.stop]
+def feature_range(market: MarketTensors, *rows: range) -> tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]:
+    """Lowest and highest value of each market feature over some rows, in one part or in several, in its own unit."""
+    seen = _features(market, rows)
     return seen.amin(0), seen.amax(0)
+
+
+def _features(market: MarketTensors, parts: Sequence[range]) -> Float[Tensor, "row feature"]:
+    return torch.cat([market.features[part.start : part.stop] for part in parts])
 
 
 def normalise(market: MarketTensors, mean: Float[Tensor, " feature"], std: Float[Tensor, " feature"]) -> MarketTensors:

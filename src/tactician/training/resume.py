@@ -48,6 +48,7 @@ _OF_ENVIRONMENTS = OF_DATA | {
     "episode_length",
     "portfolios_per_window",
     "first_holdings",
+    "bootstrap_markets",
     "seed",
 }
 """If one of these keys changes, the simulated portfolios cannot continue and begin new episodes."""

@@ -23,7 +23,7 @@ def rollout_statistics(setup: Setup, rollout: Rollout, env_state: EnvState, vali
         env_state: of its environments.
         valid: which samples count; None for all.
     """
-    collective, rows = setup.process.collective, setup.environment.rows
+    collective, rows = setup.process.collective, setup.training_environment.rows
     first_day, last_day = extremes(rollout.day, None, collective)
     first_window, last_window = extremes(env_state.window, None, collective)
     outside = (rollout.day < rows.start) | (rollout.day >= rows.stop)
@@ -104,7 +104,7 @@ def _use(metrics: Mapping[str, float]) -> str:
 
 
 def _places(setup: Setup, statistics: Mapping[str, float]) -> str:
-    market, rows = setup.environment.market, setup.environment.rows
+    market, rows = setup.training_environment.market, setup.training_environment.rows
     first, last = int(statistics["first_day"]), int(statistics["last_day"])
     outside = int(statistics["outside"])
     verdict = f"{count(outside, 'sample')} OUTSIDE" if outside else "all inside"
