@@ -26,6 +26,7 @@ from tactician.config_checks import check_consistency
 from tactician.config_file import read_settings
 from tactician.config_values import (
     CashRate,
+    CostFactor,
     CostShare,
     Count,
     Day,
@@ -141,6 +142,9 @@ class Config(BaseModel):
     bootstrap_markets: NonNegativeInt = 0
     """Further markets to train on: the days of the training range in blocks of about 40, in another order each
     (docs/many_markets.md). 0: none."""
+    cost_multipliers: Annotated[tuple[CostFactor, CostFactor], FileOnly] = (1.0, 1.0)
+    """Least and largest factor of all costs in training. Each window draws one per episode, and observes the costs times it.
+    (0.5, 3) is much; (1, 1) draws none. Validation, test and live use have the costs as they are."""
 
     network: Annotated[str, FileOnly, Field(min_length=1), Section("policy")] = "recurrent"
     """Kind of network: recurrent, whose memory is of market and portfolio, or market_memory, one memory for all portfolios of a

@@ -154,3 +154,6 @@ CashRate = Annotated[float | Path, BeforeValidator(_cash_rate)]
 
 CostShare = Annotated[float, Field(ge=0, le=0.1)]
 """A coefficient of cost, as a fraction. A larger one was meant as percent or basis points."""
+
+CostFactor = Annotated[float, Field(ge=0.01, le=100)]
+"""A factor of all costs."""

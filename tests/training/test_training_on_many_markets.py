@@ -20,7 +20,8 @@ from tactician.training.setup import Setup, prepare_run
 from tactician.training.state import first_train_state
 from tests.training.test_resume_is_bit_exact import differences, run, state
 
-SOURCES = {"bootstrap": {"bootstrap_markets": 2}}
+SOURCES = {"bootstrap": {"bootstrap_markets": 2, "cost_multipliers": [0.5, 3]}}
+OFF = {"bootstrap_markets": 0, "cost_multipliers": [1, 1]}
 
 
 @pytest.fixture(scope="module", params=list(SOURCES))
@@ -87,7 +88,7 @@ def test_garbage_after_the_training_range_leaves_the_weights_as_they_are(config_
 
 
 def test_windows_live_in_all_markets_and_the_judged_one_stays_as_it_is(config_file):
-    setup, alone = setup_of(config_file), setup_of(config_file, bootstrap_markets=0)
+    setup, alone = setup_of(config_file), setup_of(config_file, **OFF)
     env = setup.training_environment
     assert len(env.markets) > 1
     assert alone.training_environment is alone.environment and not alone.training_environment.markets
@@ -108,7 +109,21 @@ def test_the_announcement_tells_markets_and_sessions(config_file):
     told = told_markets(setup)
     assert told.startswith(f"{len(env.markets)} markets in training: the judged one, 2 ")
     assert f"{sum(map(len, env.stretches)):,} sessions" in told
-    assert told_markets(setup_of(config_file, bootstrap_markets=0)) == "" or "sub_universes" in config_file.read_text()
+    assert told_markets(setup_of(config_file, **OFF)) == ""
+
+
+def test_costs_are_multiplied_in_training_alone(tiny, tmp_path):
+    config = tmp_path / "costs.yaml"
+    config.write_text(yaml.safe_dump({**yaml.safe_load(tiny.read_text()), "cost_multipliers": [0.5, 3]}))
+    assert run(config, tmp_path / "whole", "--iterations", "4") == 0
+    assert run(config, tmp_path / "halves", "--iterations", "2") == 0
+    assert run(config, tmp_path / "halves", "--iterations", "4", "--resume") == 0
+    whole, halves = (state(tmp_path / name / "model_final.pt") for name in ("whole", "halves"))
+    assert differences(whole, halves) == []
+    setup, plain = setup_of(config), setup_of(tiny)
+    assert setup.training_environment.cost_multipliers == (0.5, 3) and not setup.training_environment.markets
+    assert setup.environment.cost_multipliers == (1, 1) and setup.environment.frictions == plain.environment.frictions
+    assert differences(weights_after(setup), weights_after(plain))
 
 
 def test_bootstrapped_markets_leave_the_normaliser_as_it_is(tiny):

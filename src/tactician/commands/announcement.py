@@ -29,6 +29,9 @@ def announce(setup: Setup, reporter: Reporter) -> None:
         f"  Training on {count(len(market.symbols), 'asset')} and CASH, {count(len(rows), 'session')} from "
         f"{market.date_of(rows.start)} to {market.date_of(rows.stop - 1)}"
     )
+    low, high = setup.config.cost_multipliers
+    if (low, high) != (1, 1):
+        reporter.note(f"  Costs in training are {low:g} to {high:g} times as high, another factor in every episode")
     if further := told_markets(setup):
         reporter.note(f"  {further}")
     reporter.note(

@@ -13,6 +13,7 @@ Timing of one step at row t (session t):
    in percent.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
@@ -58,6 +59,8 @@ class Environment:
     """Parts of ``rows`` in which whole episodes lie; none means all rows in one. A part shorter than an episode has none."""
     markets: tuple[range, ...] = ()
     """Rows of each of several markets that lie one after another in ``market`` (`many_markets`); none means one market."""
+    cost_multipliers: tuple[float, float] = (1.0, 1.0)
+    """Least and largest factor of all costs. Each window draws one per episode, log-uniformly; (1, 1) draws none."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be simulated."""
@@ -76,6 +79,10 @@ class Environment:
                 raise ValueError("a stretch must lie inside one market, with a row of the same before and after it")
         if self.rows.start < 1:
             raise ValueError("row 0 has no session before it to earn; ranges begin at row 1")
+        try:
+            self.frictions.scaled(max(self.cost_multipliers))
+        except UserError as error:
+            raise UserError(f"With cost_multipliers of up to {max(self.cost_multipliers):g}, {error}") from None
         if self.frictions.impact_adv > 0:
             self.market.require_traded_values()
         # Computed here and cached, because it waits for the device, and a step must not wait.
@@ -212,7 +219,7 @@ def _trade(
     env: Environment, state: EnvState, day: Tensor, before: Tensor, targets: Tensor, hold: Bool[Tensor, " env"]
 ) -> Trade:
     """Trade from the drifted holdings to the action's targets, at the close of each environment's day."""
-    market, impact_adv = env.market, env.frictions.impact_adv > 0
+    market, impact_adv, multiple = env.market, env.frictions.impact_adv > 0, cost_multiple(env, state)
     return rebalance(
         before,
         targets,
@@ -222,6 +229,7 @@ def _trade(
         slippage=_draw_slippage(env, state) if env.random_slippage else None,
         vol_daily=market.vol_daily[day] if impact_adv else None,
         adv=market.dollar_volume[day] / env.portfolio_value if impact_adv else None,
+        multiple=None if multiple is None else multiple.repeat_interleave(env.portfolios_per_window),
         iterations=3,  # reaches the precision of float32
     )
 
@@ -332,6 +340,18 @@ def _first_day(env: Environment, place: Float[Tensor, " window"]) -> Int64[Tenso
         start = torch.where(pick >= before, part.start + pick - before, start)
         before += count
     return start
+
+
+def cost_multiple(env: Environment, state: EnvState) -> Float[Tensor, " window"] | None:
+    """The factor of all costs in each window's episode: low·(high/low)^u with u uniform in (0, 1); None if none is drawn.
+
+    It depends on seed, window and episode alone, so it stays the same through an episode and for all portfolios of a window.
+    """
+    low, high = env.cost_multipliers
+    if low == high == 1:
+        return None
+    place = uniform(env.seed, Stream.COST_MULTIPLE, state.window, state.episode)
+    return torch.exp(math.log(low) + place * (math.log(high) - math.log(low)))
 
 
 def earliest_row(env: Environment, day: Int64[Tensor, " window"]) -> Int64[Tensor, " window"]:

@@ -32,6 +32,7 @@ class Stream(IntEnum):
     MINIBATCH = 6
     BLOCK_END = 7
     BLOCK_START = 8
+    COST_MULTIPLE = 9
 
 
 def uniform(seed: int, stream: Stream, *counters: int | Int64[Tensor, "..."]) -> Float[Tensor, "..."]:

@@ -63,13 +63,18 @@ class TrainedOn:
         market, rows = self._seen
         return feature_range(market, *rows)
 
-    def environment(self, judged: Environment, moments: tuple[Tensor, Tensor]) -> Environment:
+    def environment(
+        self, judged: Environment, moments: tuple[Tensor, Tensor], cost_multipliers: tuple[float, float]
+    ) -> Environment:
         """The environment of the rollouts.
 
         Args:
-            judged: the environment of the judged market. Of one market it is the same.
+            judged: the environment of the judged market. Of one market without drawn costs it is the same.
             moments: mean and deviation of the features.
+            cost_multipliers: least and largest factor of all costs.
         """
+        if cost_multipliers != judged.cost_multipliers:
+            judged = replace(judged, cost_multipliers=cost_multipliers)
         if self.joined is None:
             return judged
         market, stretches = self.joined.market, self.joined.stretches

@@ -279,4 +279,5 @@ _GONE = {"cost_warmup": 0}
 
 def _before(key: str) -> Any:
     """What a checkpoint that lacks a key was trained with: the default, or constant rates."""
-    return 0 if key == "anneal_steps" else Config.model_fields[key].default
+    default = 0 if key == "anneal_steps" else Config.model_fields[key].default
+    return list(default) if isinstance(default, tuple) else default  # as JSON has it

@@ -40,7 +40,7 @@ class Setup:
     environment: Environment
     """Of the judged market. Its features are normalised on the training range, and its episodes lie inside that range."""
     training_environment: Environment
-    """Of the rollouts: the same, or one of many markets."""
+    """Of the rollouts: the same, or one of many markets and costs."""
     normaliser: tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]
     feature_range: tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]
     """Lowest and highest value of each market feature on the training range, in its own unit."""
@@ -276,7 +276,7 @@ def _choose(
         splits=splits,
         normaliser=moments,
         environment=environment,
-        training_environment=trained_on.environment(environment, moments),
+        training_environment=trained_on.environment(environment, moments, config.cost_multipliers),
         trained_on=trained_on,
         value_scale=value_scale(market, splits["train"], config.gamma),
         autocast_dtype=dtype,
