@@ -61,6 +61,8 @@ Place = Annotated[str, BeforeValidator(_text_of_path), Field(min_length=1)]
 """The name of something, or its path."""
 Whole = Annotated[int, BeforeValidator(_whole)]
 NonNegativeInt = Annotated[Whole, Field(ge=0)]
+SubSize = Annotated[Whole, Field(ge=2)]
+"""A number of names. Fewer than two leave nothing to choose."""
 PositiveInt = Annotated[Whole, Field(gt=0)]
 Count = Annotated[Whole, Field(gt=0, le=10**12)]
 """A number of steps or samples. Products of larger ones overflow."""

@@ -20,8 +20,12 @@ from tactician.training.setup import Setup, prepare_run
 from tactician.training.state import first_train_state
 from tests.training.test_resume_is_bit_exact import differences, run, state
 
-SOURCES = {"bootstrap": {"bootstrap_markets": 2, "cost_multipliers": [0.5, 3]}}
-OFF = {"bootstrap_markets": 0, "cost_multipliers": [1, 1]}
+SOURCES = {
+    "bootstrap": {"bootstrap_markets": 2, "cost_multipliers": [0.5, 3]},
+    "sub_universes": {"sub_universes": 2, "sub_universe_size": [3, 4]},
+    "more_universes": {"more_universes": {"one": {"a": ["AAA"], "b": ["CCC", "DDD"]}, "two": {"all": ["BBB", "DDD"]}}},
+}
+OFF = {"bootstrap_markets": 0, "cost_multipliers": [1, 1], "sub_universes": 0, "more_universes": {}}
 
 
 @pytest.fixture(scope="module", params=list(SOURCES))
@@ -72,6 +76,8 @@ def poisoned(market: MarketTensors, stop: int) -> MarketTensors:
             first = stop + (f.name in seen)  # row `stop` is seen for the value of the last state, its session is not
             bad = torch.nan if x.is_floating_point() else False
             changed[f.name] = torch.cat([x[:first], torch.full_like(x[first:], bad)])
+    offset = [int((market.dates < each.dates[0]).sum()) for each in market.beside]
+    changed["beside"] = tuple(poisoned(x, stop - k) for x, k in zip(market.beside, offset, strict=True))
     return replace(market, **changed)
 
 
@@ -83,7 +89,8 @@ def test_garbage_after_the_training_range_leaves_the_weights_as_they_are(config_
     clean, dirty = (setup_of(config_file, each, network=network) for each in (market, poisoned(market, stop)))
     assert differences(weights_after(clean), weights_after(dirty)) == []
     # The test of the test: garbage inside the range is noticed.
-    inside = setup_of(config_file, replace(market, returns=market.returns.roll(1, 0)), network=network)
+    rolled = [replace(each, returns=each.returns.roll(1, 0)) for each in (*market.beside, market)]
+    inside = setup_of(config_file, replace(rolled[-1], beside=tuple(rolled[:-1])), network=network)
     assert differences(weights_after(clean), weights_after(inside))
 
 
@@ -139,7 +146,7 @@ def test_another_seed_draws_other_markets(tiny):
 
 
 def test_more_markets_than_memory_holds_are_refused(tiny, refused):
-    with pytest.raises(UserError, match=r"bootstrap_markets \(100,000,000\) would take .* GB.*lower it"):
+    with pytest.raises(UserError, match=r"bootstrap_markets 100,000,000, .* would take .* GB.*lower bootstrap_markets"):
         setup_of(tiny, bootstrap_markets=100_000_000)
 
 

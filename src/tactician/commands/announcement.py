@@ -54,7 +54,8 @@ def told_markets(setup: Setup) -> str:
     env, config = setup.training_environment, setup.config
     if not env.markets:
         return ""
-    kinds = {"in blocks of days of the same": config.bootstrap_markets}
+    further = len(env.markets) - 1 - config.bootstrap_markets
+    kinds = {"of other names": further, "in blocks of days of the same": config.bootstrap_markets}
     told = ", ".join(f"{number:,} {kind}" for kind, number in kinds.items() if number)
     return (
         f"{count(len(env.markets), 'market')} in training: the judged one, {told}; "

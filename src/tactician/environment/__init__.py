@@ -1,6 +1,6 @@
 """What the agent sees and does: market tensors, observation, state and step."""
 
-from tactician.environment.cache import cache_key, load_cached_market, load_market, save_market
+from tactician.environment.cache import FURTHER, cache_key, load_cached_market, load_market, save_market
 from tactician.environment.environment import (
     FULL_CASH,
     HOLD,
@@ -17,6 +17,7 @@ from tactician.environment.environment import (
     step,
 )
 from tactician.environment.features import FEATURE_NAMES, FEATURE_VERSION
+from tactician.environment.further import draw_sub_universes, further_key, further_markets
 from tactician.environment.many_markets import (
     Joined,
     Part,
@@ -47,6 +48,7 @@ __all__ = [
     "FEATURE_NAMES",
     "FEATURE_VERSION",
     "FULL_CASH",
+    "FURTHER",
     "HOLD",
     "LOOK_BACK",
     "MAX_REGIMES",
@@ -67,10 +69,13 @@ __all__ = [
     "build_market_tensors",
     "cache_key",
     "cost_multiple",
+    "draw_sub_universes",
     "earliest_row",
     "feature_range",
     "first_state",
     "fit_normaliser",
+    "further_key",
+    "further_markets",
     "inner_folds",
     "join",
     "load_cached_market",

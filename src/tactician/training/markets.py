@@ -1,5 +1,6 @@
 """The markets that a run trains on, and the environments on them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from jaxtyping import Float
@@ -18,6 +19,7 @@ from tactician.environment import (
     join,
     market_bytes,
     normalise,
+    same_days,
     training_part,
 )
 from tactician.errors import UserError
@@ -101,28 +103,55 @@ def markets_to_train_on(
     Raises:
         UserError: they would take too much memory.
     """
-    if not config.bootstrap_markets:
+    if not config.bootstrap_markets and not market.beside:
         return TrainedOn(market, (train,))
     own = training_part(market, stretches or (train,))
-    _check_memory(config, own)
+    further = _further(config, market, own)
+    _check_memory(config, own, further)
     redrawn = tuple(
         bootstrapped(market, own.stretches, config.seed, number) for number in range(config.bootstrap_markets)
     )
-    return TrainedOn(market, (train,), (), redrawn, join((own, *redrawn)))
+    return TrainedOn(market, stretches or (train,), further, redrawn, join((own, *further, *redrawn)))
 
 
-def _check_memory(config: Config, own: Part) -> None:
+def _further(config: Config, market: MarketTensors, own: Part) -> tuple[Part, ...]:
+    """The further markets of the cache, cut to the judged one's days of training. Those without an episode are left out.
+
+    Raises:
+        UserError: no further market has an episode, or its regimes are others.
+    """
+    parts = []
+    for other in market.beside:
+        if other.regimes.n_actions != market.regimes.n_actions:
+            raise UserError(
+                f"more_universes: a universe has {other.regimes.n_actions} regimes and the judged one "
+                f"{market.regimes.n_actions}; give it as many groups, or use --regimes factor."
+            )
+        days = (same_days(market, other, rows) for rows in own.stretches)
+        stretches = [rows for rows in days if len(rows) >= config.episode_length]
+        if stretches:
+            parts.append(training_part(other, stretches))
+    if market.beside and not parts:
+        raise UserError(
+            f"None of the {len(market.beside)} further markets (sub_universes, more_universes) has an episode of "
+            f"{config.episode_length} sessions in the training range; lower episode_length, or leave them out."
+        )
+    return tuple(parts)
+
+
+def _check_memory(config: Config, own: Part, further: Sequence[Part]) -> None:
     """Refuse what would fill the memory.
 
     Raises:
-        UserError: names the key.
+        UserError: names the keys.
     """
-    needed = config.bootstrap_markets * market_bytes(own.market) * own.n_rows / own.market.n_days
-    most = _MOST_MEMORY * available_memory()
+    widest = max((own, *further), key=lambda part: market_bytes(part.market) / part.market.n_days)
+    rows = sum(part.market.n_days for part in further) + config.bootstrap_markets * own.n_rows
+    needed, most = market_bytes(widest.market) / widest.market.n_days * rows, _MOST_MEMORY * available_memory()
     if needed > most:
         raise UserError(
-            f"bootstrap_markets ({config.bootstrap_markets:,}) would take {needed / GB:,.1f} GB, and {most / GB:,.1f} GB may "
-            "be used for further markets; lower it."
+            f"Further markets (bootstrap_markets {config.bootstrap_markets:,}, {len(further):,} others) would take "
+            f"{needed / GB:,.1f} GB, and {most / GB:,.1f} GB may be used for them; lower bootstrap_markets or sub_universes."
         )
 
 
@@ -149,7 +178,8 @@ def check_market(market: MarketTensors, config: Config, process: Process) -> Non
     Raises:
         UserError: names the remedy.
     """
-    if len(set(process.gather_each(market.fingerprint))) > 1:
+    fingerprints = (market.fingerprint, *(other.fingerprint for other in market.beside))
+    if len(set(process.gather_each(fingerprints))) > 1:
         raise UserError(
             f"The processes have different market caches; copy {config.cache} of one machine to the others."
         )

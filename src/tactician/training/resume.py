@@ -49,6 +49,10 @@ _OF_ENVIRONMENTS = OF_DATA | {
     "portfolios_per_window",
     "first_holdings",
     "bootstrap_markets",
+    "sub_universes",
+    "sub_universe_size",
+    "sub_universe_seed",
+    "more_universes",
     "seed",
 }
 """If one of these keys changes, the simulated portfolios cannot continue and begin new episodes."""
