@@ -109,15 +109,6 @@ class Config(BaseModel):
     traded value. Yahoo's closes are turned into closes as traded. The embedded closes are adjusted."""
     delisting_return: Annotated[float, Field(gt=-1, le=1)] = 0.0
     """Simple return from a delisted asset's last close to the cash that its holding becomes (-0.3: a loss of 30 %)."""
-    sub_universes: NonNegativeInt = 0
-    """Further markets to train on: random sub-universes of the universe's names, kept in the market cache
-    (docs/many_markets.md). 0: none."""
-    sub_universe_size: Annotated[tuple[SubSize, SubSize], FileOnly] = (8, 20)
-    """Least and largest number of names of a random sub-universe."""
-    sub_universe_seed: Annotated[Whole, Field(ge=0, lt=2**63), FileOnly] = 0
-    """Seed of the random sub-universes. They belong to the market cache, so they are the same for all seeds of a run."""
-    more_universes: Annotated[dict[str, dict[str, tuple[str, ...]]], FileOnly] = {}
-    """Further universes to train on, from the same source: symbols by group, by a name for each. They are kept in the cache."""
     cache_path: Named
     """The market cache that build-cache writes and train reads."""
     expanded_cache_path: Annotated[Named | None, FileOnly] = None
@@ -149,6 +140,15 @@ class Config(BaseModel):
     first_holdings: Literal["random", "cash"] = "random"
     """Holdings at the start of an episode: the weights of a random regime, or cash. Evaluation always starts in cash."""
 
+    sub_universes: NonNegativeInt = 0
+    """Further markets to train on: random sub-universes of the universe's names, kept in the market cache
+    (docs/many_markets.md). 0: none."""
+    sub_universe_size: Annotated[tuple[SubSize, SubSize], FileOnly] = (8, 20)
+    """Least and largest number of names of a random sub-universe."""
+    sub_universe_seed: Annotated[Whole, Field(ge=0, lt=2**63), FileOnly] = 0
+    """Seed of the random sub-universes. They belong to the market cache, so they are the same for all seeds of a run."""
+    more_universes: Annotated[dict[str, dict[str, tuple[str, ...]]], FileOnly] = {}
+    """Further universes to train on, from the same source: symbols by group, by a name for each. They are kept in the cache."""
     bootstrap_markets: NonNegativeInt = 0
     """Further markets to train on: the days of the training range in blocks of about 40, in another order each
     (docs/many_markets.md). 0: none."""
