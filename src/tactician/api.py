@@ -218,7 +218,7 @@ def make_gym(
         UserError: the cache cannot be read, the range is too short, a number does not fit, or the library is missing.
     """
     from tactician.environment import fit_normaliser, normalise, split_rows
-    from tactician.training.setup import make_environment
+    from tactician.training.markets import make_environment
 
     config = _checked(config)
     if kind not in ("env", "vector", "sb3"):

@@ -26,6 +26,7 @@ from tactician.config_checks import check_consistency
 from tactician.config_file import read_settings
 from tactician.config_values import (
     CashRate,
+    CostFactor,
     CostShare,
     Count,
     Day,
@@ -33,6 +34,7 @@ from tactician.config_values import (
     NonNegativeInt,
     Place,
     PositiveInt,
+    SubSize,
     Whole,
     explain,
 )
@@ -137,6 +139,22 @@ class Config(BaseModel):
     """Sessions per episode. Its end is a truncation, not a loss."""
     first_holdings: Literal["random", "cash"] = "random"
     """Holdings at the start of an episode: the weights of a random regime, or cash. Evaluation always starts in cash."""
+
+    sub_universes: NonNegativeInt = 0
+    """Further markets to train on: random sub-universes of the universe's names, kept in the market cache
+    (docs/many_markets.md). 0: none."""
+    sub_universe_size: Annotated[tuple[SubSize, SubSize], FileOnly] = (8, 20)
+    """Least and largest number of names of a random sub-universe."""
+    sub_universe_seed: Annotated[Whole, Field(ge=0, lt=2**63), FileOnly] = 0
+    """Seed of the random sub-universes. They belong to the market cache, so they are the same for all seeds of a run."""
+    more_universes: Annotated[dict[str, dict[str, tuple[str, ...]]], FileOnly] = {}
+    """Further universes to train on, from the same source: symbols by group, by a name for each. They are kept in the cache."""
+    bootstrap_markets: NonNegativeInt = 0
+    """Further markets to train on: the days of the training range in blocks of about 40, in another order each
+    (docs/many_markets.md). 0: none."""
+    cost_multipliers: Annotated[tuple[CostFactor, CostFactor], FileOnly] = (1.0, 1.0)
+    """Least and largest factor of all costs in training. Each window draws one per episode, and observes the costs times it.
+    (0.5, 3) is much; (1, 1) draws none. Validation, test and live use have the costs as they are."""
 
     network: Annotated[str, FileOnly, Field(min_length=1), Section("policy")] = "recurrent"
     """Kind of network: recurrent, whose memory is of market and portfolio, or market_memory, one memory for all portfolios of a

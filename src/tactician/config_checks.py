@@ -36,6 +36,16 @@ def check_consistency(config: "Config", source: str) -> None:
         raise UserError(
             f"{source}: objective 'softmin' compares portfolios of a window; raise portfolios_per_window above 1."
         )
+    least, most = config.sub_universe_size
+    if least > most:
+        raise UserError(
+            f"{source}: sub_universe_size ({least}, {most}) must begin with the smaller size; exchange them."
+        )
+    low, high = config.cost_multipliers
+    if low > high:
+        raise UserError(
+            f"{source}: cost_multipliers ({low:g}, {high:g}) must begin with the smaller factor; exchange them."
+        )
     if config.validation_until <= config.train_until:
         raise UserError(
             f"{source}: validation_until ({config.validation_until}) must lie after train_until ({config.train_until})."

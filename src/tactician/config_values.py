@@ -61,6 +61,8 @@ Place = Annotated[str, BeforeValidator(_text_of_path), Field(min_length=1)]
 """The name of something, or its path."""
 Whole = Annotated[int, BeforeValidator(_whole)]
 NonNegativeInt = Annotated[Whole, Field(ge=0)]
+SubSize = Annotated[Whole, Field(ge=2)]
+"""A number of names. Fewer than two leave nothing to choose."""
 PositiveInt = Annotated[Whole, Field(gt=0)]
 Count = Annotated[Whole, Field(gt=0, le=10**12)]
 """A number of steps or samples. Products of larger ones overflow."""
@@ -154,3 +156,6 @@ CashRate = Annotated[float | Path, BeforeValidator(_cash_rate)]
 
 CostShare = Annotated[float, Field(ge=0, le=0.1)]
 """A coefficient of cost, as a fraction. A larger one was meant as percent or basis points."""
+
+CostFactor = Annotated[float, Field(ge=0.01, le=100)]
+"""A factor of all costs."""

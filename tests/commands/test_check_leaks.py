@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,25 @@ def test_a_file_with_a_halted_and_a_delisted_asset_has_no_leak(tmp_path, capsys)
     assert "The closes are taken for prices as traded." in said and "1 asset ends before the data do." in said
     assert "could not be built" not in said
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bars.csv", "my.yaml"]  # nothing is written
+
+
+def test_sub_universes_are_searched_too_and_a_leak_in_one_is_named(tmp_path, capsys, monkeypatch):
+    values = []
+    for more in ({}, {"sub_universes": 2, "sub_universe_size": [3, 3]}):
+        path = configuration(tmp_path, with_halt_and_delisting(), **more)
+        assert main(["check-leaks", "--config", path, "--cuts", "1", "--json"]) == 0
+        values.append(json.loads(capsys.readouterr().out)["values"])
+    assert values[1] > 1.5 * values[0]
+    honest = tactician.environment.further_markets
+
+    def leaky(market, config):
+        (first, groups), *rest = honest(market, config)
+        return [(replace(first, features=first.features.roll(-1, 0)), groups), *rest]
+
+    monkeypatch.setattr(tactician.environment, "further_markets", leaky)
+    assert main(["check-leaks", "--config", path, "--cuts", "1", "--json"]) == 1
+    leak = json.loads(capsys.readouterr().out)["leak"]
+    assert leak["table"] == "feature of further market 1" and leak["also"] == []
 
 
 def test_json_is_alone_on_the_output_and_names_what_is_not_seen(tmp_path, capsys):

@@ -11,7 +11,7 @@ from tactician.errors import UserError
 from tactician.evaluation import evaluate
 from tactician.studies import fold_job
 from tactician.studies.fold_job import load_model, train_fold
-from tactician.training.setup import make_environment
+from tactician.training.markets import make_environment
 from tests.studies.walk_forwards import tiny_job, tiny_study
 
 

@@ -27,7 +27,7 @@ from tactician.storage import load_tensors, save_tensors
 from tactician.studies.fold_job import load_model
 from tactician.studies.folds import make_folds
 from tactician.training.lock import only_writer
-from tactician.training.setup import make_environment
+from tactician.training.markets import make_environment
 from tests.studies.walk_forwards import PURGE, TEST_FROM, WORDS, tiny_study, train_here
 
 SEEDS = (3, 4)

@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tactician.environment import OBS_DIM
+from tactician.environment import OBS_DIM, market_bytes
+from tactician.hardware.memory import GB
 from tactician.monitor.progress import Reporter
 from tactician.monitor.tables import print_table
 from tactician.monitor.wording import count
@@ -28,6 +29,11 @@ def announce(setup: Setup, reporter: Reporter) -> None:
         f"  Training on {count(len(market.symbols), 'asset')} and CASH, {count(len(rows), 'session')} from "
         f"{market.date_of(rows.start)} to {market.date_of(rows.stop - 1)}"
     )
+    low, high = setup.config.cost_multipliers
+    if (low, high) != (1, 1):
+        reporter.note(f"  Costs in training are {low:g} to {high:g} times as high, another factor in every episode")
+    if further := told_markets(setup):
+        reporter.note(f"  {further}")
     reporter.note(
         f"  {count(setup.total_timesteps, 'step')} in {count(setup.iterations, 'iteration')}, "
         f"{count(market.regimes.n_actions, 'regime')} ({market.regimes.kind}), "
@@ -41,6 +47,20 @@ def announce(setup: Setup, reporter: Reporter) -> None:
     if market.findings:
         found = count(len(market.findings), "finding")
         reporter.note(f"  {found} about the data, kept in report.json (shown with --verbose)")
+
+
+def told_markets(setup: Setup) -> str:
+    """How many markets and sessions a run trains on, and of which kind; empty if there is only the judged one."""
+    env, config = setup.training_environment, setup.config
+    if not env.markets:
+        return ""
+    further = len(env.markets) - 1 - config.bootstrap_markets
+    kinds = {"of other names": further, "in blocks of days of the same": config.bootstrap_markets}
+    told = ", ".join(f"{number:,} {kind}" for kind, number in kinds.items() if number)
+    return (
+        f"{count(len(env.markets), 'market')} in training: the judged one, {told}; "
+        f"{count(sum(map(len, env.stretches)), 'session')}, {market_bytes(env.market) / GB:.3f} GB"
+    )
 
 
 def plan(setup: Setup) -> dict[str, Any]:
@@ -63,6 +83,7 @@ def plan(setup: Setup) -> dict[str, Any]:
         "bytes_per_sample": setup.memory.formula_bytes_per_sample,
         "memory": setup.memory.as_dict(setup.sizes),
         "device": str(setup.device),
+        "markets": told_markets(setup) or "1",
         "splits": {
             name: {
                 "first": str(market.date_of(rows.start)),

@@ -1,7 +1,7 @@
 """``tactician build-cache``: read bars, validate, compute, write the market cache; and tell what was found."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,9 @@ def run(words: list[str]) -> int:
     reporter.say(f"  Tactician {__version__}, {configs.shortest(arguments.config_file)} → {config.cache}")
     market = build_cache(config, reporter)
     reporter.say(f"  Wrote {config.cache}: {market.n_days:,} decision sessions, fingerprint {market.fingerprint[:12]}.")
+    if market.beside:
+        smallest, largest = (pick(len(each.symbols) for each in market.beside) for pick in (min, max))
+        reporter.say(f"  And {len(market.beside):,} further markets to train on, of {smallest} to {largest} assets.")
     reporter.say(f"  Next: {command('train', arguments.config_file, config)}")
     return 0
 
@@ -55,7 +58,14 @@ def build_cache(config: Config, reporter: "Reporter") -> "MarketTensors":
     """
     from tactician.bars import read_source
     from tactician.bars.findings import BadBars
-    from tactician.environment import build_market_tensors, cache_key, save_market
+    from tactician.environment import (
+        FURTHER,
+        build_market_tensors,
+        cache_key,
+        further_key,
+        further_markets,
+        save_market,
+    )
     from tactician.market import market_of
 
     with reporter.phase(f"📥 Reading bars ({config.bars})"):
@@ -72,12 +82,17 @@ def build_cache(config: Config, reporter: "Reporter") -> "MarketTensors":
         raise bad.with_list(findings_path(config)) from bad
     _show(market.findings, reporter)
     with reporter.phase("🧮 Computing features and regime weights"):
+        further = {FURTHER: further_key(config)} if further_key(config) else {}
         tensors = build_market_tensors(
-            market, config.regimes, config.groups, {**cache_key(config), "source": market.source}
+            market, config.regimes, config.groups, {**cache_key(config), **further, "source": market.source}
         )
-    save_market(tensors, config.groups, config.cache)
+    beside = []
+    if further:
+        with reporter.phase("🧩 Computing further markets"):
+            beside = further_markets(market, config)
+    save_market(tensors, config.groups, config.cache, beside)
     _keep(market.findings, config, reporter)  # last, so that an interrupted build leaves nothing behind
-    return tensors
+    return replace(tensors, beside=tuple(each for each, _ in beside))
 
 
 def findings_path(config: Config) -> Path:

@@ -90,10 +90,12 @@ def _builder(config: Config, bars: "Bars", market: "Market") -> Iterator[tuple["
     """The chain from a history to what the environment needs, and the history as it is."""
     import pandas as pd
 
-    from tactician.environment import build_market_tensors
+    from tactician.environment import build_market_tensors, further_markets
     from tactician.evaluation.futures import History
     from tactician.market import market_of
 
+    # Universes with bars of their own are checked with a configuration of their own.
+    alone = config.model_copy(update={"more_universes": {}})
     rates = None
     if isinstance(config.cash_rate, Path):
         rates = pd.DataFrame({"date": market.sessions, "rf_daily": market.cash_returns.numpy()})
@@ -104,7 +106,10 @@ def _builder(config: Config, bars: "Bars", market: "Market") -> Iterator[tuple["
             if history.rates is not None:
                 history.rates.to_parquet(file)
             rate = config.cash_rate if history.rates is None else file
-            return build_market_tensors(market_of(history.bars, config, rate), config.regimes, config.groups, {})
+            market = market_of(history.bars, config, rate)
+            tensors = build_market_tensors(market, config.regimes, config.groups, {})
+            further = further_markets(market, alone) if alone.sub_universes else []
+            return replace(tensors, beside=tuple(each for each, _ in further))
 
         yield build, History(bars, rates)
 

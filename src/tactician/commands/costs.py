@@ -36,7 +36,7 @@ def run(words: list[str]) -> int:
     from tactician.environment import load_cached_market
     from tactician.storage import json_text
 
-    market = load_cached_market(config, rebuild_command(arguments.config_file, config))
+    market = load_cached_market(config, rebuild_command(arguments.config_file, config), alone=True)
     report = session_costs(config, market, arguments.on)
     if arguments.as_json:
         print(json_text(report.as_dict(), indent=2))

@@ -56,9 +56,9 @@ def run(words: list[str]) -> int:
     loaded = load_policy(path)
     config = judged_settings(loaded.content, path, arguments.config_file and load_config(arguments.config_file))
     remedy = "tactician build-cache with the configuration that the model was trained with"
-    market = load_cached_market(
-        config, remedy if arguments.config_file is None else command("build-cache", arguments.config_file, config)
-    )
+    if arguments.config_file is not None:
+        remedy = command("build-cache", arguments.config_file, config)
+    market = load_cached_market(config, remedy, alone=True)
     model = candidate(path, loaded, config, market, allow_contaminated=arguments.allow_contaminated)
     folder = arguments.output or report_folder(path, arguments.split)
     with reporter.phase(f"⚖️  Judging on the {arguments.split} range"):

@@ -1,6 +1,6 @@
 """What the agent sees and does: market tensors, observation, state and step."""
 
-from tactician.environment.cache import cache_key, load_cached_market, load_market, save_market
+from tactician.environment.cache import FURTHER, cache_key, load_cached_market, load_market, save_market
 from tactician.environment.environment import (
     FULL_CASH,
     HOLD,
@@ -8,6 +8,8 @@ from tactician.environment.environment import (
     Environment,
     EnvState,
     Outcome,
+    cost_multiple,
+    earliest_row,
     first_state,
     narrow,
     portfolio_index,
@@ -15,6 +17,16 @@ from tactician.environment.environment import (
     step,
 )
 from tactician.environment.features import FEATURE_NAMES, FEATURE_VERSION
+from tactician.environment.further import draw_sub_universes, further_key, further_markets
+from tactician.environment.many_markets import (
+    Joined,
+    Part,
+    bootstrapped,
+    join,
+    market_bytes,
+    same_days,
+    training_part,
+)
 from tactician.environment.market_tensors import MarketTensors, build_market_tensors
 from tactician.environment.noise import Stream, permutation, uniform
 from tactician.environment.observation import (
@@ -36,6 +48,7 @@ __all__ = [
     "FEATURE_NAMES",
     "FEATURE_VERSION",
     "FULL_CASH",
+    "FURTHER",
     "HOLD",
     "LOOK_BACK",
     "MAX_REGIMES",
@@ -46,18 +59,28 @@ __all__ = [
     "EnvState",
     "Environment",
     "InnerFold",
+    "Joined",
     "MarketTensors",
     "Outcome",
+    "Part",
     "Stream",
     "assemble",
+    "bootstrapped",
     "build_market_tensors",
     "cache_key",
+    "cost_multiple",
+    "draw_sub_universes",
+    "earliest_row",
     "feature_range",
     "first_state",
     "fit_normaliser",
+    "further_key",
+    "further_markets",
     "inner_folds",
+    "join",
     "load_cached_market",
     "load_market",
+    "market_bytes",
     "narrow",
     "normalise",
     "observe",
@@ -66,9 +89,11 @@ __all__ = [
     "permutation",
     "portfolio_index",
     "restart_finished",
+    "same_days",
     "save_market",
     "split_rows",
     "step",
     "stretches_of",
+    "training_part",
     "uniform",
 ]

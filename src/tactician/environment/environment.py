@@ -13,6 +13,7 @@ Timing of one step at row t (session t):
    in percent.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
@@ -54,6 +55,10 @@ class Environment:
     random_slippage: bool = True
     """Draw slippage (training) or charge its mean (evaluation)."""
     seed: int = 0
+    markets: tuple[range, ...] = ()
+    """Rows of each of several markets that lie one after another in ``market`` (`many_markets`); none means one market."""
+    cost_multipliers: tuple[float, float] = (1.0, 1.0)
+    """Least and largest factor of all costs. Each window draws one per episode, log-uniformly; (1, 1) draws none."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be simulated."""
@@ -63,8 +68,17 @@ class Environment:
                 f"The range has {longest} decision sessions, too few for one episode of {self.episode_length}; "
                 "widen the range (start, train_until) or lower episode_length."
             )
+        if self.markets:
+            # An episode's first decision drifts through the row before it, and its last value is read in the row after it.
+            inside = [[m.start < part.start and part.stop < m.stop for m in self.markets] for part in self.stretches]
+            if any(sum(places) != 1 for places in inside):
+                raise ValueError("a stretch must lie inside one market, with a row of the same before and after it")
         if min(part.start for part in self.stretches) < 1:
             raise ValueError("row 0 has no session before it to earn; ranges begin at row 1")
+        try:
+            self.frictions.scaled(max(self.cost_multipliers))
+        except UserError as error:
+            raise UserError(f"With cost_multipliers of up to {max(self.cost_multipliers):g}, {error}") from None
         if self.frictions.impact_adv > 0:
             self.market.require_traded_values()
         # Computed here and cached, because it waits for the device, and a step must not wait.
@@ -206,7 +220,7 @@ def _trade(
     env: Environment, state: EnvState, day: Tensor, before: Tensor, targets: Tensor, hold: Bool[Tensor, " env"]
 ) -> Trade:
     """Trade from the drifted holdings to the action's targets, at the close of each environment's day."""
-    market, impact_adv = env.market, env.frictions.impact_adv > 0
+    market, impact_adv, multiple = env.market, env.frictions.impact_adv > 0, cost_multiple(env, state)
     return rebalance(
         before,
         targets,
@@ -216,6 +230,7 @@ def _trade(
         slippage=_draw_slippage(env, state) if env.random_slippage else None,
         vol_daily=market.vol_daily[day] if impact_adv else None,
         adv=market.dollar_volume[day] / env.portfolio_value if impact_adv else None,
+        multiple=None if multiple is None else multiple.repeat_interleave(env.portfolios_per_window),
         iterations=3,  # reaches the precision of float32
     )
 
@@ -326,6 +341,26 @@ def _first_day(env: Environment, place: Float[Tensor, " window"]) -> Int64[Tenso
         start = torch.where(pick >= before, part.start + pick - before, start)
         before += count
     return start
+
+
+def cost_multiple(env: Environment, state: EnvState) -> Float[Tensor, " window"] | None:
+    """The factor of all costs in each window's episode: low·(high/low)^u with u uniform in (0, 1); None if none is drawn.
+
+    It depends on seed, window and episode alone, so it stays the same through an episode and for all portfolios of a window.
+    """
+    low, high = env.cost_multipliers
+    if low == high == 1:
+        return None
+    place = uniform(env.seed, Stream.COST_MULTIPLE, state.window, state.episode)
+    return torch.exp(math.log(low) + place * (math.log(high) - math.log(low)))
+
+
+def earliest_row(env: Environment, day: Int64[Tensor, " window"]) -> Int64[Tensor, " window"]:
+    """The first row that may be watched before a decision: row 1 of the market to which each window's day belongs."""
+    first = torch.ones_like(day)
+    for rows in env.markets[1:]:
+        first = torch.where(day >= rows.start, rows.start + 1, first)
+    return first
 
 
 def _draw_slippage(env: Environment, state: EnvState) -> Float[Tensor, "env asset"]:

@@ -62,6 +62,8 @@ class MarketTensors:
     """Findings about the bars."""
     sessions_per_year: int = 252
     """Figures are annualised by it."""
+    beside: tuple["MarketTensors", ...] = ()
+    """Further markets, which training may use beside this one (`further`)."""
 
     @property
     def n_days(self) -> int:

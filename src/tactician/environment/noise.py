@@ -30,6 +30,11 @@ class Stream(IntEnum):
     ACTION = 4
     DROPOUT = 5
     MINIBATCH = 6
+    BLOCK_END = 7
+    BLOCK_START = 8
+    COST_MULTIPLE = 9
+    SUB_UNIVERSE = 10
+    SUB_UNIVERSE_SIZE = 11
 
 
 def uniform(seed: int, stream: Stream, *counters: int | Int64[Tensor, "..."]) -> Float[Tensor, "..."]:

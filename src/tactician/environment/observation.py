@@ -4,13 +4,14 @@ docs/features.md lists every entry.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from tactician.environment.environment import FULL_CASH, HOLD, Environment, EnvState, blocks
+from tactician.environment.environment import FULL_CASH, HOLD, Environment, EnvState, blocks, cost_multiple
 from tactician.environment.features import FEATURE_NAMES
 from tactician.environment.market_tensors import MarketTensors
 from tactician.portfolio.ledger import move_cost
@@ -39,21 +40,29 @@ MAX_REGIMES = 64
 _CLIP = 5.0
 
 
-def fit_normaliser(market: MarketTensors, rows: range) -> tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]:
+def fit_normaliser(market: MarketTensors, *rows: range) -> tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]:
     """Mean and standard deviation of each market feature, over the training rows only.
 
     A feature that is constant there gets a deviation of 1. Otherwise a later change would explode.
+
+    Args:
+        market: with features in their own units.
+        rows: the training rows, in one part or in several.
     """
     # Moments of later rows would leak the volatility of the test range into training.
-    seen = market.features[rows.start : rows.stop].double()
+    seen = _features(market, rows).double()
     std = seen.std(0)
     return seen.mean(0).float(), torch.where(std > 1e-9, std, 1.0).float()
 
 
-def feature_range(market: MarketTensors, rows: range) -> tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]:
-    """Lowest and highest value of each market feature over some rows, in its own unit."""
-    seen = market.features[rows.start : rows.stop]
+def feature_range(market: MarketTensors, *rows: range) -> tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]:
+    """Lowest and highest value of each market feature over some rows, in one part or in several, in its own unit."""
+    seen = _features(market, rows)
     return seen.amin(0), seen.amax(0)
+
+
+def _features(market: MarketTensors, parts: Sequence[range]) -> Float[Tensor, "row feature"]:
+    return torch.cat([market.features[part.start : part.stop] for part in parts])
 
 
 def normalise(market: MarketTensors, mean: Float[Tensor, " feature"], std: Float[Tensor, " feature"]) -> MarketTensors:
@@ -96,12 +105,15 @@ def observe_portfolio(env: Environment, state: EnvState, day: Int64[Tensor, " en
     day, holdings = day[::p], state.holdings.unflatten(0, (-1, p))
     regime, since_trade = state.regime.unflatten(0, (-1, p)), state.since_trade.unflatten(0, (-1, p))
     # The costs of all moves take R × A numbers per portfolio, and the exposures to the factors F × A.
+    multiple = cost_multiple(env, state)
     n_moves, n_tilts = math.prod(market.regime_weights.shape[1:]), math.prod(market.factor_ranks.shape[1:])
     *described, to_equal = torch.cat(
-        [_describe(env, day[some], holdings[some]) for some in blocks(env, len(day), n_tilts)]
+        [_describe(env, day[some], holdings[some], _some(multiple, some)) for some in blocks(env, len(day), n_tilts)]
     ).unbind(-1)
     # HOLD is left out, since it costs nothing and would always be the cheapest. So regime r is in column r − 1.
-    moves = torch.cat([_move_costs(env, day[some], holdings[some]) for some in blocks(env, len(day), n_moves)])
+    moves = torch.cat(
+        [_move_costs(env, day[some], holdings[some], _some(multiple, some)) for some in blocks(env, len(day), n_moves)]
+    )
     refresh = moves.gather(-1, (regime - 1).clamp(min=0)[..., None])[..., 0]
     columns = [
         *described,
@@ -118,8 +130,15 @@ def observe_portfolio(env: Environment, state: EnvState, day: Int64[Tensor, " en
     return torch.stack(columns, dim=-1).flatten(0, 1)
 
 
+def _some(multiple: Tensor | None, windows: slice) -> Tensor | None:
+    return None if multiple is None else multiple[windows]
+
+
 def _describe(
-    env: Environment, day: Int64[Tensor, " window"], holdings: Float[Tensor, "window portfolio asset+1"]
+    env: Environment,
+    day: Int64[Tensor, " window"],
+    holdings: Float[Tensor, "window portfolio asset+1"],
+    multiple: Float[Tensor, " window"] | None,
 ) -> Float[Tensor, "window portfolio 9"]:
     """The entries from the weight of cash to the distance to equal weight, and the cost of moving there."""
     # Weights, not amounts: growth and costs are proportional to wealth, except for impact on volume. So the best decision
@@ -144,16 +163,19 @@ def _describe(
         # Half of the summed absolute differences is the share of the portfolio that would have to move.
         0.5 * (cash + (risky - equal).abs().sum(-1)),
         # Of its own, because a regime table may lack equal weight.
-        _costs(env, day, holdings, target[:, None])[..., 0],
+        _costs(env, day, holdings, target[:, None], multiple)[..., 0],
     ]
     return torch.stack(columns, dim=-1)
 
 
 def _move_costs(
-    env: Environment, day: Int64[Tensor, " window"], holdings: Float[Tensor, "window portfolio asset+1"]
+    env: Environment,
+    day: Int64[Tensor, " window"],
+    holdings: Float[Tensor, "window portfolio asset+1"],
+    multiple: Float[Tensor, " window"] | None,
 ) -> Float[Tensor, "window portfolio regime-1"]:
     """Costs of moving to each regime but HOLD."""
-    return _costs(env, day, holdings, env.market.regime_weights[day, None, HOLD + 1 :])
+    return _costs(env, day, holdings, env.market.regime_weights[day, None, HOLD + 1 :], multiple)
 
 
 def _costs(
@@ -161,6 +183,7 @@ def _costs(
     day: Int64[Tensor, " window"],
     holdings: Float[Tensor, "window portfolio asset+1"],
     targets: Float[Tensor, "window 1 target asset+1"],
+    multiple: Float[Tensor, " window"] | None,
 ) -> Float[Tensor, "window portfolio target"]:
     """Costs of possible moves, in percent of the portfolio's value, at the last close that the agent has seen."""
     market, impact_adv = env.market, env.frictions.impact_adv > 0
@@ -170,4 +193,5 @@ def _costs(
         env.frictions,
         vol_daily=market.vol_daily[day, None] if impact_adv else None,
         adv=market.dollar_volume[day, None] / env.portfolio_value if impact_adv else None,
+        multiple=None if multiple is None else multiple[:, None],
     )

@@ -254,7 +254,7 @@ def _compare(
     before, after = ([], []) if not comparable else (_tables(each, decisions, last) for each in (calm, market))
     firsts = [*_universes(calm.symbols, market.symbols), *(_Table("session", each.dates) for each in (calm, market))]
     values, found = 0, []
-    for one, other in [firsts[:2], firsts[2:], *zip(before, after, strict=True)]:
+    for one, other in [firsts[:2], firsts[2:], *_pairs(before, after)]:
         known = max(0, last - one.knows - one.first)  # rows whose sessions all lie before the cut
         values += one.values[:known].numel()
         differ = _bits_differ(one.values[:known], other.values[:known])
@@ -276,6 +276,12 @@ def _compare(
         also=tuple(table.name for table, _, _ in found[1:]),
     )
     return values, leak
+
+
+def _pairs(before: Sequence[_Table], after: Sequence[_Table]) -> Iterable[tuple[_Table, _Table]]:
+    """The tables of two markets by name. If one is missing, all of its rows are."""
+    theirs = {table.name: table for table in after}
+    return ((table, theirs.get(table.name, replace(table, values=table.values[:0]))) for table in before)
 
 
 def _bits_differ(a: Tensor, b: Tensor) -> Bool[Tensor, "..."]:
@@ -306,6 +312,7 @@ def _tables(market: MarketTensors, decisions: Decisions, last: int) -> list[_Tab
     slots = [f"of portfolio {k}" for k in range(_PORTFOLIOS)]
     tables = [
         *_of_market(market),
+        *(table for k in range(len(market.beside)) for table in _of_further(market, k)),
         _Table("normaliser", torch.stack(moments)[None], (("mean of", "deviation of"), FEATURE_NAMES), -1, fitted),
         _Table("observation", seen.transpose(1, 2), (OBSERVATION_NAMES, slots), first=path.start),
     ]
@@ -332,6 +339,15 @@ def _of_market(market: MarketTensors) -> list[_Table]:
         _Table("feature", market.features, (FEATURE_NAMES,)),
         _Table("target", market.regime_weights, (regimes, (*symbols, "cash"))),
     ]
+
+
+def _of_further(market: MarketTensors, number: int) -> Iterable[_Table]:
+    """Tables of a further market, in the rows of the market: of the sessions that both have, if they are the same."""
+    other, first = market.beside[number], int((market.dates < market.beside[number].dates[0]).sum())
+    if not torch.equal(other.dates, market.dates[first : first + other.n_days]):
+        return
+    for table in _of_market(other):
+        yield replace(table, name=f"{table.name} of further market {number + 1}", first=first)
 
 
 def _moments(market: MarketTensors, decisions: Decisions, last: int) -> tuple[Moments, int]:

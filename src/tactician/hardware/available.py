@@ -40,9 +40,10 @@ _VERSION_2 = _Accounts(("memory.max", "memory.high"), "memory.current", "inactiv
 def memory_budget(config: Config, device: torch.device, n_sharing: int = 1) -> float:
     """Bytes that this process may take.
 
-    On a GPU it is the cap, but at most 90 % of the free memory. The cap is ``max_vram_gpu0`` for the first GPU,
-    ``max_vram_gpu1`` for the others, and at most 8 GB with ``low_vram``. On a CPU it is three quarters of the available
-    memory, within a container's limit. At least 1 GB stays free, but a run may always take half of the available memory.
+    On a GPU it is the cap less what the run has put there already, but at most 90 % of the free memory. The cap is
+    ``max_vram_gpu0`` for the first GPU, ``max_vram_gpu1`` for the others, and at most 8 GB with ``low_vram``. On a CPU it is
+    three quarters of the available memory, within a container's limit. At least 1 GB stays free, but a run may always take
+    half of the available memory.
 
     Args:
         config: has the caps.
@@ -58,7 +59,8 @@ def memory_budget(config: Config, device: torch.device, n_sharing: int = 1) -> f
     if config.low_vram:
         cap = min(cap, _LOW_VRAM_GB)
     free, _ = torch.cuda.mem_get_info(device)
-    return min(cap * GB, _GPU_SHARE * free)
+    # The cap counts what the run has put there already, its markets.
+    return min(max(cap * GB - torch.cuda.memory_allocated(device), 0.0), _GPU_SHARE * free)
 
 
 def available_memory(root: Path = Path("/")) -> float:

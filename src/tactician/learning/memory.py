@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from tactician.environment import PORTFOLIO_NAMES, Environment, EnvState, assemble
+from tactician.environment import PORTFOLIO_NAMES, Environment, EnvState, assemble, earliest_row
 from tactician.policy import Network
 
 WATCHED = 64
@@ -26,7 +26,8 @@ def begin_memory(
     """The recurrent state of episodes that begin now.
 
     A memory that depends on the market alone has watched the `WATCHED` sessions before the first decision. Those before row
-    1 show row 1, since nothing earlier is known. Any other memory is empty, since there was no portfolio before.
+    1 show row 1, since nothing earlier is known. Of several markets, each has its own row 1. Any other memory is empty, since
+    there was no portfolio before.
 
     Args:
         env: gives the market, and the portfolios per window.
@@ -38,7 +39,7 @@ def begin_memory(
     if not policy.shares_memory:
         return policy.initial_state(len(day) * shared)
     ago = torch.arange(WATCHED, 0, -1, device=day.device)
-    watched = (day - ago[:, None]).clamp(min=1)
+    watched = torch.maximum(day - ago[:, None], earliest_row(env, day))
     nobody = env.market.features.new_zeros(*watched.shape, len(PORTFOLIO_NAMES))
     own = None if masks is None else masks[:, ::shared]
     _, hidden = policy.trunk(assemble(env.market, watched, nobody), policy.initial_state(len(day)), own)

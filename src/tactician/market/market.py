@@ -2,9 +2,10 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -60,6 +61,26 @@ class Market:
     fingerprint: str
     """sha256 of bars, cash rates and rules."""
     source: str
+
+    def only(self, symbols: Sequence[str]) -> "Market":
+        """The market of some of its assets, in the order given. Sessions and calendar stay those of all.
+
+        Raises:
+            ValueError: an asset is not there.
+        """
+        columns = torch.tensor([self.symbols.index(symbol) for symbol in symbols])
+        # An asset's columns depend on its own bars alone. What compares assets is computed from these columns later.
+        names = ("returns", "closes", "tradable", "fillable", "delisted", "scores", "volatility", "dollar_volume")
+        chosen: dict[str, Any] = {name: getattr(self, name)[:, columns] for name in names}
+        digest = hashlib.sha256(f"{self.fingerprint} only {' '.join(symbols)}".encode()).hexdigest()
+        return replace(self, symbols=tuple(symbols), findings=(), fingerprint=digest, **chosen)
+
+    def until(self, n_sessions: int) -> "Market":
+        """The market's first sessions."""
+        cut: dict[str, Any] = {
+            f.name: value[:n_sessions] for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)
+        }
+        return replace(self, sessions=self.sessions[:n_sessions], **cut)
 
     def with_future(self, sessions: Sequence[date]) -> "Market":
         """The market with rows for sessions to come, so that tensors made from it have a row for the next decision.

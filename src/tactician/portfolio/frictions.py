@@ -105,6 +105,8 @@ class CostRates:
     """Per √currency, ``[..., 1]`` or ``[..., asset]``; None if impact is switched off."""
     square: Tensor | None = None
     """Per currency, ``[..., 1]``; None if linear impact is switched off."""
+    multiple: Tensor | None = None
+    """Factor of all costs of a portfolio, ``[...]``, which the coefficients contain already; None for 1."""
 
     def impact(self, traded: Float[Tensor, "*batch asset"]) -> Tensor | None:
         """The part of an asset's cost rate that grows with the trade; None without impact."""
@@ -126,6 +128,7 @@ def cost_rates(
     slippage: Float[Tensor, "*batch asset"] | None = None,
     vol_daily: Float[Tensor, "*#batch asset"] | None = None,
     adv: Float[Tensor, "*#batch asset"] | None = None,
+    multiple: Float[Tensor, "*#batch"] | None = None,
 ) -> CostRates:
     """Combine the frictions into the coefficients of the total cost.
 
@@ -135,6 +138,7 @@ def cost_rates(
         slippage: drawn slippage as a fraction of the traded value; without it the mean, ``slippage_max / 2``.
         vol_daily: daily volatility σ as a decimal, known before the trade; needed by ``impact_adv``.
         adv: average daily traded value in the currency of ``value``, known before the trade; needed by ``impact_adv``.
+        multiple: factor of all coefficients, drawn slippage included; None for 1.
 
     Raises:
         ValueError: ``impact_adv`` is on and σ or ADV is missing.
@@ -152,11 +156,20 @@ def cost_rates(
         known = torch.where(adv > 0, adv, 0.0)  # without volume nothing trades; the rate must only be a number
         law = frictions.impact_adv * torch.nan_to_num(vol_daily) * (known + _ADV_FLOOR).rsqrt()
         root = law if root is None else root + law
-    return CostRates(drawn + (frictions.spread + frictions.commission), drawn, root, square)
+    linear = drawn + (frictions.spread + frictions.commission)
+    if multiple is None:
+        return CostRates(linear, drawn, root, square)
+    # Every cost is its coefficient times a function of the trade, so a factor of the costs is one of the coefficients.
+    m = multiple.unsqueeze(-1)
+    root, square = (None if x is None else x * m for x in (root, square))
+    return CostRates(linear * m, drawn * m, root, square, multiple)
 
 
 def largest_trade(
-    frictions: Frictions, vol_daily: Float[Tensor, "*batch asset"] | None, adv: Float[Tensor, "*batch asset"] | None
+    frictions: Frictions,
+    vol_daily: Float[Tensor, "*#batch asset"] | None,
+    adv: Float[Tensor, "*#batch asset"] | None,
+    multiple: Float[Tensor, "*#batch"] | None = None,
 ) -> Float[Tensor, "*batch asset"]:
     """The largest value of an asset that can be traded in one session if impact depends on volume.
 
@@ -167,6 +180,7 @@ def largest_trade(
         frictions: with ``impact_adv`` on.
         vol_daily: daily volatility σ.
         adv: average daily traded value. The result has its unit of currency.
+        multiple: factor of b; None for 1.
 
     Raises:
         ValueError: σ or ADV is missing.
@@ -174,7 +188,9 @@ def largest_trade(
     if vol_daily is None or adv is None:
         raise ValueError("impact_adv needs vol_daily and adv")
     tiny = torch.finfo(adv.dtype).tiny
-    share = (_MAX_ADV_RATE / (frictions.impact_adv * vol_daily).clamp_min(tiny)).square().clamp_max(1.0)
+    rate = frictions.impact_adv * vol_daily
+    rate = rate if multiple is None else rate * multiple.unsqueeze(-1)
+    share = (_MAX_ADV_RATE / rate.clamp_min(tiny)).square().clamp_max(1.0)
     return torch.where(adv > 0, adv, 0.0) * torch.nan_to_num(share)
 
 
@@ -186,4 +202,5 @@ def component_costs(
     slipped = (traded * rates.slippage).sum(-1) if isinstance(rates.slippage, Tensor) else volume * rates.slippage
     rate = rates.impact(traded)
     impact = torch.zeros_like(volume) if rate is None else (traded * rate).sum(-1)
+    volume = volume if rates.multiple is None else volume * rates.multiple  # the other two contain it
     return torch.stack([volume * frictions.spread, slipped, impact, volume * frictions.commission], dim=-1)

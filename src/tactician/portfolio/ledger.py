@@ -42,6 +42,7 @@ def rebalance(
     slippage: Float[Tensor, "*batch asset"] | None = None,
     vol_daily: Float[Tensor, "*#batch asset"] | None = None,
     adv: Float[Tensor, "*#batch asset"] | None = None,
+    multiple: Float[Tensor, "*batch"] | None = None,
     iterations: int = 5,
 ) -> Trade:
     """Trade to target weights so that they hold exactly *after* the costs of the trade.
@@ -63,15 +64,16 @@ def rebalance(
         slippage: drawn slippage as a fraction of the traded value; without it the mean.
         vol_daily: daily volatility σ, for ``impact_adv``.
         adv: average daily traded value, for ``impact_adv``.
+        multiple: factor of all costs of a portfolio; None for 1. Times it, the frictions must be valid ones.
         iterations: evaluations of the cost while solving; five reach double precision, three single precision.
 
     Raises:
         ValueError: ``impact_adv`` is on and σ or ADV is missing.
     """
     value = holdings.sum(-1)
-    rates = cost_rates(value, frictions, slippage, vol_daily, adv)
+    rates = cost_rates(value, frictions, slippage, vol_daily, adv, multiple)
     before, weights = holdings[..., :-1], target_weights[..., :-1]
-    limit = _limit(before, frictions, fillable, vol_daily, adv)
+    limit = _limit(before, frictions, fillable, vol_daily, adv, multiple)
     # The target is V⁺·w, with V⁺ the value *after* costs. Trading to V·w and paying afterwards would miss the target, and
     # would put a fully invested portfolio in debt.
     value_after = _value_after_cost(value, before, weights, rates, limit, iterations)
@@ -97,10 +99,15 @@ def rebalance(
 
 
 def _limit(
-    before: Tensor, frictions: Frictions, fillable: Tensor | None, vol_daily: Tensor | None, adv: Tensor | None
+    before: Tensor,
+    frictions: Frictions,
+    fillable: Tensor | None,
+    vol_daily: Tensor | None,
+    adv: Tensor | None,
+    multiple: Tensor | None,
 ) -> Tensor | None:
     """Largest trade by asset, in currency; None if no trade is limited."""
-    limit = None if frictions.impact_adv == 0 else largest_trade(frictions, vol_daily, adv).to(before.dtype)
+    limit = None if frictions.impact_adv == 0 else largest_trade(frictions, vol_daily, adv, multiple).to(before.dtype)
     if fillable is None:
         return limit
     # An asset without a bar has a largest trade of 0, so one rule covers both cases.
@@ -229,6 +236,7 @@ def move_cost(
     hold: Bool[Tensor, " regime"] | None = None,
     vol_daily: Float[Tensor, "*#batch asset"] | None = None,
     adv: Float[Tensor, "*#batch asset"] | None = None,
+    multiple: Float[Tensor, "*#batch"] | None = None,
 ) -> Float[Tensor, "*batch regime"]:
     """Cost of moving to each target, as a fraction of the portfolio's value.
 
@@ -242,6 +250,7 @@ def move_cost(
         hold: regimes that do not trade; they cost 0.
         vol_daily: daily volatility σ, for ``impact_adv``.
         adv: average daily traded value in the currency of the holdings, for ``impact_adv``.
+        multiple: factor of all costs of a portfolio; None for 1.
 
     Raises:
         ValueError: ``impact_adv`` is on and σ or ADV is missing.
@@ -254,10 +263,11 @@ def move_cost(
         frictions,
         vol_daily=None if vol_daily is None else vol_daily.unsqueeze(-2),
         adv=None if adv is None else (adv / value).unsqueeze(-2),
+        multiple=None if multiple is None else multiple.unsqueeze(-1),
     )
     traded = (targets[..., :-1] - weights.unsqueeze(-2)).abs_()
     # As in `rebalance`, the part beyond the largest trade is not traded and costs nothing.
     if frictions.impact_adv and vol_daily is not None and adv is not None:
-        traded = traded.minimum(largest_trade(frictions, vol_daily, adv / value).unsqueeze(-2))
+        traded = traded.minimum(largest_trade(frictions, vol_daily, adv / value, multiple).unsqueeze(-2))
     cost = rates.total(traded)
     return cost if hold is None else cost.masked_fill(hold, 0.0)

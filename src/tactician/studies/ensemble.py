@@ -62,7 +62,7 @@ def train_ensemble(setup: Setup, market: MarketTensors, engine: Engine, reporter
     )
     book.trial()
     trained: list[Trained] = []
-    with closing(engine.run(train_member, jobs, market)) as results:
+    with closing(engine.run(train_member, jobs, (market, setup.normaliser))) as results:
         for _, one in results:
             trained.append(one)
             piece = one.piece

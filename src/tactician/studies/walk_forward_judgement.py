@@ -32,8 +32,8 @@ from tactician.studies.folds import Fold
 from tactician.studies.walk_forward import Results, Study
 from tactician.training.counting import Counting
 from tactician.training.deployed import Deployed, Lived
+from tactician.training.markets import make_environment
 from tactician.training.provenance import provenance
-from tactician.training.setup import make_environment
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from tactician.policy import Network, settle_recurrence
 from tactician.storage import checksum
 from tactician.trading.advice import Advisor
 from tactician.training.checkpoint import load_policy
+from tactician.training.markets import make_environment
 from tactician.training.saved import check_meaning, judged_settings
-from tactician.training.setup import make_environment
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,8 @@ def seen_by_run(judged: Ranges) -> Seen:
     """The data that the weights of a new run will see."""
     train, validation = (_dates(judged, name) for name in ("train", "validation"))
     market = judged.environment.market
-    return Seen(train[0], train[1], validation[1], tuple(market.symbols), (market.fingerprint,))
+    names = dict.fromkeys(symbol for each in (market, *market.beside) for symbol in each.symbols)
+    return Seen(train[0], train[1], validation[1], tuple(names), (market.fingerprint,))
 
 
 def seen_by_checkpoint(content: Mapping[str, Any]) -> Seen:

@@ -192,9 +192,9 @@ def _collect(setup: Setup, state: TrainState, share: Share, reporter: Reporter) 
     label = f"🎲 Collecting rollout ({count(share.n_steps, 'step')} × {count(n_all, 'env')})"
     with reporter.phase(label, "step") as phase:
         return collect_rollout(
-            setup.environment,
+            setup.training_environment,
             state.learner.policy,
-            narrow(setup.environment, state.env_state, n_windows),
+            narrow(setup.training_environment, state.env_state, n_windows),
             state.hidden[:, :n_envs],
             n_steps=share.n_steps,
             sequence_length=setup.sequence_length,
@@ -268,7 +268,7 @@ def _iterate_within_memory(
         reporter.warn(f"Memory ran out ({reason}): going on with {setup.n_envs:,} environments.")
         if setup.device.type == "cuda":
             torch.cuda.empty_cache()
-        env_state = narrow(setup.environment, state.env_state, n_windows)
+        env_state = narrow(setup.training_environment, state.env_state, n_windows)
         state = replace(state, env_state=env_state, hidden=state.hidden[:, : setup.n_envs].contiguous())
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from tactician.config import Config
 from tactician.environment import MarketTensors, inner_folds
@@ -49,20 +50,24 @@ def member_config(config: Config, number: int) -> Config:
     return config.model_copy(update=changes)
 
 
-def train_member(config: Config, market: MarketTensors) -> Trained:
+Shared = tuple[MarketTensors, tuple[Tensor, Tensor]]
+"""The market, not normalised, and mean and standard deviation of its features, which all members share."""
+
+
+def train_member(config: Config, shared: Shared) -> Trained:
     """Train a member, or go on where its training stopped, and judge it on the piece that it leaves out.
 
     Args:
         config: of `member_config`, with its sizes filled in.
-        market: its market.
+        shared: see `Shared`.
 
     Raises:
         UserError: the folder cannot be written, memory runs out, or figures are not finite.
     """
     assert config.member is not None
-    quiet = Reporter("quiet", silent=True)
+    quiet, (market, normaliser) = Reporter("quiet", silent=True), shared
     with only_run_in(config.checkpoint_dir):
-        setup = prepare_run(config, market, fixed_sizes=True)
+        setup = prepare_run(config, market, normaliser=normaliser, fixed_sizes=True)
         path, content, _ = newest_checkpoint(config.checkpoint_dir)
         state = None
         if path is not None and content is not None and run_of(content) == _run_of(setup):

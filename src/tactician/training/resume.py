@@ -48,6 +48,11 @@ _OF_ENVIRONMENTS = OF_DATA | {
     "episode_length",
     "portfolios_per_window",
     "first_holdings",
+    "bootstrap_markets",
+    "sub_universes",
+    "sub_universe_size",
+    "sub_universe_seed",
+    "more_universes",
     "seed",
 }
 """If one of these keys changes, the simulated portfolios cannot continue and begin new episodes."""
@@ -278,4 +283,5 @@ _GONE = {"cost_warmup": 0}
 
 def _before(key: str) -> Any:
     """What a checkpoint that lacks a key was trained with: the default, or constant rates."""
-    return 0 if key == "anneal_steps" else Config.model_fields[key].default
+    default = 0 if key == "anneal_steps" else Config.model_fields[key].default
+    return list(default) if isinstance(default, tuple) else default  # as JSON has it

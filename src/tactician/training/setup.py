@@ -10,12 +10,9 @@ from torch import Tensor
 from tactician.config import Config
 from tactician.environment import (
     HOLD,
-    MAX_REGIMES,
     OBS_DIM,
     Environment,
     MarketTensors,
-    feature_range,
-    fit_normaliser,
     normalise,
     split_rows,
     stretches_of,
@@ -31,8 +28,8 @@ from tactician.hardware.sizes import Sizes, choose_sizes, note_on_learning, sequ
 from tactician.learning import Hyperparameters, Precision
 from tactician.market import LEVEL_LEAK
 from tactician.policy import Architecture, Network, make_network, settle_recurrence, use_native
-from tactician.portfolio.frictions import Frictions
 from tactician.training.duration import n_iterations, total_timesteps
+from tactician.training.markets import TrainedOn, check_market, make_environment, markets_to_train_on, value_scale
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,9 @@ class Setup:
     config: Config
     """With the sizes and the length of the annealing filled in."""
     environment: Environment
-    """Its market features are normalised on the training range, and its episodes lie inside that range."""
+    """Of the judged market. Its features are normalised on the training range, and its episodes lie inside that range."""
+    training_environment: Environment
+    """Of the rollouts: the same, or one of many markets and costs."""
     normaliser: tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]
     feature_range: tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]
     """Lowest and highest value of each market feature on the training range, in its own unit."""
@@ -180,8 +179,9 @@ def prepare_run(
     return Setup(
         config=config.model_copy(update={**asdict(sizes), **learning_rates(config), "anneal_steps": annealing}),
         environment=request.environment,
+        training_environment=request.training_environment,
         normaliser=request.normaliser,
-        feature_range=feature_range(market, request.splits["train"]),
+        feature_range=request.trained_on.feature_range(),
         splits=request.splits,
         sizes=sizes,
         sequence_length=request.sequence_length,
@@ -238,6 +238,8 @@ class _Request:
     splits: dict[str, range]
     normaliser: tuple[Tensor, Tensor]
     environment: Environment
+    training_environment: Environment
+    trained_on: TrainedOn
     value_scale: float
     autocast_dtype: torch.dtype | None
     notes: tuple[str | None, ...]
@@ -261,9 +263,11 @@ def _choose(
         UserError: see `prepare_run`.
     """
     device = pick_device(config.device, process.local_rank)
-    _check_market(market, config, process)
+    check_market(market, config, process)
     sizes, notes = choose_sizes(config, device, process.collective.size)
-    mean, std = normaliser or fit_normaliser(market, splits["train"])
+    trained_on = markets_to_train_on(config, market, splits["train"], stretches_of(config, splits["train"]))
+    moments = normaliser or trained_on.normaliser()
+    environment = make_environment(config, normalise(market, *moments).to(device), splits["train"])
     dtype, no_amp = pick_autocast(config, device)
     leaks = (finding for finding in market.findings if finding.startswith(LEVEL_LEAK))
     return _Request(
@@ -272,39 +276,18 @@ def _choose(
         sequence_length=sequence_length(config, sizes, device),
         device=device,
         splits=splits,
-        normaliser=(mean, std),
-        environment=make_environment(config, normalise(market, mean, std).to(device), splits["train"]),
-        value_scale=_value_scale(market, splits["train"], config.gamma),
+        normaliser=moments,
+        environment=environment,
+        training_environment=trained_on.environment(environment, moments, config.cost_multipliers),
+        trained_on=trained_on,
+        value_scale=value_scale(market, splits["train"], config.gamma),
         autocast_dtype=dtype,
         notes=(process.note, *leaks, *notes, no_amp),
     )
 
 
-def _check_market(market: MarketTensors, config: Config, process: Process) -> None:
-    if len(set(process.gather_each(market.fingerprint))) > 1:
-        raise UserError(
-            f"The processes have different market caches; copy {config.cache} of one machine to the others."
-        )
-    if market.regimes.n_actions > MAX_REGIMES:
-        raise UserError(f"The regime table '{config.regimes}' has more than {MAX_REGIMES} regimes; use fewer groups.")
-
-
-def make_environment(config: Config, market: MarketTensors, rows: range) -> Environment:
-    """Simulated portfolios on a range of a normalised market; a member of an ensemble has stretches of it."""
-    return Environment(
-        market=market,
-        frictions=Frictions.of(config),
-        rows=stretches_of(config, rows) or rows,
-        episode_length=config.episode_length,
-        portfolios_per_window=config.portfolios_per_window,
-        portfolio_value=config.portfolio_value,
-        first_holdings=config.first_holdings,
-        seed=config.seed,
-    )
-
-
 def _budgets(request: _Request, process: Process) -> list[float]:
-    """Bytes that each process may take. Processes on one machine share its main memory."""
+    """Bytes that each process may take beside its markets. Processes on one machine share its main memory."""
     machine = platform.node()
     n_here = process.gather_each(machine).count(machine)
     return process.gather_each(memory_budget(request.config, request.device, n_here))
@@ -321,7 +304,7 @@ def _probe(request: _Request, budgets: list[float], process: Process) -> tuple[M
         policy = make_policy(config, request.environment, request.value_scale)
     wrong_kernels = settle_recurrence(policy, dtype)
     trial = Trial(
-        environment=request.environment,
+        environment=request.training_environment,
         policy=policy,
         hyper=hyperparameters(config),
         precision=Precision(dtype, request.device.type),
@@ -387,12 +370,3 @@ def _share(sizes: Sizes, per_window: int, budgets: list[float], process: Process
     if n_windows < len(budgets):
         raise UserError(f"n_envs ({sizes.n_envs}) gives {len(budgets)} processes fewer than one window each; raise it.")
     return split_windows(n_windows, budgets)[process.collective.rank]
-
-
-def _value_scale(market: MarketTensors, rows: range, gamma: float) -> float:
-    """Standard deviation of the discounted rewards of equal weight, for independent days: 100·σ/√(1 − γ²).
-
-    The value head predicts in this unit, so that value errors and learning rates have the same meaning in every market.
-    """
-    daily = market.equal_weight_returns[rows.start : rows.stop]
-    return max(100 * float(daily.double().std()) / (1 - gamma**2) ** 0.5, 1e-3)

@@ -138,12 +138,12 @@ def first_train_state(setup: Setup) -> TrainState:
 def fresh_environments(setup: Setup, policy: Network) -> dict[str, Any]:
     """This process's environments at the beginning of their first episodes."""
     state = _first_states(setup)
-    return {"env_state": state, "hidden": begin_memory(setup.environment, policy, state.day)}
+    return {"env_state": state, "hidden": begin_memory(setup.training_environment, policy, state.day)}
 
 
 def _first_states(setup: Setup) -> EnvState:
     windows = torch.arange(setup.windows.start, setup.windows.stop, device=setup.device)
-    return first_state(setup.environment, windows, stagger=setup.sizes.n_steps)
+    return first_state(setup.training_environment, windows, stagger=setup.sizes.n_steps)
 
 
 def restored_environments(setup: Setup, content: dict[str, Any]) -> dict[str, Any]:

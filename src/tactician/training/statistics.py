@@ -26,7 +26,7 @@ def rollout_statistics(setup: Setup, rollout: Rollout, env_state: EnvState, vali
     collective, day = setup.process.collective, rollout.day
     first_day, last_day = extremes(rollout.day, None, collective)
     first_window, last_window = extremes(env_state.window, None, collective)
-    inside = [(day >= part.start) & (day < part.stop) for part in setup.environment.stretches]
+    inside = [(day >= part.start) & (day < part.stop) for part in setup.training_environment.stretches]
     outside = ~torch.stack(inside).any(0)
     ended = ~rollout.continues if valid is None else ~rollout.continues & valid
     counts = torch.stack([outside.sum(), ended.sum(), torch.ones_like(ended).sum()]).double()
@@ -105,8 +105,8 @@ def _use(metrics: Mapping[str, float]) -> str:
 
 
 def _places(setup: Setup, statistics: Mapping[str, float]) -> str:
-    market = setup.environment.market
-    rows = " and ".join(f"{part.start} to {part.stop - 1}" for part in setup.environment.stretches)
+    market = setup.training_environment.market
+    rows = " and ".join(f"{part.start} to {part.stop - 1}" for part in setup.training_environment.stretches)
     first, last = int(statistics["first_day"]), int(statistics["last_day"])
     outside = int(statistics["outside"])
     verdict = f"{count(outside, 'sample')} OUTSIDE" if outside else "all inside"

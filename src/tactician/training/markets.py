@@ -1,0 +1,198 @@
+"""The markets that a run trains on, and the environments on them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from jaxtyping import Float
+from torch import Tensor
+
+from tactician.config import Config
+from tactician.environment import (
+    MAX_REGIMES,
+    Environment,
+    Joined,
+    MarketTensors,
+    Part,
+    bootstrapped,
+    feature_range,
+    fit_normaliser,
+    join,
+    market_bytes,
+    normalise,
+    same_days,
+    stretches_of,
+    training_part,
+)
+from tactician.errors import UserError
+from tactician.hardware.available import available_memory
+from tactician.hardware.memory import GB
+from tactician.hardware.processes import Process
+from tactician.portfolio.frictions import Frictions
+
+_MOST_MEMORY = 0.25
+"""Share of the available memory that further markets may take. They are copied while they are made."""
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """The markets that a run trains on, with features in their own units."""
+
+    market: MarketTensors
+    """The judged market."""
+    rows: tuple[range, ...]
+    """Its rows on which the normaliser is fitted."""
+    further: tuple[Part, ...] = ()
+    """Other markets, of their own prices."""
+    redrawn: tuple[Part, ...] = ()
+    """Markets of the same days in another order. They say nothing new of a feature's mean and deviation."""
+    joined: Joined | None = None
+    """All of them one after another, the judged one first; None if there is no other."""
+
+    @property
+    def _seen(self) -> tuple[MarketTensors, tuple[range, ...]]:
+        """A market, and the rows of it that describe all features that are trained on."""
+        if self.joined is None or not self.further:
+            return self.market, self.rows
+        real = self.joined.stretches[: 1 + len(self.further)]
+        return self.joined.market, tuple(part for stretches in real for part in stretches)
+
+    def normaliser(self) -> tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]:
+        """Mean and standard deviation of each feature, over the training rows of all markets. One observation serves all."""
+        market, rows = self._seen
+        return fit_normaliser(market, *rows)
+
+    def feature_range(self) -> tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]:
+        """Lowest and highest value of each feature over the same rows, in its own unit."""
+        market, rows = self._seen
+        return feature_range(market, *rows)
+
+    def environment(
+        self, judged: Environment, moments: tuple[Tensor, Tensor], cost_multipliers: tuple[float, float]
+    ) -> Environment:
+        """The environment of the rollouts.
+
+        Args:
+            judged: the environment of the judged market. Of one market without drawn costs it is the same.
+            moments: mean and deviation of the features.
+            cost_multipliers: least and largest factor of all costs.
+        """
+        if cost_multipliers != judged.cost_multipliers:
+            judged = replace(judged, cost_multipliers=cost_multipliers)
+        if self.joined is None:
+            return judged
+        market, stretches = self.joined.market, self.joined.stretches
+        return replace(
+            judged,
+            market=normalise(market, *moments).to(judged.market.device),
+            rows=tuple(part for of_market in stretches for part in of_market),
+            markets=self.joined.markets,
+        )
+
+
+def markets_to_train_on(
+    config: Config, market: MarketTensors, train: range, stretches: tuple[range, ...] = ()
+) -> TrainedOn:
+    """Make the markets that a configuration trains on. They are a function of the configuration and the market alone.
+
+    Args:
+        config: the run's.
+        market: the judged one.
+        train: its training range.
+        stretches: parts of it in which episodes lie, if a piece is held out; () for all of it.
+
+    Raises:
+        UserError: they would take too much memory.
+    """
+    if not config.bootstrap_markets and not market.beside:
+        return TrainedOn(market, (train,))
+    own = training_part(market, stretches or (train,))
+    further = _further(config, market, own)
+    _check_memory(config, own, further)
+    redrawn = tuple(
+        bootstrapped(market, own.stretches, config.seed, number) for number in range(config.bootstrap_markets)
+    )
+    return TrainedOn(market, stretches or (train,), further, redrawn, join((own, *further, *redrawn)))
+
+
+def _further(config: Config, market: MarketTensors, own: Part) -> tuple[Part, ...]:
+    """The further markets of the cache, cut to the judged one's days of training. Those without an episode are left out.
+
+    Raises:
+        UserError: no further market has an episode, or its regimes are others.
+    """
+    parts = []
+    for other in market.beside:
+        if other.regimes.n_actions != market.regimes.n_actions:
+            raise UserError(
+                f"more_universes: a universe has {other.regimes.n_actions} regimes and the judged one "
+                f"{market.regimes.n_actions}; give it as many groups, or use --regimes factor."
+            )
+        days = (same_days(market, other, rows) for rows in own.stretches)
+        stretches = [rows for rows in days if len(rows) >= config.episode_length]
+        if stretches:
+            parts.append(training_part(other, stretches))
+    if market.beside and not parts:
+        raise UserError(
+            f"None of the {len(market.beside)} further markets (sub_universes, more_universes) has an episode of "
+            f"{config.episode_length} sessions in the training range; lower episode_length, or leave them out."
+        )
+    return tuple(parts)
+
+
+def _check_memory(config: Config, own: Part, further: Sequence[Part]) -> None:
+    """Refuse what would fill the memory.
+
+    Raises:
+        UserError: names the keys.
+    """
+    widest = max((own, *further), key=lambda part: market_bytes(part.market) / part.market.n_days)
+    rows = sum(part.market.n_days for part in further) + config.bootstrap_markets * own.n_rows
+    needed, most = market_bytes(widest.market) / widest.market.n_days * rows, _MOST_MEMORY * available_memory()
+    if needed > most:
+        raise UserError(
+            f"Further markets (bootstrap_markets {config.bootstrap_markets:,}, {len(further):,} others) would take "
+            f"{needed / GB:,.1f} GB, and {most / GB:,.1f} GB may be used for them; lower bootstrap_markets or sub_universes."
+        )
+
+
+def make_environment(config: Config, market: MarketTensors, rows: range) -> Environment:
+    """Simulated portfolios on a range of a normalised market; a member of an ensemble has stretches of it."""
+    return Environment(
+        market=market,
+        frictions=Frictions.of(config),
+        rows=stretches_of(config, rows) or rows,
+        episode_length=config.episode_length,
+        portfolios_per_window=config.portfolios_per_window,
+        portfolio_value=config.portfolio_value,
+        first_holdings=config.first_holdings,
+        seed=config.seed,
+    )
+
+
+def check_market(market: MarketTensors, config: Config, process: Process) -> None:
+    """Refuse a market that the processes do not share, or whose actions an observation cannot hold.
+
+    Raises:
+        UserError: names the remedy.
+    """
+    fingerprints = (market.fingerprint, *(other.fingerprint for other in market.beside))
+    if len(set(process.gather_each(fingerprints))) > 1:
+        raise UserError(
+            f"The processes have different market caches; copy {config.cache} of one machine to the others."
+        )
+    if market.regimes.n_actions > MAX_REGIMES:
+        raise UserError(f"The regime table '{config.regimes}' has more than {MAX_REGIMES} regimes; use fewer groups.")
+
+
+def value_scale(market: MarketTensors, rows: range, gamma: float) -> float:
+    """Standard deviation of the discounted rewards of equal weight, for independent days: 100·σ/√(1 − γ²).
+
+    The value head predicts in this unit, so that value errors and learning rates have the same meaning in every market.
+
+    Args:
+        market: the judged one.
+        rows: its training range.
+        gamma: discount per session.
+    """
+    daily = market.equal_weight_returns[rows.start : rows.stop]
+    return max(100 * float(daily.double().std()) / (1 - gamma**2) ** 0.5, 1e-3)
