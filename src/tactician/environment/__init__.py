@@ -31,6 +31,7 @@ from tactician.environment.observation import (
     observed_day,
 )
 from tactician.environment.ranges import LOOK_BACK, InnerFold, inner_folds, split_rows
+from tactician.environment.training_days import OLDER, Distance, Names, RangeDistance, TrainingDays
 
 __all__ = [
     "FEATURE_NAMES",
@@ -41,14 +42,19 @@ __all__ = [
     "MAX_REGIMES",
     "OBSERVATION_NAMES",
     "OBS_DIM",
+    "OLDER",
     "PER_WINDOW",
     "PORTFOLIO_NAMES",
+    "Distance",
     "EnvState",
     "Environment",
     "InnerFold",
     "MarketTensors",
+    "Names",
     "Outcome",
+    "RangeDistance",
     "Stream",
+    "TrainingDays",
     "assemble",
     "build_market_tensors",
     "cache_key",

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tactician.environment import FEATURE_VERSION, OBSERVATION_NAMES
+from tactician.environment import FEATURE_VERSION, OBSERVATION_NAMES, TrainingDays
 from tactician.errors import UserError
 from tactician.policy import Network, make_network
 from tactician.record import registration
@@ -47,6 +47,7 @@ def save_checkpoint(setup: Setup, state: TrainState, path: Path) -> None:
         "value_scale": float(state.learner.policy.value_scale),
         "normaliser": {"mean": mean, "std": std},
         "feature_range": {"low": low, "high": high},
+        **TrainingDays.of(setup.environment.market, setup.splits["train"]).as_dict(),
         "feature_version": FEATURE_VERSION,
         "observation_names": list(OBSERVATION_NAMES),
         "regime_names": list(setup.environment.market.regimes.names),
