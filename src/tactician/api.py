@@ -126,7 +126,7 @@ def evaluate(
 
     Args:
         checkpoint: the model's file.
-        config: market cache, dates and costs; default: those that the model was trained with.
+        config: market cache, universe, dates and costs; default: those that the model was trained with.
         split: the range.
         output: folder for ``report.html``, ``report.json`` and ``returns.csv``; default: `report_folder`.
         allow_contaminated: judge although the model has seen a range that is called held out; the verdict says so.
@@ -153,6 +153,7 @@ def evaluate(
 
 def signal(
     checkpoint: str | Path,
+    config: Config | None = None,
     *,
     bars: str | Path | None = None,
     holdings: str | Path | None = None,
@@ -162,10 +163,11 @@ def signal(
     on: date | None = None,
     store: str | Path = "data/bars",
 ) -> "Sheet":
-    """What a model would hold from the next close on, the orders for it, their cost, and why.
+    """What a model would hold from the next close on, the orders for it, their cost, why, and how far that is from training.
 
     Args:
         checkpoint: the model's file.
+        config: another universe or other costs; default: those of the model. The regimes must be the model's.
         bars: where prices come from; default: the model's source. Only what is new is downloaded.
         holdings: CSV of what is held, with the columns symbol and shares and a row CASH; default: ``cash`` alone.
         cash: money, if there are no holdings.
@@ -175,10 +177,11 @@ def signal(
         store: folder in which downloaded bars are kept.
 
     Returns:
-        Decision and plan, whose ``repr`` is the sheet; ``as_dict`` has plain values.
+        Decision and plan, whose ``repr`` is the sheet; ``as_dict`` has plain values. ``advice.distance`` is the distance from
+        the training days, and ``advice.names`` says whether the model was ever trained on this universe.
 
     Raises:
-        UserError: a file is missing or damaged, or an argument cannot be.
+        UserError: a file is missing or damaged, the model chooses among other regimes, or an argument cannot be.
         tactician.errors.Refused: the bars do not reach the session before.
     """
     from tactician.commands.signal import SignalArguments, make_sheet
@@ -192,7 +195,7 @@ def signal(
         on=on,
         store=Path(store),
     )
-    return make_sheet(words, Path(checkpoint), _reporter(False))
+    return make_sheet(words, Path(checkpoint), _reporter(False), config and _checked(config))
 
 
 def make_gym(

@@ -14,6 +14,16 @@ def check_consistency(config: "Config", source: str) -> None:
     Raises:
         UserError: names both keys.
     """
+    _check_sizes(config, source)
+    _check_pairs(config, source)
+    _check_dates(config, source)
+    if not config.symbols:
+        raise UserError(f"{source}: 'universe' names no asset besides CASH; add symbols.")
+    if config.member is not None and config.member > config.members:
+        raise UserError(f"{source}: member {config.member} is not one of {config.members} members; lower it.")
+
+
+def _check_sizes(config: "Config", source: str) -> None:
     if config.high_vram and config.low_vram:
         raise UserError(f"{source}: high_vram and low_vram contradict one another; choose one of them.")
     steps, episode = config.n_steps or config.episode_length, config.episode_length
@@ -36,6 +46,9 @@ def check_consistency(config: "Config", source: str) -> None:
         raise UserError(
             f"{source}: objective 'softmin' compares portfolios of a window; raise portfolios_per_window above 1."
         )
+
+
+def _check_pairs(config: "Config", source: str) -> None:
     least, most = config.sub_universe_size
     if least > most:
         raise UserError(
@@ -46,6 +59,9 @@ def check_consistency(config: "Config", source: str) -> None:
         raise UserError(
             f"{source}: cost_multipliers ({low:g}, {high:g}) must begin with the smaller factor; exchange them."
         )
+
+
+def _check_dates(config: "Config", source: str) -> None:
     if config.validation_until <= config.train_until:
         raise UserError(
             f"{source}: validation_until ({config.validation_until}) must lie after train_until ({config.train_until})."
@@ -54,7 +70,3 @@ def check_consistency(config: "Config", source: str) -> None:
         raise UserError(f"{source}: start ({config.start}) must lie before train_until ({config.train_until}).")
     if config.start and config.end and config.end <= config.start:
         raise UserError(f"{source}: end ({config.end}) must lie after start ({config.start}).")
-    if not config.symbols:
-        raise UserError(f"{source}: 'universe' names no asset besides CASH; add symbols.")
-    if config.member is not None and config.member > config.members:
-        raise UserError(f"{source}: member {config.member} is not one of {config.members} members; lower it.")

@@ -172,7 +172,9 @@ def test_a_models_probabilities_are_compared(tiny, tmp_path, capsys):
 def test_a_model_of_other_regimes_or_observations_is_refused(tiny, tmp_path, refused):
     words = ("check-leaks", "--config", str(tiny), "--checkpoint")
     other = checkpoint(tmp_path, tiny, regime_names=["HOLD", "FULL_CASH"])
-    assert "set 'regimes' and 'universe' as it was trained" in refused(*words, str(other))
+    assert "and the configuration has 12; set 'regimes' and the groups of 'universe' as it was trained" in refused(
+        *words, str(other)
+    )
     other = checkpoint(tmp_path, tiny, observation_names=["one"])
     assert "where this version observes" in refused(*words, str(other))
     assert "There is no checkpoint at nowhere.pt" in refused(*words, "nowhere.pt")

@@ -64,9 +64,7 @@ def live(env: Environment, n: int = 6, steps: int = 40, offset: int = 0) -> list
 
 
 def environment(market: MarketTensors, rows: range, stretches=(), markets=(), **settings) -> Environment:
-    return Environment(
-        market, Frictions(), rows, 16, portfolios_per_window=2, stretches=stretches, markets=markets, **settings
-    )
+    return Environment(market, Frictions(), stretches or rows, 16, portfolios_per_window=2, markets=markets, **settings)
 
 
 def slow_bootstrap(n: int, length: int, seed: int, number: int) -> list[int]:

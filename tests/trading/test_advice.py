@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import date
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -14,6 +15,7 @@ from tactician.evaluation.decisions import decide
 from tactician.evaluation.importance import occlude
 from tactician.market import build_market
 from tactician.trading.advice import Lived, Seat
+from tactician.training.checkpoint import read_checkpoint
 from tests.conftest import synthetic_bars
 
 ROWS = range(400, 430)
@@ -99,6 +101,21 @@ def test_features_beyond_those_of_the_training_are_named(advisor):
     assert "index_return_10" in narrow._strange(row)
     nothing = replace(advisor, feature_range=(low - 1e9, high + 1e9))
     assert nothing._strange(row) == ()
+
+
+def test_a_training_day_lies_where_numpy_puts_it_among_the_training_days(advisor, model):
+    """From the market's own features and the checkpoint's normaliser; the training range ends with 2012."""
+    normaliser = read_checkpoint(model)["normaliser"]
+    z = (advisor.raw.features.double().numpy() - normaliser["mean"].numpy()) / normaliser["std"].numpy()
+    found = np.sqrt((z.clip(-5, 5) ** 2).mean(1))
+    seen = advisor.raw.rows(None, date(2012, 12, 31))
+    days, row = found[seen.start : seen.stop], 300
+    assert row in seen and advisor.training.sessions == len(days)
+    advice = advisor.advise(advisor.raw.date_of(row), Seat((0.0,) * len(advisor.raw.symbols) + (1e6,)))
+    assert advice.distance.value == pytest.approx(found[row], rel=1e-5)
+    nearer = 100 * np.mean(days < found[row])
+    assert nearer - 1.5 <= advice.distance.percent <= nearer
+    assert not advice.names.is_other
 
 
 def test_a_session_that_the_bars_do_not_reach_is_refused(advisor):

@@ -1,6 +1,6 @@
 """What vendors deliver: sources, read as daily bars."""
 
-from tactician.bars.bars import Bars, make_bars
+from tactician.bars.bars import Bars, MissingSymbols, make_bars
 from tactician.bars.embedded import embedded_bars
 from tactician.bars.files import read_bars
 from tactician.bars.findings import Finding
@@ -13,6 +13,7 @@ __all__ = [
     "SOURCES",
     "Bars",
     "Finding",
+    "MissingSymbols",
     "Refreshed",
     "Source",
     "TradingDay",

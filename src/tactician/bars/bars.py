@@ -10,6 +10,11 @@ import pandas as pd
 from tactician.bars.findings import Finding
 from tactician.errors import UserError
 
+
+class MissingSymbols(UserError):
+    """A source lacks the bars of a wanted symbol."""
+
+
 COLUMNS = ("open", "high", "low", "close", "adj_close", "volume")
 
 
@@ -86,9 +91,9 @@ def require_symbols(source: str, wanted: tuple[str, ...], available: set[str]) -
     """Refuse a source that lacks the bars of a wanted symbol.
 
     Raises:
-        UserError: names the missing symbols, and those that the source has.
+        MissingSymbols: names the missing symbols, and those that the source has.
     """
     missing = [symbol for symbol in wanted if symbol not in available]
     if missing:
         shown = ", ".join(sorted(available)[:20]) + (" …" if len(available) > 20 else "")
-        raise UserError(f"{source} has no bars of {', '.join(missing)}; it has: {shown or 'nothing'}.")
+        raise MissingSymbols(f"{source} has no bars of {', '.join(missing)}; it has: {shown or 'nothing'}.")

@@ -24,7 +24,9 @@ class EvaluateArguments:
     """The range. The model was picked on the validation range, so that range flatters it."""
     config_file: Annotated[
         Path | None,
-        tyro.conf.arg(name="config", help="YAML file with other dates, costs or market; default: the model's own."),
+        tyro.conf.arg(
+            name="config", help="YAML file with another universe, other dates or costs; default: the model's own."
+        ),
     ] = None
     allow_contaminated: bool = False
     """Judge although the model has seen the range; the verdict says so."""
@@ -60,6 +62,8 @@ def run(words: list[str]) -> int:
         remedy = command("build-cache", arguments.config_file, config)
     market = load_cached_market(config, remedy, alone=True)
     model = candidate(path, loaded, config, market, allow_contaminated=arguments.allow_contaminated)
+    if model.names.is_other:
+        reporter.warn(model.names.sentence)
     folder = arguments.output or report_folder(path, arguments.split)
     with reporter.phase(f"⚖️  Judging on the {arguments.split} range"):
         reported = judge_and_report(
@@ -78,6 +82,8 @@ def run(words: list[str]) -> int:
     print_table(reporter.console, performance_table(result.performances, reported.document["title"]))
     reporter.say(f"  Verdict: the agent is {result.verdict}.", "bold")
     reporter.say(f"  {sentence(reported.gap)}.", "dim")
+    if not model.names.is_other:  # else it is among the notes
+        reporter.say(f"  {model.distance(arguments.split).sentence}", "dim")
     for note in result.notes:
         reporter.say(f"  {note}", "dim")
     reporter.say(f"  Report:  {folder / PAGE} (the same numbers: {NUMBERS}; daily returns: {RETURNS})", whole=[folder])

@@ -34,7 +34,9 @@ class SignalArguments:
     """The model: a file that training wrote."""
     config_file: Annotated[
         Path | None,
-        tyro.conf.arg(name="config", help="YAML file with another market or other costs; default: the model's."),
+        tyro.conf.arg(
+            name="config", help="YAML file with another universe, other bars or other costs; default: the model's."
+        ),
     ] = None
     bars: Place | None = None
     """Where prices come from; default: the model's source. What was downloaded is kept, and only what is new is read."""
@@ -69,7 +71,8 @@ def run(words: list[str]) -> int:
     reporter.say(f"  Tactician {__version__}, {arguments.checkpoint}", whole=[arguments.checkpoint])
     from tactician.storage import json_text
 
-    sheet = make_sheet(arguments, arguments.checkpoint, reporter)
+    file = None if arguments.config_file is None else load_config(arguments.config_file)
+    sheet = make_sheet(arguments, arguments.checkpoint, reporter, file)
     if arguments.orders is not None:
         sheet.write_orders(arguments.orders)
     if arguments.as_json:
@@ -81,13 +84,22 @@ def run(words: list[str]) -> int:
     return 0
 
 
-def make_sheet(arguments: SignalArguments, checkpoint: Path, reporter: "Reporter") -> "Sheet":
+def make_sheet(
+    arguments: SignalArguments, checkpoint: Path, reporter: "Reporter", file: "Config | None" = None
+) -> "Sheet":
     """Decide, and plan from what is held.
+
+    Args:
+        arguments: what is asked.
+        checkpoint: the model.
+        reporter: tells the user.
+        file: another market or other costs; None for the model's.
 
     Raises:
         UserError: a flag or a file is at fault.
         Refused: the bars do not reach the session before.
     """
+    from tactician.bars import MissingSymbols
     from tactician.portfolio.frictions import Frictions
     from tactician.trading.account import AccountFile
     from tactician.trading.advice import Seat
@@ -97,7 +109,6 @@ def make_sheet(arguments: SignalArguments, checkpoint: Path, reporter: "Reporter
     from tactician.trading.sheet import Sheet, read_holdings
     from tactician.training.in_use import model_in_use
 
-    file = None if arguments.config_file is None else load_config(arguments.config_file)
     model = model_in_use(checkpoint, file, arguments.bars)
     config = model.config
     day, before = _session(config, arguments.on)
@@ -106,7 +117,12 @@ def make_sheet(arguments: SignalArguments, checkpoint: Path, reporter: "Reporter
         sleeve, rest = read_holdings(arguments.holdings, config.symbols)
     seat = _seat(arguments, model.regime_names)
     with reporter.phase(f"📥 Bringing the bars up to date ({config.bars})"):
-        fresh, market = market_until(config, arguments.store, before)
+        try:
+            fresh, market = market_until(config, arguments.store, before)
+        except MissingSymbols as error:
+            if file is not None:
+                raise
+            raise UserError(f"{error} Another universe is named in a file for --config.") from None
     closes = closes_of(fresh.bars, config.calendar)(day.date)
     with reporter.phase("🧭 Deciding"):
         advice = model.advisor(market).advise(day.date, Seat(tuple(sleeve.holdings(market.symbols, closes)), *seat))

@@ -38,6 +38,8 @@ def run_replay(arguments: "TradeArguments") -> int:
     reporter = Reporter(silent=arguments.as_json)
     reporter.say(f"  {checkpoint}", whole=[checkpoint])
     model = model_in_use(checkpoint, None if arguments.config_file is None else load_config(arguments.config_file))
+    if model.names.is_other:
+        reporter.warn(model.names.sentence)
     market = load_cached_market(model.config, f"tactician build-cache (with the settings of {checkpoint})", alone=True)
     rows = _rows(model, market, arguments.first, arguments.last)
     cash = model.config.portfolio_value

@@ -43,6 +43,7 @@ from tactician.environment.observation import (
     observed_day,
 )
 from tactician.environment.ranges import LOOK_BACK, InnerFold, inner_folds, split_rows, stretches_of
+from tactician.environment.training_days import OLDER, Distance, Names, RangeDistance, TrainingDays
 
 __all__ = [
     "FEATURE_NAMES",
@@ -54,16 +55,21 @@ __all__ = [
     "MAX_REGIMES",
     "OBSERVATION_NAMES",
     "OBS_DIM",
+    "OLDER",
     "PER_WINDOW",
     "PORTFOLIO_NAMES",
+    "Distance",
     "EnvState",
     "Environment",
     "InnerFold",
     "Joined",
     "MarketTensors",
+    "Names",
     "Outcome",
     "Part",
+    "RangeDistance",
     "Stream",
+    "TrainingDays",
     "assemble",
     "bootstrapped",
     "build_market_tensors",

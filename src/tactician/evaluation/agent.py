@@ -67,6 +67,8 @@ class Evaluation:
     """Strategies in the order of ``performances``."""
     caveat: str | None = None
     """Why the range is no evidence; None if it is. Every verdict ends with it."""
+    universe: str | None = None
+    """What the verdict says of a universe that the model was not trained on; None of its own."""
     notes: tuple[str, ...] = ()
     """What makes the result worth less than it looks (`reservations`)."""
 
@@ -110,7 +112,7 @@ class Evaluation:
     def verdict(self) -> str:
         """The agent compared with equal weight, with the uncertainty. The text continues 'the agent is'."""
         said = told_verdict(self.interval, self.detectable)
-        return f"{said}; {self.caveat}" if self.caveat else said
+        return "; ".join(part for part in (said, self.universe, self.caveat) if part)
 
     def as_dict(self) -> dict[str, object]:
         """Plain values for JSON; None for a figure that is not available."""
@@ -127,6 +129,7 @@ class Evaluation:
             "detectable_return_difference": self.detectable,
             "verdict": self.verdict,
             "caveat": self.caveat,
+            "universe": self.universe,
             "regime_use": self.regime_use,
             "trade_return": self.trade_return,
             "win_rate": self.win_rate,

@@ -16,9 +16,12 @@ from tactician.environment import (
     FEATURE_NAMES,
     HOLD,
     OBSERVATION_NAMES,
+    Distance,
     Environment,
     EnvState,
     MarketTensors,
+    Names,
+    TrainingDays,
     observe,
     step,
 )
@@ -89,14 +92,20 @@ class Advice:
     why: tuple[Reason, ...]
     """The observations that mattered most, the largest effect first."""
     strange: tuple[str, ...]
-    """Market features outside the range of the training sessions."""
+    """Market features outside the range of the training sessions; () if that is not known."""
     model: str = ""
     """Identity of the model."""
     data: str = ""
     """Fingerprint of the bars."""
+    range_known: bool = True
+    """Whether the range of the features in training is known."""
+    distance: Distance | None = None
+    """From the training days."""
+    names: Names | None = None
+    """The universe beside that of the training."""
 
     @property
-    def distance(self) -> float:
+    def outside(self) -> float:
         """Share of the market features that lie outside their range in training."""
         return len(self.strange) / len(FEATURE_NAMES)
 
@@ -113,6 +122,10 @@ class Advisor:
     feature_range: tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]] | None
     """Lowest and highest value of each market feature in training; None if not known."""
     model: str = ""
+    training: TrainingDays | None = None
+    """None if the model is older."""
+    names: Names | None = None
+    """The universe beside that of the training."""
     _paper: dict[int, Tensor] = field(default_factory=dict)
     """Observations on paper before a row: the same for every session of an account."""
 
@@ -178,6 +191,9 @@ class Advisor:
             strange=self._strange(row),
             model=self.model,
             data=self.raw.fingerprint,
+            range_known=self.feature_range is not None,
+            distance=Distance.of_day(market.features[row], self.training),
+            names=self.names,
         )
 
     def _memory(self, row: int, env: Environment, lived: Sequence[Lived]) -> Float[Tensor, "step obs"]:

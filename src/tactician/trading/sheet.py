@@ -12,7 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from tactician.bars.hours import TradingDay, local_times
-from tactician.environment import FEATURE_NAMES
+from tactician.environment import FEATURE_NAMES, OLDER
 from tactician.errors import UserError
 from tactician.monitor.progress import Reporter
 from tactician.monitor.tables import as_text, print_table
@@ -22,6 +22,8 @@ from tactician.trading.plan import Plan, Sleeve
 
 FAR = 0.1
 """A larger share of features outside their range in training is told loudly."""
+FAR_PERCENT = 99
+"""So is a day that lies farther from the training than this many percent of its days."""
 _CASH = "CASH"
 
 
@@ -48,8 +50,10 @@ class Sheet:
         return sum(self.plan.costs.values())
 
     @property
-    def distance(self) -> str:
-        """How far this market lies from the training, in words."""
+    def outside(self) -> str:
+        """Which features of the market lie outside their range in training, in words."""
+        if not self.advice.range_known:
+            return f"Which features of the market lie outside their range in training is {OLDER}."
         n = len(self.advice.strange)
         if n == 0:
             return f"All {len(FEATURE_NAMES)} features of the market lie inside their range in training."
@@ -81,8 +85,10 @@ class Sheet:
             ],
             "cost": self.cost,
             "why": [{"observation": r.name, "value": r.value, "effect": r.effect} for r in advice.why],
-            "outside_training": list(advice.strange),
-            "outside_training_share": advice.distance,
+            "universe": None if advice.names is None else advice.names.as_dict(),
+            "distance": None if advice.distance is None else advice.distance.as_dict(),
+            "outside_training": list(advice.strange) if advice.range_known else None,
+            "outside_training_share": advice.outside if advice.range_known else None,
             "left_alone": {symbol: str(shares) for symbol, shares in self.left_alone.items()},
             "model": advice.model,
             "data": advice.data,
@@ -107,9 +113,12 @@ class Sheet:
 
     def render(self, reporter: Reporter) -> None:
         """Print it."""
+        advice = self.advice
+        if advice.names is not None and advice.names.is_other:
+            reporter.warn(advice.names.sentence)
+            self._say_distance(reporter)
         for line in self.told:
             reporter.say(f"  {line}", "dim")
-        advice = self.advice
         reporter.say(
             f"  For the close of {local_times(self.calendar, self.day.closes)}; known until {advice.known_until}."
         )
@@ -118,15 +127,22 @@ class Sheet:
         others = sorted(advice.probabilities.items(), key=lambda x: -x[1])
         shown = [f"{name} {100 * p:.0f} %" for name, p in others if name != advice.regime][:3]
         reporter.say(f"  Next:   {', '.join(shown)}")
-        if advice.distance > FAR:
-            reporter.warn(f"far from the training. {self.distance} Little of what was learnt may hold.")
-        else:
-            reporter.say(f"  {self.distance}", "dim")
+        if advice.names is None or not advice.names.is_other:
+            self._say_distance(reporter)
         print_table(reporter.console, self._holdings())
         self._say_orders(reporter)
         if advice.why:
             print_table(reporter.console, self._why())
         reporter.say("  No promise: see what the judge says of this model (tactician evaluate).", "dim")
+
+    def _say_distance(self, reporter: Reporter) -> None:
+        advice, percent = self.advice, self.advice.distance.percent if self.advice.distance else None
+        told = [self.outside] if advice.distance is None else [advice.distance.sentence, self.outside]
+        if advice.outside > FAR or (percent is not None and percent >= FAR_PERCENT):
+            reporter.warn(f"far from the training. {' '.join(told)} Little of what was learnt may hold.")
+            return
+        for line in told:
+            reporter.say(f"  {line}", "dim")
 
     def _say_orders(self, reporter: Reporter) -> None:
         plan = self.plan

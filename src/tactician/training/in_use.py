@@ -7,15 +7,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tactician.config import Config
-from tactician.environment import FEATURE_VERSION, MarketTensors, feature_range, normalise
+from tactician.environment import FEATURE_VERSION, MarketTensors, Names, TrainingDays, feature_range, normalise
 from tactician.errors import UserError
 from tactician.evaluation import Found
 from tactician.policy import Network, settle_recurrence
+from tactician.portfolio.regimes import regime_table
 from tactician.storage import checksum
 from tactician.trading.advice import Advisor
 from tactician.training.checkpoint import load_policy
 from tactician.training.markets import make_environment
-from tactician.training.saved import check_meaning, judged_settings
+from tactician.training.saved import check_meaning, judged_settings, names_beside
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,15 @@ class ModelInUse:
 
     path: Path
     config: Config
-    """Of its training, on the CPU; a file may have changed source, costs and dates."""
+    """Of its training, on the CPU; a file may have changed source, universe, costs and dates."""
     policy: Network
     normaliser: tuple[Tensor, Tensor]
     feature_range: tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]] | None
     """Lowest and highest value of each market feature in training; None in models of before it was kept."""
+    training_days: TrainingDays | None
+    """None in models of before they were kept."""
+    names: Names
+    """The universe of ``config`` beside that of the training."""
     regime_names: tuple[str, ...]
     observation_names: tuple[str, ...]
     found: Found | None = None
@@ -63,13 +68,18 @@ class ModelInUse:
         content = {"regime_names": list(self.regime_names), "observation_names": list(self.observation_names)}
         check_meaning(self.path, content, market.regimes.names)
         if tuple(market.symbols) != self.config.symbols:
-            raise UserError(f"{self.path} was trained on another universe than these bars hold; name its own.")
+            raise UserError(
+                f"These bars hold another universe than {self.path} was trained on; name theirs with --config FILE."
+            )
         # Episodes are never drawn, so the range only has to be long enough.
-        environment = make_environment(
-            self.config, normalise(market.with_strength(self.strength), *self.normaliser), range(1, market.n_days)
+        shown = normalise(market.with_strength(self.strength), *self.normaliser)
+        environment = make_environment(self.config, shown, range(1, market.n_days))
+        known = self.feature_range
+        if known is None and not self.names.is_other:
+            known = _range_in_training(self.config, market)
+        return Advisor(
+            environment, (self.policy,), market, known, self.identity, training=self.training_days, names=self.names
         )
-        known = self.feature_range or _range_in_training(self.config, market)
-        return Advisor(environment, (self.policy,), market, known, self.identity)
 
 
 def model_in_use(path: Path, file: Config | None = None, bars: str | None = None) -> ModelInUse:
@@ -77,11 +87,11 @@ def model_in_use(path: Path, file: Config | None = None, bars: str | None = None
 
     Args:
         path: its file.
-        file: another market, other costs; None for the model's own.
+        file: another market, such as another universe, or other costs; None for the model's own.
         bars: another source; None for the model's own.
 
     Raises:
-        UserError: the file is no model of this version.
+        UserError: the file is no model of this version, or chooses among other regimes on the market of ``file``.
     """
     loaded = load_policy(path)
     content = loaded.content
@@ -91,6 +101,8 @@ def model_in_use(path: Path, file: Config | None = None, bars: str | None = None
     if content.get("feature_version", FEATURE_VERSION) != FEATURE_VERSION:
         raise UserError(f"{path} was trained with another version of the features; train the model anew.")
     config = judged_settings(content, path, file)
+    # Told before any bar is downloaded.
+    check_meaning(path, content, regime_table(config.regimes, config.symbols, config.groups).names)
     changed = {"device": "cpu", **({} if bars is None else {"bars": bars})}
     config = config.model_copy(update=changed)
     settle_recurrence(loaded.policy)
@@ -101,6 +113,8 @@ def model_in_use(path: Path, file: Config | None = None, bars: str | None = None
         policy=loaded.policy,
         normaliser=(content["normaliser"]["mean"], content["normaliser"]["std"]),
         feature_range=None if kept is None else (kept["low"], kept["high"]),
+        training_days=TrainingDays.kept_in(content),
+        names=names_beside(content, path, config.symbols),
         regime_names=tuple(content["regime_names"]),
         observation_names=tuple(content["observation_names"]),
         found=loaded.found,

@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from tactician.environment import Names, TrainingDays
 from tactician.errors import UserError
 from tactician.evaluation import AGENT, Evaluation, NotFinite, PolicyNotFinite, evaluate
 from tactician.monitor.progress import Reporter
@@ -106,6 +107,7 @@ def judge(
         results = {"validation": validation, "test": result}
         return Summary(setup, state.progress, state.metrics, results, seen, contaminated)
 
+    market = setup.environment.market
     candidate = Candidate(
         judged=setup,
         config=setup.config,
@@ -115,6 +117,8 @@ def judge(
         contaminated=contaminated,
         models=keeper.folder,
         checkpoint=keeper.folder / BEST,
+        names=Names(market.symbols, market.symbols),
+        training_days=TrainingDays.of(market, setup.splits["train"]),
     )
     try:
         with reporter.phase("⚖️  Judging the best model on the test range"):

@@ -10,7 +10,7 @@ from typing import Any
 
 from tactician.bars import picked_with_hindsight
 from tactician.config import Config
-from tactician.environment import MarketTensors
+from tactician.environment import MarketTensors, Names, RangeDistance, TrainingDays
 from tactician.evaluation import Evaluation, Found, Piece, Turn, document, evaluate, judge, reservations
 from tactician.monitor.wording import count
 from tactician.policy import Network
@@ -43,8 +43,16 @@ class Candidate:
     """The folder of the run's models, which keep the record of looks."""
     checkpoint: Path
     """Its file."""
+    names: Names
+    """The universe beside that of the training."""
+    training_days: TrainingDays | None
+    """None in models of before they were kept."""
     found: Found | None = None
     """What the members of an ensemble found on held-out days."""
+
+    def distance(self, split: str) -> RangeDistance:
+        """How far a range lies from the training days."""
+        return RangeDistance.of(self.judged.environment.market, self.judged.splits[split], self.training_days)
 
     @property
     def hindsight(self) -> bool:
@@ -114,15 +122,21 @@ def judge_and_report(
         book.look(result, registration)
     counts = book.counts(result)
     looks = max(seen.looks_at(result.first, result.last), counts.looks or 0) if split == "test" else 0
+    names, distance = candidate.names, candidate.distance(split)
+    foreign = (_foreign(names), distance.sentence) if names.is_other else ()
     result = replace(
         result,
         caveat=candidate.contaminated.caveat if candidate.contaminated else None,
-        notes=(() if candidate.found is None else (told_found(candidate.found),))
-        + reservations(
-            looks,
-            candidate.hindsight,
-            found.spread if found else None,
-            any(seen.fingerprints) and env.market.fingerprint not in seen.fingerprints,
+        universe=names.clause if names.is_other else None,
+        notes=(
+            *foreign,
+            *(() if candidate.found is None else (told_found(candidate.found),)),
+            *reservations(
+                looks,
+                candidate.hindsight,
+                found.spread if found else None,
+                not foreign and any(seen.fingerprints) and env.market.fingerprint not in seen.fingerprints,
+            ),
         ),
     )
     told = None if run is None else run(result, seen)
@@ -156,9 +170,15 @@ def judge_and_report(
         run=told,
         memorising=gap,
         found=None if candidate.found is None else candidate.found.as_dict(),
+        universe=names.as_dict(),
+        distance=distance.as_dict(),
     )
     write_report(content, folder)
     return Reported(result, seen, content, gap)
+
+
+def _foreign(names: Names) -> str:
+    return f"{names.sentence[0].upper()}{names.sentence[1:]}"
 
 
 def _turn(candidate: Candidate, split: str) -> Turn:

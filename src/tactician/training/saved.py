@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tactician.config import Config, make_config, sections
-from tactician.environment import OBSERVATION_NAMES, MarketTensors
+from tactician.environment import OBSERVATION_NAMES, MarketTensors, Names, TrainingDays
 from tactician.errors import UserError
 from tactician.policy import settle_recurrence
 from tactician.training.checkpoint import LoadedPolicy
@@ -28,6 +28,15 @@ def judged_settings(content: Mapping[str, Any], path: Path, file: Config | None)
         return own
     keys = {"device", *sections()["market"], *sections()["portfolio"]}
     return make_config({**own.model_dump(), **file.model_dump(include=keys)}, "the settings")
+
+
+def names_beside(content: Mapping[str, Any], path: Path, symbols: tuple[str, ...]) -> Names:
+    """The names of a universe beside those that a checkpoint was trained on.
+
+    Raises:
+        UserError: the settings in the checkpoint cannot be.
+    """
+    return Names(symbols, settings_of(content, path).symbols, seen_by_checkpoint(content).symbols)
 
 
 def candidate(
@@ -62,6 +71,8 @@ def candidate(
         contaminated=contamination(judged, seen),
         models=path.parent,
         checkpoint=path,
+        names=names_beside(content, path, tuple(market.symbols)),
+        training_days=TrainingDays.kept_in(content),
         found=loaded.found,
     )
 
@@ -80,27 +91,35 @@ def check_meaning(path: Path, content: Mapping[str, Any], regime_names: tuple[st
     for key, what in (("regime_names", "regimes"), ("observation_names", "observations")):
         if key not in content:
             raise UserError(f"{path} does not name its {what}; resume training from it once to have it written anew.")
-    _check_regimes(path, content["regime_names"], regime_names)
+    _check_regimes(path, content, regime_names)
     _check_observation(path, content["observation_names"])
 
 
-def _check_regimes(path: Path, theirs: list[str], ours: tuple[str, ...]) -> None:
+def _check_regimes(path: Path, content: Mapping[str, Any], ours: tuple[str, ...]) -> None:
     """Refuse a model whose actions mean something else.
 
     Raises:
         UserError: names both tables' first difference.
     """
+    theirs, remedy = content["regime_names"], _same_regimes(content)
     for number, (name, other) in enumerate(zip(theirs, ours, strict=False)):
         if name != other:
-            raise UserError(
-                f"{path} calls its regime {number} {name}, and the configuration {other}; set 'regimes' and 'universe' as "
-                "it was trained."
-            )
+            raise UserError(f"{path} calls its regime {number} {name}, and the configuration {other}; {remedy}")
     if len(theirs) != len(ours):
-        raise UserError(
-            f"{path} chooses among {len(theirs)} regimes, and the configuration has {len(ours)}; set 'regimes' and "
-            "'universe' as it was trained."
-        )
+        raise UserError(f"{path} chooses among {len(theirs)} regimes, and the configuration has {len(ours)}; {remedy}")
+
+
+def _same_regimes(content: Mapping[str, Any]) -> str:
+    """What makes the regimes of a checkpoint: the table, and the names of the groups where it reads them."""
+    config = content.get("config", {})
+    if config.get("regimes") == "factor":
+        return "set 'regimes' to factor, as it was trained; any universe will do."
+    groups = config.get("expanded_universe") if config.get("expanded") else config.get("universe")
+    members = {name: [s for s in symbols if s != "CASH"] for name, symbols in (groups or {}).items()}
+    # A group of one symbol gives the symbol's name to its regimes.
+    told = [f"{name} ({of[0]} alone)" if len(of) == 1 else name for name, of in members.items() if of]
+    named = f" ({config['regimes']}; groups: {', '.join(told)})" if told and "regimes" in config else ""
+    return f"set 'regimes' and the groups of 'universe' as it was trained{named}."
 
 
 def _check_observation(path: Path, theirs: list[str]) -> None:
