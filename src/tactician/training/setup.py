@@ -272,7 +272,7 @@ def _choose(
         splits=splits,
         normaliser=(mean, std),
         environment=make_environment(config, normalise(market, mean, std).to(device), splits["train"], stretches),
-        value_scale=_value_scale(market, splits["train"], config.gamma),
+        value_scale=value_scale(market, splits["train"], config.gamma),
         autocast_dtype=dtype,
         notes=(process.note, *leaks, *notes, no_amp),
     )
@@ -390,7 +390,7 @@ def _share(sizes: Sizes, per_window: int, budgets: list[float], process: Process
     return split_windows(n_windows, budgets)[process.collective.rank]
 
 
-def _value_scale(market: MarketTensors, rows: range, gamma: float) -> float:
+def value_scale(market: MarketTensors, rows: range, gamma: float) -> float:
     """Standard deviation of the discounted rewards of equal weight, for independent days: 100·σ/√(1 − γ²).
 
     The value head predicts in this unit, so that value errors and learning rates have the same meaning in every market.
