@@ -123,7 +123,7 @@ def plan_sweep(
     except UserError as error:
         raise UserError(
             f"The training range has {len(train)} sessions: without one of {n_folds} pieces, no episode of {longest} is left; "
-            "use fewer --folds, start earlier or lower --episode-length."
+            "use more --folds, start earlier or lower --episode-length."
         ) from error
     known = rows_of(market, [range(train.stop)])
     setup = prepare_run(
