@@ -91,7 +91,7 @@ def test_after_a_stop_the_same_command_goes_on(home, monkeypatch, capsys):
     engines = [Here(work=made_up, stop_after=6), Here(work=made_up)]
     monkeypatch.setattr("tactician.studies.engine.make_engine", lambda *_, **__: engines[0])
     assert main(words(home)) == 130
-    assert "Stopped: 1 trial of 5 are kept" in capsys.readouterr().out
+    assert "Stopped: 6 of 20 trainings are kept" in capsys.readouterr().out
     del engines[0]
     assert main(words(home)) == 0
     said = capsys.readouterr().out

@@ -13,7 +13,6 @@ from tactician.environment import inner_folds, load_cached_market, normalise
 from tactician.errors import UserError
 from tactician.evaluation import AGENT, EQUAL_WEIGHT, action_targets, backtest, baseline_targets
 from tactician.evaluation.decisions import decide
-from tactician.evaluation.inference import growth_difference
 from tactician.evaluation.question import Question
 from tactician.monitor.progress import Reporter
 from tactician.record.trials import Trial, read, trials_beside
@@ -21,7 +20,6 @@ from tactician.studies import sweep_job
 from tactician.studies.sweep import declare, figure_of, plan_sweep
 from tactician.studies.sweep_job import PieceJob, measure
 from tactician.studies.sweep_keys import parse_keys
-from tactician.studies.sweep_report import verdict
 from tactician.studies.sweep_result import summarise
 from tactician.studies.sweep_store import FILE, Store
 from tactician.training.loop import iterate
@@ -387,69 +385,6 @@ def test_a_damaged_database_is_told_with_its_name(tiny, tmp_path):
     (tmp_path / FILE).write_text("this is no database, and is long enough to be none" * 50)
     with pytest.raises(UserError, match=r"sweep\.db is damaged or cannot be written; move it away"):
         searched(tiny_sweep(tiny), tmp_path, Here(work=made_up))
-
-
-def test_the_difference_from_the_default_is_paired_by_session(tiny, tmp_path):
-    sweep = tiny_sweep(tiny, trials=3, seeds=2)
-    records = searched(sweep, tmp_path, Here(work=made_up))
-    found = {row.number: row for row in summarise(sweep, records).rows}
-
-    def growth(record):
-        pieces = [[record.results[fold, seed]["growth"] for seed in (0, 1)] for fold in range(1, FOLDS + 1)]
-        return np.array([(a + b) / 2 for one, two in pieces for a, b in zip(one, two, strict=True)])
-
-    for record in records[1:]:
-        mine, theirs = growth(record), growth(records[0])
-        assert len(mine) == len(sweep.train)
-        expected = growth_difference(mine, theirs, 252)
-        assert found[record.number].beside_default.value == pytest.approx(expected.value, abs=1e-12)
-        assert found[record.number].turnover == 2.5
-
-
-def test_a_best_trial_that_chance_explains_is_not_told_apart_from_the_default(tiny, tmp_path):
-    def noisy(job, shared):
-        rng = np.random.default_rng([job.trial, job.fold.number])
-        growth = rng.normal(0, 0.01, len(job.fold.held_out))
-        return {"figure": float(growth.mean() * 252), "turnover": 1.0, "growth": growth.tolist()}
-
-    def better(job, shared):
-        made = noisy(replace(job, trial=0), shared)
-        more = 0.002 * (job.trial == 2)
-        return {
-            **made,
-            "figure": made["figure"] + 252 * more,
-            "growth": [x + more * (1 + k % 2) for k, x in enumerate(made["growth"])],
-        }
-
-    for name in ("luck", "edge"):
-        (tmp_path / name).mkdir()
-    sweep = tiny_sweep(tiny, trials=4)
-    luck = summarise(sweep, searched(sweep, tmp_path / "luck", Here(work=noisy)))
-    edge = summarise(sweep, searched(sweep, tmp_path / "edge", Here(work=better)))
-    said = " ".join(verdict(luck))
-    if luck.best.number:
-        assert "not distinguishable from the default" in said
-        assert "No trial can be shown to beat the default when all trials are counted" in said
-    assert edge.best.number == 2 and edge.best.told_apart
-    said = " ".join(verdict(edge))
-    assert (
-        "if it were the only trial" in said and "Some trial beats the default also when all trials are counted" in said
-    )
-
-
-def test_the_earliest_trial_within_one_standard_error_of_the_best_is_named(tiny, tmp_path):
-    offsets = {0: 0.00, 1: 0.05, 2: 0.06, 3: 0.01}
-
-    def known(job, _):
-        figure = offsets[job.trial] + 0.02 * (job.fold.number - 2.5)
-        return {"figure": figure, "turnover": 1.0, "growth": [figure / 252] * len(job.fold.held_out)}
-
-    sweep = tiny_sweep(tiny, trials=4)
-    found = summarise(sweep, searched(sweep, tmp_path, Here(work=known)))
-    # The pieces deviate by 0.02 · √(5/3), so the error is 0.0129.
-    assert found.best.error == pytest.approx(0.02 * math.sqrt(5 / 3) / 2)
-    assert [row.number for row in found.rows] == [2, 1, 3, 0] and found.within == (1, 2)
-    assert "Within one standard error of the best: trials 1, 2. The earliest of them is trial 1." in verdict(found)
 
 
 def test_results_survive_the_database_to_the_bit(tiny, tmp_path):

@@ -123,10 +123,9 @@ def _run(
                 to_go = max(sweep.n_trials, len(records)) - sum(one.closed for one in records)
                 tell_trial(row, sweep, to_go, max(seconds[-1], 0.0), reporter)
     except KeyboardInterrupt as stop:
-        done = sum(record.closed for record in records)
+        done, n = sum(len(record.results) for record in records), max(sweep.n_trials, len(records)) * per_trial
         reporter.say(
-            f"  Stopped: {count(done, 'trial')} of {sweep.n_trials:,} are kept in {folder}; run the same command again "
-            "to go on.",
+            f"  Stopped: {done:,} of {count(n, 'training')} are kept in {folder}; run the same command again to go on.",
             whole=[folder],
         )
         return exit_code(stop)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tactician.evaluation.agent import side_of
 from tactician.evaluation.inference import NOT_AVAILABLE, Interval, growth_difference, superior_predictive_ability
 from tactician.studies.sweep import Sweep, figure_of
 from tactician.studies.sweep_store import Record
@@ -36,8 +37,8 @@ class Row:
 
     @property
     def told_apart(self) -> bool:
-        """Whether the interval beside the default excludes zero."""
-        return self.beside_default.low > 0 or self.beside_default.high < 0
+        """Whether the difference from the default matters, and its interval excludes zero: the rule of every verdict."""
+        return side_of(self.beside_default) in ("above", "below")
 
 
 @dataclass(frozen=True)
