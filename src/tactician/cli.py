@@ -22,6 +22,7 @@ VERBS = {
     "signal": "Say what a model would hold from the next close on, the orders for it, and why.",
     "trade": "Trade a model's decisions: run, status, halt, resume, replay, report, export.",
     "walk-forward": "Train, choose and test fold by fold, and judge all test pieces as one range.",
+    "sweep": "Search settings, judged on held-out pieces of the training range alone.",
     "config": "Print a packaged configuration, to be copied and edited.",
     "costs": "Print what each regime costs from cash, and each switch from one to another.",
     "check-leaks": "Change the future of the bars, and name the first value that knew it too early.",

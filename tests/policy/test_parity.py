@@ -42,8 +42,8 @@ def test_right_states_with_wrong_gradients_are_found(monkeypatch):
 
 @pytest.fixture
 def on_a_gpu(monkeypatch):
-    """Let the check believe that parameters are not on a CPU; they stay there."""
-    monkeypatch.setattr(torch.nn.Parameter, "is_cpu", False)
+    """Let the check believe that the network is not on a CPU; it stays there."""
+    monkeypatch.setattr(parity, "_on_cpu", lambda policy: False)
 
 
 def policy() -> ActorCritic:

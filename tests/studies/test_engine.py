@@ -166,3 +166,20 @@ def test_without_ray_the_command_that_installs_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"pip install 'tactician\[cluster\]'"):
         make_engine("ray")
+
+
+def test_what_is_no_sequence_is_asked_for_a_job_when_a_slot_is_free():
+    """So the next job may depend on all results so far."""
+    taken, known = [], []
+
+    def jobs():
+        for job in range(5):
+            known.append(len(taken))
+            yield job
+
+    for number, result in LocalEngine(2).run(engine_jobs.learn, jobs(), SHARED):
+        taken.append((number, result))
+    assert sorted(number for number, _ in taken) == [0, 1, 2, 3, 4]
+    assert known[:2] == [0, 0] and all(n >= k - 1 for k, n in enumerate(known))
+    assert dict(taken) == dict(LocalEngine(1).run(engine_jobs.learn, range(5), SHARED))
+    assert list(LocalEngine(2).run(engine_jobs.learn, iter(()), SHARED)) == []

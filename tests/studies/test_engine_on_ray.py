@@ -32,6 +32,8 @@ STUDY = """
                 print("finished", n, flush=True)
                 if n == 1:
                     sys.stdin.readline()
+        lazy = dict(engine.run(engine_jobs.learn, iter([7, 1]), shared))
+        print([lazy[k][0].hex() for k in range(2)])
         print(engine.slots, [results[k][0].hex() for k in range(4)], {threads for _, threads in results.values()})
         try:
             dict(engine.run(engine_jobs.fail, [0, 1, 2], None))
@@ -70,6 +72,7 @@ def test_a_machine_that_is_lost_changes_no_bit_and_the_user_reads_nothing_of_it(
         "finished 2",
         "finished 3",
         "finished 4",
+        f"{here[:2]}",
         f"2 {here} {{1}}",
         "UserError the file x.csv has no column 'date'",
     ]

@@ -3,9 +3,10 @@
 import shlex
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from tactician import configs
-from tactician.config import Config, FileOnly, load_config
+from tactician.config import DURATIONS, Config, FileOnly, load_config
 
 
 def command(verb: str, config_file: str | Path, config: Config, *more: str) -> str:
@@ -46,3 +47,24 @@ def flag_words(config: Config, keys: Collection[str]) -> str:
         else:
             words += f" {flag} {quoted(value)}"
     return words
+
+
+def train_command(config_file: str | Path, config: Config) -> tuple[str, dict[str, Any]]:
+    """The command that trains a configuration: flags for all that differs from the file.
+
+    Returns:
+        The command, and the keys without a flag that the file must have besides.
+    """
+    in_file = load_config(config_file)
+    words, without_flag = f"tactician train --config {quoted(configs.shortest(config_file))}", {}
+    for key, field in Config.model_fields.items():
+        value = getattr(config, key)
+        if value == getattr(in_file, key) or (key in DURATIONS and value is None):
+            continue  # a duration on the command line replaces all of the file
+        if FileOnly in field.metadata:
+            without_flag[key] = value
+        elif value is None:
+            words += f" --{key.replace('_', '-')} None"
+        else:
+            words += flag_words(config, {key})
+    return words, without_flag

@@ -26,7 +26,7 @@ def settle_recurrence(policy: Network, dtype: torch.dtype | None = None) -> str 
     Returns:
         What the user should be told, if the kernels cannot be used.
     """
-    if policy.value_scale.is_cpu:  # the written-out layer is used anyway
+    if _on_cpu(policy):  # the written-out layer is used anyway
         return None
     kind = dtype or policy.value_scale.dtype
     try:
@@ -39,6 +39,10 @@ def settle_recurrence(policy: Network, dtype: torch.dtype | None = None) -> str 
         return None
     name = str(kind).removeprefix("torch.")
     return f"This GPU's recurrent kernels {reason} in {name}: a slower layer of plain operations is used instead."
+
+
+def _on_cpu(policy: Network) -> bool:
+    return policy.value_scale.is_cpu  # every network has this buffer; one that holds equal weight has no parameters
 
 
 def use_native(policy: Network, native: bool) -> None:

@@ -6,7 +6,7 @@ it runs, and may be done again when a machine is lost. Scheduling is the standar
 
 import signal
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -27,12 +27,13 @@ class Engine(Protocol):
     slots: int
     """Jobs that run side by side, as far as it is known."""
 
-    def run(self, work: Callable[[J, S], R], jobs: Sequence[J], shared: S) -> Generator[tuple[int, R], None, None]:
+    def run(self, work: Callable[[J, S], R], jobs: Iterable[J], shared: S) -> Generator[tuple[int, R], None, None]:
         """Do all jobs. Whoever stops before the end closes the iterator, which stops the workers at once.
 
         Args:
             work: a pure function at the top level of a module.
-            jobs: plain data, in the order in which they begin.
+            jobs: plain data, in the order in which they begin. What is no sequence is asked for the next job when a slot is
+                free and all results so far were taken, so the next job may depend on them.
             shared: sent once to each process or machine.
 
         Yields:
@@ -42,6 +43,11 @@ class Engine(Protocol):
             UserError: of a job; or a worker was lost, or there is no engine.
         """
         ...
+
+
+def begun_at_once(jobs: Iterable[Any], slots: int) -> int:
+    """How many jobs an engine takes before it has a result: all of a sequence, else one per slot."""
+    return len(jobs) if isinstance(jobs, Sequence) else slots
 
 
 def make_engine(

@@ -5,15 +5,16 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing import resource_tracker
 from typing import Any
 
 from tactician.errors import UserError
-from tactician.studies.engine import J, Outcome, R, S, attempt
+from tactician.studies.engine import J, Outcome, R, S, attempt, begun_at_once
 
 _given: tuple[Callable[[Any, Any], Any], Any] | None = None
 """In a worker: the work, and what all jobs share."""
@@ -25,22 +26,27 @@ class LocalEngine:
     def __init__(self, n_processes: int) -> None:
         self.slots = n_processes
 
-    def run(self, work: Callable[[J, S], R], jobs: Sequence[J], shared: S) -> Generator[tuple[int, R], None, None]:
+    def run(self, work: Callable[[J, S], R], jobs: Iterable[J], shared: S) -> Generator[tuple[int, R], None, None]:
         """See `Engine.run`."""
-        if not jobs:
+        queue, ahead = enumerate(jobs), begun_at_once(jobs, self.slots)
+        begun = list(islice(queue, ahead))
+        if not begun:
             return
         others = set(multiprocessing.active_children())
         # Pickled here, because a queue between processes would send tensors as handles of shared memory.
         given = pickle.dumps((work, shared))
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(min(self.slots, len(jobs)), context, initializer=_begin, initargs=(given,))
+        pool = ProcessPoolExecutor(min(self.slots, len(begun)), context, initializer=_begin, initargs=(given,))
         finished = False
         try:
-            with _interrupts_held():
-                futures = {pool.submit(_do, job): k for k, job in enumerate(jobs)}
-            for future in as_completed(futures):
-                outcome = future.result()
-                yield futures[future], outcome.get()
+            futures: dict[Future[Outcome], int] = {}
+            while begun or futures:
+                with _interrupts_held():  # a process starts when a job finds none that is free
+                    futures |= {pool.submit(_do, job): k for k, job in begun}
+                done, _ = wait(futures, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield futures.pop(future), future.result().get()
+                begun = list(islice(queue, ahead - len(futures)))
             finished = True
         except BrokenProcessPool as error:
             raise UserError(

@@ -7,12 +7,13 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from itertools import islice
 from typing import Any, TextIO
 
 from tactician.errors import UserError
-from tactician.studies.engine import J, Outcome, R, S, attempt
+from tactician.studies.engine import J, Outcome, R, S, attempt, begun_at_once
 from tactician.training.checkpoint import versions
 
 _TRIES_AGAIN = 20
@@ -38,9 +39,10 @@ class RayEngine:
         self._address, self._n_processes, self._gpu = address or os.environ.get("RAY_ADDRESS"), n_processes, gpu
         self.slots = n_processes or 1
 
-    def run(self, work: Callable[[J, S], R], jobs: Sequence[J], shared: S) -> Generator[tuple[int, R], None, None]:
+    def run(self, work: Callable[[J, S], R], jobs: Iterable[J], shared: S) -> Generator[tuple[int, R], None, None]:
         """See `Engine.run`."""
-        if not jobs:
+        queue = enumerate(jobs)
+        if (first := next(queue, None)) is None:
             return
         ray = self._ray
         with self._connected():
@@ -48,9 +50,15 @@ class RayEngine:
             options = {"num_cpus": 1, "num_gpus": int(self._gpu)}
             task = ray.remote(**options, max_retries=_TRIES_AGAIN, retry_exceptions=False)(attempt_there)
             there = ray.put(shared)
-            pending = {task.remote(versions(), work, job, there): k for k, job in enumerate(jobs)}
+            pending: dict[Any, int] = {}
+            begun = [first]
             try:
-                while pending:
+                while begun or pending:
+                    pending |= {task.remote(versions(), work, job, there): k for k, job in begun}
+                    # Counted again each time, because machines join and leave.
+                    room = begun_at_once(jobs, max(self._slots_now(), 1)) - len(pending)
+                    if begun := list(islice(queue, max(room, 0))):
+                        continue
                     (ready,), _ = ray.wait(list(pending), num_returns=1)
                     outcome = ray.get(ready)
                     yield pending.pop(ready), outcome.get()
@@ -66,11 +74,17 @@ class RayEngine:
                 for left in pending:
                     ray.cancel(left, force=True)
 
+    @property
+    def _resource(self) -> str:
+        return "GPU" if self._gpu else "CPU"
+
+    def _slots_now(self) -> int:
+        return int(self._ray.cluster_resources().get(self._resource, 0))
+
     def _count_slots(self) -> int:
-        resource = "GPU" if self._gpu else "CPU"
-        slots = int(self._ray.cluster_resources().get(resource, 0))
+        slots = self._slots_now()
         if not slots:
-            raise UserError(f"The Ray cluster has no {resource}; add a machine to it, or use --engine local.")
+            raise UserError(f"The Ray cluster has no {self._resource}; add a machine to it, or use --engine local.")
         return slots
 
     @contextmanager
