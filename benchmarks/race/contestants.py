@@ -38,7 +38,7 @@ class Ours:
 
     def choose(self) -> Choose:
         """The most probable regime."""
-        return deterministic(self.setup, self.state.learner.policy)
+        return deterministic(self.setup.environment, self.state.learner.policy)
 
 
 class StableBaselines:

@@ -16,12 +16,13 @@ import torch
 from tactician.cli import main
 from tactician.errors import UserError
 from tactician.studies.engine_local import LocalEngine
-from tactician.studies.learnability import measure, problem_setup, train_on
+from tactician.studies.learnability import beyond_equal_weight, measure, problem_setup, train_on
 from tactician.studies.learnability_picture import plot_turnover
-from tactician.studies.learnability_plan import SMALL, VARIANTS, Job, plan_study
+from tactician.studies.learnability_plan import SMALL, VARIANTS, Job, make_problem, plan_study
 from tactician.studies.learnability_runs import run_job, run_study
 from tactician.studies.learnability_table import summarise_runs
-from tactician.synthetic import PROBLEMS, Played
+from tactician.synthetic import ALL_PROBLEMS, PROBLEMS, Played, constant
+from tactician.synthetic.problem import CASH
 from tactician.training.setup import learning_rates
 
 
@@ -87,6 +88,42 @@ def test_all_markets_have_the_same_settings_which_are_the_defaults():
     assert [job.seed for job in jobs[:7]] == [30] * 6 + [31]
     settings = [{k: v for k, v in job.config.items() if k != "seed"} for job in jobs]
     assert settings == [{"hidden_dim": 64, "n_gru_layers": 1, "timesteps": 3_000_000}] * len(jobs)
+
+
+def test_few_rows_are_those_of_the_training_range_and_all_judged_rows_stay():
+    jobs = plan_study([], ["window"], 1, False, {}, rows=4000)
+    assert [job.market for job in jobs] == [f"{name}#4000" for name in ALL_PROBLEMS] and jobs[0].seed >= 40
+    few, whole = make_problem("observable#4000", 3), make_problem("observable", 3)
+    assert few.n_train == 4000 and few.judged == whole.judged == range(100_000, 132_768)
+    assert torch.equal(few.market.returns, whole.market.returns)
+    setup = problem_setup(few, {**SMALL, "seed": 3})
+    assert setup.environment.rows.stop == 4000
+    with pytest.raises(UserError, match="--rows"):
+        plan_study([], ["window"], 1, False, {}, rows=200_000)
+
+
+def test_the_figure_of_days_of_training_is_growth_there_less_that_of_equal_weight():
+    problem = make_problem("predictable#4000", 0)
+    always = beyond_equal_weight(problem, constant(problem.market.regimes.n_actions - 1))  # all in the one asset
+    assert always == pytest.approx(0, abs=0.1)  # but for the first trade of each window, whose costs are in the warm-up
+    cash = beyond_equal_weight(problem, constant(CASH))
+    rows = torch.arange(1, 4000).split(512)[:7]
+    days = torch.cat([part[64:] for part in rows])
+    assert cash == pytest.approx(-252 * float(torch.log1p(problem.market.returns[days, 0].double()).mean()), rel=1e-6)
+
+
+def test_an_ensemble_of_the_study_is_followed_where_days_left_out_speak_for_it_and_else_holds_equal_weight():
+    fast = {"timesteps": 16384, "members": 2, "hidden_dim": 16, **QUICK}
+    fast = {**fast, "entropy_coef": 0.0, "actor_lr": 3e-3, "critic_lr": 3e-3}
+    found = {}
+    for name in ("oracle", "null_lifelike"):
+        job = Job(f"{name}#2000", "window", 100, tuple(fast.items()))
+        found[name] = run_job(job)
+        assert len(found[name]["alone"]) == 2 and len(found[name]["points"]) == 1
+    assert found["oracle"]["strength"] > 0.9 and found["oracle"]["points"][0]["share"] > 0.5
+    idle = found["null_lifelike"]
+    assert idle["strength"] == 0 and idle["points"][0]["turnover"] == pytest.approx(0, abs=1e-6)
+    assert idle["training"] == pytest.approx(0, abs=1e-4)  # float32 rounds wealth
 
 
 def test_a_training_is_the_same_twice():

@@ -7,19 +7,28 @@ import pytest
 import torch
 
 import tactician.synthetic.markets as markets
-from tactician.environment import HOLD
-from tactician.synthetic import PREDICTABLE, PROBLEMS, best_constant, constant, observable_regime, play, threshold_cost
-from tactician.synthetic.markets import N_TRAIN
+from tactician.environment import FEATURE_NAMES, HOLD
+from tactician.synthetic import (
+    ALL_PROBLEMS,
+    PREDICTABLE,
+    PROBLEMS,
+    best_constant,
+    constant,
+    observable_regime,
+    play,
+    threshold_cost,
+)
+from tactician.synthetic.markets import N_TRAIN, PERSISTENCE
 from tactician.synthetic.problem import CASH, switching_costs
 from tests.synthetic import garleanu_pedersen
 
 
 @cache
 def made(name):
-    return PROBLEMS[name](0)
+    return ALL_PROBLEMS[name](0)
 
 
-@pytest.fixture(params=list(PROBLEMS))
+@pytest.fixture(params=list(ALL_PROBLEMS))
 def problem(request):
     return made(request.param)
 
@@ -154,3 +163,23 @@ def test_value_iteration_trades_at_the_closed_forms_rate():
     expected = 0.5 + rate * (aim - 0.5)
     inner = grid.abs() < 2 * law.signal_std
     assert torch.allclose(chosen[inner].double(), expected[inner], atol=0.008)
+
+
+def test_lifelike_features_are_as_persistent_as_their_models_and_know_nothing_of_returns():
+    market = made("null_lifelike").market
+    features = market.features.double()
+    assert features.shape[1] == len(PERSISTENCE) == len(FEATURE_NAMES)
+    kept = (features[1:] * features[:-1]).mean(0) / features.square().mean(0)
+    assert torch.allclose(kept, torch.tensor(PERSISTENCE, dtype=torch.float64), atol=0.02)
+    seen = torch.corrcoef(torch.cat([features.T, market.returns[:, :1].double().T]))[-1, :-1]
+    quick = torch.tensor(PERSISTENCE) < 0.9
+    assert bool((seen[quick].abs() < 5 / len(features) ** 0.5).all())
+
+
+@pytest.mark.parametrize("name", ["regimes", "predictable"])
+def test_a_faint_signal_leaves_less_to_gain_but_something(name):
+    gains = []
+    for kind in (name, f"{name}_faint"):
+        problem = made(kind)
+        gains.append(play(problem, problem.optimum).growth - best_constant(problem)[1].growth)
+    assert 0.02 * gains[0] < gains[1] < 0.5 * gains[0]

@@ -15,7 +15,10 @@ class LearnabilityArguments:
     """Train on markets whose best policy is known, and say how much of it was found."""
 
     markets: tuple[str, ...] = ()
-    """Markets to train on: oracle, observable, hidden, regimes, null, predictable; default: all six."""
+    """Markets to train on: oracle, observable, hidden, regimes, null, predictable; default: all six. With --rows also the
+    harder null_lifelike, regimes_faint, predictable_faint; default: all nine."""
+    rows: Count | None = None
+    """Train on the first rows of each market only, as few as life has (4000); default: on all 100,000."""
     variants: tuple[str, ...] = ("window", "critic")
     """To compare: window, critic, 'no memory', 'no critic epochs', 'one learning rate', 'lambda 0', 'lambda 1',
     'no sharpening', 'first policy uniform', 'market memory'; 'all' for every one (docs/learning.md)."""
@@ -50,12 +53,11 @@ def run(words: list[str]) -> int:
     from tactician.studies.learnability_plan import VARIANTS, plan_study
     from tactician.studies.learnability_runs import run_study
     from tactician.studies.report import finish, tell_run
-    from tactician.synthetic import PROBLEMS
     from tactician.training.lock import only_writer
 
     variants = tuple(VARIANTS) if "all" in arguments.variants else arguments.variants
     settings = {} if arguments.timesteps is None else {"timesteps": arguments.timesteps}
-    jobs = plan_study(arguments.markets or tuple(PROBLEMS), variants, arguments.seeds, arguments.sweep, settings)
+    jobs = plan_study(arguments.markets, variants, arguments.seeds, arguments.sweep, settings, arguments.rows)
     engine = make_engine(arguments.engine, processes=arguments.processes, address=arguments.address)
     runs: list[dict[str, Any]] = []
     with only_writer(arguments.out.with_name(f".{arguments.out.name}.lock"), arguments.out, "--out"):

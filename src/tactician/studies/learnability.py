@@ -1,7 +1,8 @@
 """Does the trainer find the best policy where it is known? One training on one synthetic market, beside its optimum."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from tactician.config import make_config
-from tactician.environment import Environment, EnvState, observe
+from tactician.environment import Environment, EnvState, inner_folds, observe
+from tactician.evaluation import Found, evaluate, on_held_out_days, weigh
 from tactician.learning import begin_memory
 from tactician.monitor.progress import Reporter
-from tactician.policy import Network
+from tactician.policy import Ensemble, EqualWeight, Network
 from tactician.synthetic import WARM_UP, Choose, Played, Problem, best_constant, play
 from tactician.training.loop import iterate
 from tactician.training.setup import Setup, prepare_run
@@ -117,7 +119,7 @@ def train_on(
         state = iterate(setup, state, quiet)
         last = state.progress.timesteps >= setup.total_timesteps
         if state.progress.iteration % judge_every == 0 or last:
-            played = play(problem, deterministic(setup, state.learner.policy), setup.environment)
+            played = play(problem, deterministic(setup.environment, state.learner.policy), setup.environment)
             share = yardstick.share(played)
             progress = state.progress
             points.append(
@@ -127,9 +129,65 @@ def train_on(
     return points, state.learner.policy
 
 
-def deterministic(setup: Setup, policy: Network) -> Choose:
+def train_ensemble_on(problem: Problem, settings: Mapping[str, Any], yardstick: Yardstick) -> dict[str, Any]:
+    """Train an ensemble as `tactician train` does, and judge it as it is deployed.
+
+    Args:
+        problem: the market.
+        settings: configuration keys, ``members`` among them; its seed is that of the first member.
+        yardstick: of the market.
+
+    Returns:
+        Plain values: ``points`` with one judgement, ``training``, ``strength``, ``difference`` (what members earn beyond equal
+        weight on days left out, with its interval), and ``alone``: each member's share.
+    """
+    policies, pieces, gaps, alone, seconds, steps = [], [], [], [], 0.0, 0
+    for number in range(1, int(settings["members"]) + 1):
+        own = {"member": number, "seed": settings["seed"] * _MEMBERS_APART + number - 1}
+        setup = problem_setup(problem, {**settings, **own})
+        points, policy = train_on(problem, setup, yardstick, judge_every=sys.maxsize)
+        piece, gap = on_held_out_days(evaluate(setup.environment, policy, _held_out(setup)))
+        policies.append(policy)
+        pieces.append(piece)
+        gaps.append(gap)
+        alone.append(points[-1].share)
+        seconds, steps = seconds + points[-1].seconds, steps + points[-1].timesteps
+    found = weigh(pieces, gaps, problem.market.sessions_per_year)
+    deployed = _deployed(problem, setup, policies, found)
+    played = play(problem, deterministic(*deployed), deployed[0])
+    point = Point(steps, seconds, yardstick.share(played), played.growth, played.turnover, played.agreement)
+    return {
+        "gap": None,
+        "training": beyond_equal_weight(problem, deterministic(*deployed), deployed[0]),
+        "strength": found.strength,
+        "difference": [found.difference.value, found.difference.low, found.difference.high],
+        "alone": alone,
+        "points": [asdict(point)],
+    }
+
+
+_MEMBERS_APART = 1000
+"""Distance between the seeds of two ensembles."""
+
+
+def _held_out(setup: Setup) -> range:
+    config = setup.config
+    assert config.member is not None
+    return inner_folds(setup.splits["train"], config.members, config.episode_length)[config.member - 1].held_out
+
+
+def _deployed(problem: Problem, setup: Setup, policies: Sequence[Network], found: Found) -> tuple[Environment, Network]:
+    """The environment and the policy of an ensemble, followed as far as was found."""
+    market = setup.environment.market.with_strength(found.strength)
+    env = replace(setup.environment, market=market)
+    if found.strength:
+        return env, Ensemble(policies)
+    return env, EqualWeight(policies[0].obs_dim, market.regimes.n_actions, market.regimes.n_actions - 1)
+
+
+def deterministic(environment: Environment, policy: Network) -> Choose:
     """The policy's most probable action, its recurrent state kept from call to call; no dropout."""
-    env = replace(setup.environment, portfolios_per_window=1)
+    env = replace(environment, portfolios_per_window=1)
     hidden: Tensor | None = None
 
     @torch.no_grad()

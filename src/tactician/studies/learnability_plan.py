@@ -8,7 +8,7 @@ from typing import Any
 
 from tactician.config import Config
 from tactician.errors import UserError
-from tactician.synthetic import PROBLEMS, Problem, observable_regime
+from tactician.synthetic import ALL_PROBLEMS, N_TRAIN, PROBLEMS, Problem, observable_regime
 from tactician.training.lineage import HARMLESS
 from tactician.training.resume import OF_DATA
 
@@ -33,6 +33,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """What each changes of the first. 'critic' is the specification's arrangement, the others are ablations. The one learning
 rate is the actor's at this width."""
 
+_FEWEST_ROWS = 1000
+
 _LAWS = 1
 """Must be raised when a market's law changes. Then trainings on the former law no longer count."""
 
@@ -48,13 +50,19 @@ COST_SHARES = (0.5, 0.75, 0.9, 1.1, 1.5)
 SWEPT = "observable@"
 """Begins the name of a market of the sweep; the cost's share follows."""
 
+FEW_ROWS = "#"
+"""Between the name of a market and the number of its rows that are trained on."""
+
+FIRST_SEED_OF_FEW = 40
+"""Of a study on few rows. Its methods were chosen on seeds from 100 on."""
+
 
 @dataclass(frozen=True)
 class Job:
     """One training of the study."""
 
     market: str
-    """Its name; 'observable@0.75' is one of the cost sweep."""
+    """Its name; 'observable@0.75' is one of the cost sweep, and 'regimes#4000' has 4,000 rows for training."""
     variant: str
     seed: int
     settings: tuple[tuple[str, Any], ...]
@@ -64,6 +72,11 @@ class Job:
     def config(self) -> dict[str, Any]:
         """The training's configuration keys."""
         return {**SMALL, **dict(self.settings), **VARIANTS[self.variant], "seed": self.seed}
+
+    @property
+    def members(self) -> int:
+        """Agents that are trained; more than one are an ensemble."""
+        return int(self.config.get("members", 1))
 
     @property
     def key(self) -> str:
@@ -76,19 +89,40 @@ class Job:
 
 
 def plan_study(
-    markets: Sequence[str], variants: Sequence[str], seeds: int, sweep: bool, settings: Mapping[str, Any]
+    markets: Sequence[str],
+    variants: Sequence[str],
+    seeds: int,
+    sweep: bool,
+    settings: Mapping[str, Any],
+    rows: int | None = None,
 ) -> list[Job]:
     """The trainings of a study, those that matter most first.
 
+    Args:
+        markets: their names; empty for all, without the harder versions if all rows are trained on.
+        variants: their names.
+        seeds: trainings per market and variant.
+        sweep: also train at costs across the threshold.
+        settings: changes of `SMALL` and of the defaults.
+        rows: that are trained on; None for all.
+
     Raises:
-        UserError: there is no such market or variant.
+        UserError: there is no such market or variant, or the markets have fewer rows.
     """
-    for kind, names, known in (("market", markets, PROBLEMS), ("variant", variants, VARIANTS)):
+    markets = tuple(markets) or tuple(PROBLEMS if rows is None else ALL_PROBLEMS)
+    if rows is not None and not _FEWEST_ROWS <= rows <= N_TRAIN:
+        raise UserError(
+            f"--rows {rows:,} cannot be: the markets have {N_TRAIN:,} rows for training; give {_FEWEST_ROWS:,} or more."
+        )
+    for kind, names, known in (("market", markets, ALL_PROBLEMS), ("variant", variants, VARIANTS)):
         for name in names:
             if name not in known:
                 raise UserError(f"There is no {kind} '{name}'; choose among: {', '.join(known)}.")
     changed, markets = tuple(sorted(settings.items())), tuple(dict.fromkeys(markets))
-    numbers = range(FIRST_SEED, FIRST_SEED + seeds)
+    first = FIRST_SEED if rows is None else FIRST_SEED_OF_FEW
+    numbers = range(first, first + seeds)
+    if rows is not None:
+        markets = tuple(f"{market}{FEW_ROWS}{rows}" for market in markets)
     jobs = [Job(m, v, seed, changed) for v in dict.fromkeys(variants) for seed in numbers for m in markets]
     if sweep:
         jobs += [Job(f"{SWEPT}{share}", "window", seed, changed) for share in COST_SHARES for seed in numbers]
@@ -97,5 +131,7 @@ def plan_study(
 
 def make_problem(market: str, seed: int) -> Problem:
     """A market by its name in a study."""
-    name, _, share = market.partition("@")
-    return observable_regime(seed, float(share)) if share else PROBLEMS[name](seed)
+    name, _, rows = market.partition(FEW_ROWS)
+    name, _, share = name.partition("@")
+    problem = observable_regime(seed, float(share)) if share else ALL_PROBLEMS[name](seed)
+    return problem.with_training_rows(int(rows)) if rows else problem

@@ -10,23 +10,33 @@ from typing import Any
 from tactician.errors import UserError
 from tactician.storage import json_text, save_text
 from tactician.studies.engine import Engine
-from tactician.studies.learnability import measure, problem_setup, train_on
+from tactician.studies.learnability import (
+    Yardstick,
+    beyond_equal_weight,
+    deterministic,
+    measure,
+    problem_setup,
+    train_ensemble_on,
+    train_on,
+)
 from tactician.studies.learnability_plan import Job, make_problem
 from tactician.studies.learnability_table import summarise_runs
+from tactician.synthetic import Problem
 from tactician.training.checkpoint import versions
 from tactician.training.deployed import deployed_gap
 
 
 def run_job(job: Job, _: None = None) -> dict[str, Any]:
-    """Do one training. The jobs share nothing.
+    """Do one training, or that of an ensemble. The jobs share nothing.
 
     Returns:
         Plain values, as the file keeps them.
     """
     problem = make_problem(job.market, job.seed)
     yardstick = measure(problem)
-    setup = problem_setup(problem, job.config)
-    points, policy = train_on(problem, setup, yardstick, judge_every=max(1, setup.iterations // 20))
+    outcome = (
+        train_ensemble_on(problem, job.config, yardstick) if job.members > 1 else _train_alone(job, problem, yardstick)
+    )
     return {
         "key": job.key,
         "market": job.market,
@@ -37,7 +47,16 @@ def run_job(job: Job, _: None = None) -> dict[str, Any]:
         "naive": {"regime": yardstick.naive_regime, **asdict(yardstick.naive)},
         "solver_growth": problem.growth,
         "never_trades": problem.never_trades,
+        **outcome,
+    }
+
+
+def _train_alone(job: Job, problem: Problem, yardstick: Yardstick) -> dict[str, Any]:
+    setup = problem_setup(problem, job.config)
+    points, policy = train_on(problem, setup, yardstick, judge_every=max(1, setup.iterations // 20))
+    return {
         "gap": deployed_gap(setup.environment, policy, job.seed).gap,
+        "training": beyond_equal_weight(problem, deterministic(setup.environment, policy), setup.environment),
         "points": [asdict(p) for p in points],
     }
 

@@ -2,13 +2,14 @@
 
 import json
 import math
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tactician.studies.learnability_plan import VARIANTS
-from tactician.synthetic import PROBLEMS
+from tactician.synthetic import ALL_PROBLEMS
 
 LEVELS = ("0.90", "0.95")
 """Shares of the optimum for which the table shows when they were reached."""
@@ -33,6 +34,10 @@ class Row:
     seconds: float
     gap: float
     """Between the policy that draws and the one that is judged (`training.deployed`), the largest of the seeds; or NaN."""
+    training: float
+    """Median annual log growth of the deployed policy beyond equal weight, on days of training; NaN if it was not kept."""
+    strength: float
+    """Median of how far an ensemble is followed (`evaluation.Found`); 1 for single agents."""
     never_trades: bool
     settings: dict[str, Any]
     """Of its trainings, without the seed."""
@@ -44,11 +49,11 @@ def summarise_runs(runs: Sequence[Mapping[str, Any]]) -> list[Row]:
     for run in runs:
         settings = json.dumps(_without_seed(run), sort_keys=True)
         groups.setdefault((run["market"], run["variant"], settings), []).append(run)
-    variants, markets = list(VARIANTS), list(PROBLEMS)
+    variants, markets = list(VARIANTS), list(ALL_PROBLEMS)
 
     def place(key: tuple[str, str, str]) -> tuple[Any, ...]:
         market, variant, settings = key
-        first = market.split("@")[0]
+        first = re.split(r"[@#]", market)[0]
         return (
             variants.index(variant) if variant in variants else len(variants),
             markets.index(first) if first in markets else len(markets),
@@ -87,6 +92,8 @@ def _row(market: str, variant: str, runs: Sequence[Mapping[str, Any]]) -> Row:
         seconds_to={level: _median(points, "seconds") for level, points in reached.items()},
         seconds=statistics.median(p["seconds"] for p in last),
         gap=_largest(run.get("gap") for run in runs),
+        training=statistics.median(run.get("training", math.nan) for run in runs),
+        strength=statistics.median(run.get("strength", 1.0) for run in runs),
         never_trades=runs[0]["never_trades"],
         settings=_without_seed(runs[0]),
     )

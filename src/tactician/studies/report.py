@@ -13,6 +13,7 @@ from tactician.monitor.progress import Reporter
 from tactician.monitor.tables import print_table
 from tactician.monitor.wording import count, tell
 from tactician.storage import plain
+from tactician.studies.learnability_plan import FEW_ROWS
 from tactician.studies.learnability_table import LEVELS, Row, summarise_runs
 
 
@@ -50,6 +51,7 @@ def _table(rows: Sequence[Row]) -> Table:
         padding=0,
         show_edge=False,  # fits 80 columns
     )
+    few = any(FEW_ROWS in row.market for row in rows)
     for heading, width in (("Market", 11), ("Variant", 8)):
         table.add_column(heading, min_width=width, overflow="fold")  # whole words, however narrow the screen
     for heading in (
@@ -57,9 +59,7 @@ def _table(rows: Sequence[Row]) -> Table:
         "Range\n%",
         "Turn-\nover\n%",
         "Opti-\nmum's\n%",
-        "Gap\n%",
-        "Steps to\n95 %",
-        "s to\n95 %",
+        *(("Days of\ntraining\n%/year", "Fol-\nlowed\n%") if few else ("Gap\n%", "Steps to\n95 %", "s to\n95 %")),
     ):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
@@ -70,11 +70,17 @@ def _table(rows: Sequence[Row]) -> Table:
             "–" if math.isnan(row.share_low) else f"{100 * row.share_low:.0f}–{100 * row.share_high:.0f}",
             f"{100 * row.turnover:.2f}",
             f"{100 * row.turnover_of_optimum:.2f}",
-            _share(row.gap, ""),
-            _count(row.steps_to[LEVELS[-1]]),
-            _count(row.seconds_to[LEVELS[-1]]),
+            *(_on_few(row) if few else _on_many(row)),
         )
     return table
+
+
+def _on_few(row: Row) -> tuple[str, ...]:
+    return tell(100 * row.training, "+.1f"), f"{100 * row.strength:.0f}"
+
+
+def _on_many(row: Row) -> tuple[str, ...]:
+    return _share(row.gap, ""), _count(row.steps_to[LEVELS[-1]]), _count(row.seconds_to[LEVELS[-1]])
 
 
 def _share(share: float | None, unit: str = " %") -> str:

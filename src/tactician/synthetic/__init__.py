@@ -3,6 +3,7 @@
 from tactician.synthetic.markets import (
     ALL_PROBLEMS,
     HARDER,
+    N_TRAIN,
     PREDICTABLE,
     PROBLEMS,
     PredictableLaw,
@@ -14,6 +15,7 @@ from tactician.synthetic.problem import WARM_UP, Choose, Played, Problem, best_c
 __all__ = [
     "ALL_PROBLEMS",
     "HARDER",
+    "N_TRAIN",
     "PREDICTABLE",
     "PROBLEMS",
     "WARM_UP",
