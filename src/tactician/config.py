@@ -211,6 +211,8 @@ class Config(BaseModel):
     sharpening: Annotated[float, Field(ge=1, le=1000), FileOnly] = 8.0
     """Factor by which the policy's logits grow in the second half of the annealing, beside what they learn. Then the policy
     that was trained, which draws its regimes, does nearly what is judged: the most probable one. 1, or no annealing: none."""
+    weight_decay: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """Decay of the memory's weights: each update shrinks them by actor_lr times this. It hinders memorising."""
     target_kl: PositiveFloat | None = None
     """Mean KL divergence of an epoch above which the iteration's PPO epochs end. Default: they never end early."""
 

@@ -96,6 +96,33 @@ def test_joint_epochs_move_actor_and_critic():
     assert all(value.isfinite() for value in metrics.values())
 
 
+def test_weight_decay_equals_adamw_on_the_memory_and_adam_elsewhere():
+    """One update of the product beside torch's own AdamW, from the same gradients."""
+    # A rate this small makes the order, first the step or first the decay, a matter of 1e-6 of a weight.
+    hyper = replace(HYPER, ppo_epochs=1, critic_epochs=0, batch_size=10**6, weight_decay=100.0, actor_lr=1e-5)
+    ends = []
+    for decay in (0.0, 100.0):
+        env, policy, state, hidden = make_run()
+        rollout, _, _ = collect_rollout(env, policy, state, hidden, n_steps=32, seed=0, iteration=0)
+        before, changed = snapshot(policy), replace(hyper, weight_decay=decay)
+        update(make_learner(policy, changed), rollout, changed, seed=0, iteration=0)
+        ends.append(snapshot(policy))
+    for name, plain in ends[0].items():
+        memory = name.startswith("gru") and plain.dim() > 1
+        expected = plain - 1e-5 * 100.0 * before[name] if memory else plain  # θ ← θ − lr·λ·θ, then Adam's step
+        assert torch.allclose(ends[1][name], expected, rtol=0, atol=1e-7), name
+        assert torch.equal(ends[1][name], plain) != memory
+
+
+def test_a_dropped_update_decays_nothing():
+    hyper = replace(HYPER, weight_decay=100.0)
+    env, policy, state, hidden = make_run()
+    rollout, _, _ = collect_rollout(env, policy, state, hidden, n_steps=32, seed=0, iteration=0)
+    broken, before = replace(rollout, rewards=rollout.rewards * torch.nan), snapshot(policy)
+    update(make_learner(policy, hyper), broken, hyper, seed=0, iteration=0)
+    assert all(torch.equal(p, before[name]) for name, p in policy.named_parameters())
+
+
 def test_minibatches_hold_every_sequence_once_in_nearly_equal_parts():
     parts = minibatches(10, 256, 1024, torch.arange(10))  # 2,560 samples in batches of about 1,024
     assert [len(part) for part in parts] == [5, 5]

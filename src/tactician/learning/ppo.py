@@ -57,6 +57,7 @@ class Hyperparameters:
     objective: str = "growth"
     risk_aversion: float = 1.0
     reward: str = "net"
+    weight_decay: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -286,8 +287,22 @@ def _joint_step(
     bad = guard.judge(norms.sum())
     guarded_step(actor, bad)
     guarded_step(critic, bad)
+    _decay(learner.policy, hyper, bad)
     scaler.update()
     return torch.where(bad > 0, 0.0, figures), torch.where(bad > 0, 0.0, norms), 1 - bad
+
+
+@torch.no_grad()
+def _decay(policy: Network, hyper: Hyperparameters, bad: Tensor) -> None:
+    """Shrink the memory's matrices by rate × decay, decoupled from the gradient (Loshchilov and Hutter 2019, AdamW).
+
+    Only these: a day is told from others by what was seen before it, so they are what memorises. Encoder and heads lose
+    faint signals when they shrink (docs/generalisation.md).
+    """
+    if hyper.weight_decay:
+        factor = 1 - hyper.actor_lr * hyper.weight_decay * (1 - bad)  # a tensor: a dropped update shrinks nothing
+        for weight in policy.memory_weights():
+            weight.mul_(factor)
 
 
 def _joint_loss(

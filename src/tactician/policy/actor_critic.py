@@ -158,6 +158,10 @@ class ActorCritic(Network):
         """Parameters of the value head."""
         return list(self.value_head.parameters())
 
+    def memory_weights(self) -> list[nn.Parameter]:
+        """The GRU layers' matrices."""
+        return [weight for weight in self.gru.parameters() if weight.dim() > 1]
+
     def lean_towards(self, action: int, probability: float) -> None:
         """Make an untrained policy choose an action with about this probability, and the others alike."""
         # All other logits are about 0: softmax gives p to the action when its logit is ln(p/(1 − p)·(n − 1)).

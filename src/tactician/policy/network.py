@@ -104,6 +104,10 @@ class Network(nn.Module, ABC):
         critics = {id(p) for p in self.critic_parameters()}
         return [p for p in self.parameters() if id(p) not in critics]
 
+    def memory_weights(self) -> list[nn.Parameter]:
+        """The matrices of the recurrent layers, which `weight_decay` shrinks. A network that does not define it has none."""
+        return []
+
     def values(self, features: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch"]:
         """The second of the `heads` alone, for the critic's own epochs."""
         return self.heads(features)[1]
