@@ -138,7 +138,8 @@ class Config(BaseModel):
     episode_length: PositiveInt = 256
     """Sessions per episode. Its end is a truncation, not a loss."""
     first_holdings: Literal["random", "cash"] = "random"
-    """Holdings at the start of an episode: the weights of a random regime, or cash. Evaluation always starts in cash."""
+    """Holdings at the start of an episode: cash, equal weight or the weights of a regime, each as often (random), or cash. A
+    verdict starts in cash, and its report from every start."""
 
     sub_universes: NonNegativeInt = 0
     """Further markets to train on: random sub-universes of the universe's names, kept in the market cache

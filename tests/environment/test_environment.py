@@ -193,6 +193,24 @@ def test_narrow_takes_whole_windows():
     assert len(part.day) == 2 and len(part.regime) == 6
 
 
+def test_an_episode_begins_with_cash_equal_weight_or_any_regime_each_as_often():
+    market = random_market(n_assets=5)
+    env = make_env(market, portfolios_per_window=8)
+    state = first_state(env, torch.arange(4000))
+    day, n_regimes = state.day.repeat_interleave(8), market.regimes.n_actions
+    tradable = market.tradable[day].float()
+    equal = torch.cat([tradable / tradable.sum(-1, keepdim=True), torch.zeros(len(day), 1)], -1)
+    cash = torch.eye(6)[5].expand_as(equal)
+    unchosen = state.regime == 0
+    in_cash, is_equal = ((state.holdings - x).abs().amax(-1) < 1e-6 for x in (cash, equal))
+    assert bool((in_cash | is_equal)[unchosen].all())
+    assert torch.equal(state.holdings[~unchosen], market.regime_weights[day, state.regime][~unchosen])
+    counts = [int((unchosen & in_cash).sum()), int((unchosen & is_equal).sum())]
+    counts += torch.bincount(state.regime, minlength=n_regimes)[1:].tolist()
+    expected = 32_000 / (n_regimes + 1)
+    assert all(abs(count - expected) < 5 * expected**0.5 for count in counts)
+
+
 def test_episodes_lie_inside_the_stretches_and_begin_on_each_of_their_days_alike():
     stretches = (range(1, 20), range(30, 64), range(70, 110))  # the first is shorter than an episode
     env = make_env(rows=stretches)

@@ -311,12 +311,15 @@ def _begin_episode(env: Environment, window: Tensor, episode: Tensor) -> EnvStat
         holdings[:, -1] = 1
         regime = torch.zeros(n, dtype=torch.int64, device=device)
     else:
-        # Each portfolio of a window draws its own regime, so that they differ from the first day. The draw covers all
-        # regimes, so that the agent learns to leave every position.
+        # Each portfolio of a window draws its own start, so that they differ from the first day: what deployment begins with
+        # (cash, or equal weight, without a regime that was chosen), or a regime, so that the agent learns to leave each.
         slot = torch.arange(p, device=device)
         draw = uniform(env.seed, Stream.FIRST_HOLDINGS, window[:, None], episode[:, None], slot).flatten()
-        regime = 1 + (draw * (market.regimes.n_actions - 1)).long()
-        holdings = market.regime_weights[start.repeat_interleave(p), regime]
+        pick = (draw * (market.regimes.n_actions + 1)).long()
+        regime = (pick - 1).clamp(min=0)
+        day = start.repeat_interleave(p)
+        unchosen = torch.where((pick == 0)[:, None], *_unchosen(market, day))
+        holdings = torch.where((regime == 0)[:, None], unchosen, market.regime_weights[day, regime])
     return EnvState(
         window=window,
         episode=episode,
@@ -328,6 +331,15 @@ def _begin_episode(env: Environment, window: Tensor, episode: Tensor) -> EnvStat
         trade_growth=torch.zeros(n, device=device),
         in_trade=torch.zeros(n, dtype=torch.bool, device=device),
     )
+
+
+def _unchosen(market: MarketTensors, day: Int64[Tensor, " env"]) -> tuple[Float[Tensor, "env asset+1"], Tensor]:
+    """All in cash, and equal weight of the tradable assets (cash if there are none)."""
+    tradable = market.tradable[day].to(market.regime_weights.dtype)
+    count = tradable.sum(-1, keepdim=True)
+    none = torch.zeros_like(tradable)
+    cash = torch.cat([none, torch.ones_like(count)], -1)
+    return cash, torch.cat([tradable / count.clamp(min=1), (count == 0).to(tradable.dtype)], -1)
 
 
 def _first_day(env: Environment, place: Float[Tensor, " window"]) -> Int64[Tensor, " window"]:
