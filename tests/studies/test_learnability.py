@@ -20,7 +20,7 @@ from tactician.studies.learnability import beyond_equal_weight, measure, problem
 from tactician.studies.learnability_picture import plot_turnover
 from tactician.studies.learnability_plan import SMALL, VARIANTS, Job, make_problem, plan_study
 from tactician.studies.learnability_runs import run_job, run_study
-from tactician.studies.learnability_table import summarise_runs
+from tactician.studies.learnability_table import compare, summarise_runs
 from tactician.synthetic import ALL_PROBLEMS, PROBLEMS, Played, constant
 from tactician.synthetic.problem import CASH
 from tactician.training.setup import learning_rates
@@ -163,6 +163,23 @@ def test_a_row_holds_medians_and_ranges_by_hand():
     assert never.steps_to == {"0.90": None, "0.95": None}
 
 
+def test_a_method_is_compared_with_the_defaults_on_the_same_seeds_by_hand():
+    shares = {"window": [0.5, 0.6, 0.7, 0.1], "dropout 0.3": [0.6, 0.8, 0.7]}
+    runs = [
+        {**run([(100, share)], seed), "variant": variant, "market": "regimes#4000"}
+        for variant, found in shares.items()
+        for seed, share in enumerate(found)
+    ]
+    (pair,) = compare(runs)
+    assert (pair.market, pair.variant, pair.seeds, pair.figure) == ("regimes#4000", "dropout 0.3", 3, "share")
+    # Differences 0.1, 0.2, 0: mean 0.1, standard error 0.1/√3, and t(2) = 4.3027 for 95 %.
+    assert pair.difference == pytest.approx(0.1)
+    assert (pair.low, pair.high) == pytest.approx((0.1 - 4.3027 * 0.1 / 3**0.5, 0.1 + 4.3027 * 0.1 / 3**0.5), abs=1e-4)
+    assert compare([r for r in runs if r["seed"] < 2]) == []
+    idle = [{**r, "never_trades": True} for r in runs]
+    assert compare(idle)[0].figure == "turnover" and compare(idle)[0].difference == 0
+
+
 def test_a_share_counts_from_where_it_is_kept():
     row = summarise_runs([run([(100, 0.96), (200, 0.94), (300, 0.97), (400, 0.96)], 0)])[0]
     assert row.steps_to == {"0.90": 100, "0.95": 300}
@@ -216,7 +233,7 @@ DRAW = """
 import json, sys
 from pathlib import Path
 from tactician.studies.learnability_picture import plot_turnover
-from tactician.studies.learnability_table import summarise_runs
+from tactician.studies.learnability_table import compare, summarise_runs
 sys.exit(not plot_turnover(summarise_runs(json.loads(sys.argv[1])), Path(sys.argv[2])))
 """
 

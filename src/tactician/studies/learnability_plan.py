@@ -33,6 +33,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """What each changes of the first. 'critic' is the specification's arrangement, the others are ablations. The one learning
 rate is the actor's at this width."""
 
+METHODS: dict[str, dict[str, Any]] = {
+    "window": {},
+    "weight decay": {"weight_decay": 10.0},
+    "weight decay 3": {"weight_decay": 3.0},
+    "dropout 0.3": {"dropout": 0.3},
+    "16 units": {"hidden_dim": 16},
+    "32 per window": {"portfolios_per_window": 32},
+    "bootstrap": {"bootstrap_markets": 4},
+    "drawn costs": {"cost_multipliers": (0.5, 3.0)},
+    "softmin": {"objective": "softmin"},
+    "no dropout": {"dropout": 0.0},
+    "market memory": {"network": "market_memory", "portfolios_per_window": 32},
+    "ensemble": {"members": 8},
+}
+"""Of a study on few rows: methods against memorising, each beside the defaults."""
+
 _FEWEST_ROWS = 1000
 
 _LAWS = 1
@@ -71,7 +87,8 @@ class Job:
     @property
     def config(self) -> dict[str, Any]:
         """The training's configuration keys."""
-        return {**SMALL, **dict(self.settings), **VARIANTS[self.variant], "seed": self.seed}
+        changes = METHODS if FEW_ROWS in self.market else VARIANTS
+        return {**SMALL, **dict(self.settings), **changes[self.variant], "seed": self.seed}
 
     @property
     def members(self) -> int:
@@ -95,6 +112,7 @@ def plan_study(
     sweep: bool,
     settings: Mapping[str, Any],
     rows: int | None = None,
+    first_seed: int | None = None,
 ) -> list[Job]:
     """The trainings of a study, those that matter most first.
 
@@ -105,6 +123,7 @@ def plan_study(
         sweep: also train at costs across the threshold.
         settings: changes of `SMALL` and of the defaults.
         rows: that are trained on; None for all.
+        first_seed: of the trainings; None for one that no setting was chosen on.
 
     Raises:
         UserError: there is no such market or variant, or the markets have fewer rows.
@@ -114,12 +133,15 @@ def plan_study(
         raise UserError(
             f"--rows {rows:,} cannot be: the markets have {N_TRAIN:,} rows for training; give {_FEWEST_ROWS:,} or more."
         )
-    for kind, names, known in (("market", markets, ALL_PROBLEMS), ("variant", variants, VARIANTS)):
+    for kind, names, known in (
+        ("market", markets, ALL_PROBLEMS),
+        ("variant", variants, VARIANTS if rows is None else METHODS),
+    ):
         for name in names:
             if name not in known:
                 raise UserError(f"There is no {kind} '{name}'; choose among: {', '.join(known)}.")
     changed, markets = tuple(sorted(settings.items())), tuple(dict.fromkeys(markets))
-    first = FIRST_SEED if rows is None else FIRST_SEED_OF_FEW
+    first = first_seed or (FIRST_SEED if rows is None else FIRST_SEED_OF_FEW)
     numbers = range(first, first + seeds)
     if rows is not None:
         markets = tuple(f"{market}{FEW_ROWS}{rows}" for market in markets)

@@ -64,6 +64,46 @@ def summarise_runs(runs: Sequence[Mapping[str, Any]]) -> list[Row]:
     return [_row(*key[:2], groups[key]) for key in sorted(groups, key=place)]
 
 
+@dataclass(frozen=True)
+class Pair:
+    """A method beside the defaults, on the same seeds of one market."""
+
+    market: str
+    variant: str
+    seeds: int
+    figure: str
+    """'share' of the optimum, or 'turnover' where nothing is to gain and less is better."""
+    difference: float
+    """Mean over seeds of the method's figure less the defaults'."""
+    low: float
+    high: float
+    """95 % confidence interval of the mean, by Student's t over the paired differences."""
+
+
+def compare(runs: Sequence[Mapping[str, Any]], base: str = "window") -> list[Pair]:
+    """Every method beside the defaults, paired by seed; those with fewer than three common seeds are left out."""
+    from statsmodels.stats.weightstats import DescrStatsW
+
+    figures: dict[tuple[str, str], dict[int, float]] = {}
+    for run in runs:
+        name = "turnover" if run["never_trades"] else "share"
+        figures.setdefault((run["market"], run["variant"]), {})[run["seed"]] = run["points"][-1][name]
+    pairs = []
+    for (market, variant), found in figures.items():
+        theirs = figures.get((market, base), {})
+        common = sorted(found.keys() & theirs.keys())
+        if variant == base or len(common) < 3:
+            continue
+        gaps = [found[seed] - theirs[seed] for seed in common]
+        low, high = DescrStatsW(gaps).tconfint_mean() if statistics.pstdev(gaps) > 0 else (gaps[0], gaps[0])
+        never = any(run["never_trades"] for run in runs if run["market"] == market)
+        mean = statistics.fmean(gaps)
+        pairs.append(
+            Pair(market, variant, len(common), "turnover" if never else "share", mean, float(low), float(high))
+        )
+    return pairs
+
+
 def _largest(gaps: Iterable[float | None]) -> float:
     known = [gap for gap in gaps if gap is not None and not math.isnan(gap)]
     return max(known, default=math.nan)

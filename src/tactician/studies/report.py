@@ -14,7 +14,7 @@ from tactician.monitor.tables import print_table
 from tactician.monitor.wording import count, tell
 from tactician.storage import plain
 from tactician.studies.learnability_plan import FEW_ROWS
-from tactician.studies.learnability_table import LEVELS, Row, summarise_runs
+from tactician.studies.learnability_table import LEVELS, Pair, Row, compare, summarise_runs
 
 
 def tell_run(run: Mapping[str, Any], left: int, reporter: Reporter) -> None:
@@ -37,6 +37,8 @@ def finish(runs: Sequence[Mapping[str, Any]], path: Path, reporter: Reporter) ->
 
     rows = summarise_runs(runs)
     print_table(reporter.console, _table(rows))
+    if pairs := compare(runs):
+        print_table(reporter.console, _pairs(pairs))
     picture = path.with_suffix(".png")
     if plot_turnover(rows, picture):
         reporter.say(f"  Picture: {picture}", whole=[picture])
@@ -72,6 +74,21 @@ def _table(rows: Sequence[Row]) -> Table:
             f"{100 * row.turnover_of_optimum:.2f}",
             *(_on_few(row) if few else _on_many(row)),
         )
+    return table
+
+
+def _pairs(pairs: Sequence[Pair]) -> Table:
+    table = Table(
+        title="Each method beside the defaults, on the same seeds", box=SIMPLE_HEAD, padding=0, show_edge=False
+    )
+    for heading, width in (("Market", 11), ("Variant", 8), ("Figure", 8)):
+        table.add_column(heading, min_width=width, overflow="fold")
+    for heading in ("Seeds", "Difference\n% points", "95 % interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for pair in pairs:
+        low, high = 100 * pair.low, 100 * pair.high
+        row = (pair.market, pair.variant, pair.figure, str(pair.seeds), f"{100 * pair.difference:+.2f}")
+        table.add_row(*row, f"{low:+.2f} to {high:+.2f}")
     return table
 
 
