@@ -95,6 +95,8 @@ def evaluation(sessions: int = 1000, regimes: int = 12, seed: int = 0) -> dict[s
             "sampled": {"growth": 0.084, "turnover": 38.2},
             "gap": 0.25,
         },
+        "memorising": {"training": 0.021, "held_out_days": -0.004, "validation": 0.003, "test": -0.006},
+        "found": None,
         "statistics": _statistics(),
         "folds": None,
         "seeds": None,
