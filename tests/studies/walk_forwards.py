@@ -21,17 +21,17 @@ WORDS = ("--folds", "2", "--seeds", "2", "--purge", str(PURGE), "--test-from", s
 """Flags of such a study."""
 
 
-def tiny_study(config_file: Path, folder: Path, **changes: Any) -> Study:
-    """The study, with other settings if need be."""
+def tiny_study(config_file: Path, folder: Path, seeds: int = 2, **changes: Any) -> Study:
+    """The study, with other settings if need be. Several seeds need the longer market."""
     config = load_config(config_file, changes)
     market = load_cached_market(config, "build-cache")
     folds = make_folds(market, 2, episode_length=config.episode_length, test_from=TEST_FROM, purge=PURGE)
-    return plan_study(config, market, folds, 2, folder)[0]
+    return plan_study(config, market, folds, seeds, folder)[0]
 
 
-def tiny_job(config_file: Path, folder: Path, **changes: Any) -> tuple[FoldJob, Any]:
+def tiny_job(config_file: Path, folder: Path, seeds: int = 1, **changes: Any) -> tuple[FoldJob, Any]:
     """Its first job, and the market."""
-    study = tiny_study(config_file, folder, **changes)
+    study = tiny_study(config_file, folder, seeds, **changes)
     return study.jobs[0], study.market
 
 
