@@ -215,9 +215,12 @@ def without(market, rows, seed=1):
 
 
 def test_a_member_never_trains_on_the_piece_that_it_leaves_out_and_the_others_do(members, monkeypatch):
-    jobs, results, market = members
+    jobs, _, market = members
     train = jobs[0].fold.train
-    first, second = (range(train.start, train.start + len(train) // 2), range(train.start + len(train) // 2, train.stop))
+    first, second = (
+        range(train.start, train.start + len(train) // 2),
+        range(train.start + len(train) // 2, train.stop),
+    )
     # Value errors are counted in the spread of equal weight over the whole training range, which all members share.
     monkeypatch.setattr("tactician.training.setup.value_scale", lambda *_: 1.0)
     weights = [load_model(train_fold(job, market)["model"])[0].state_dict() for job in jobs]
@@ -273,7 +276,9 @@ def test_what_the_members_of_a_fold_find_is_counted_over_all_their_pieces(member
     found = found_by([{**result, "gap": gap} for result, gap in zip(results, gaps, strict=True)], 252)
     # By hand: the first 90 days earn 0.0015 on average, the other 60 earn 0.00175.
     assert found.difference.value == pytest.approx(252 * (90 * 0.0015 + 60 * 0.00175) / 150)
-    assert 0.9 < found.strength < 1 and [piece.first for piece in found.pieces] == [r["piece"]["first"] for r in results]
+    assert 0.9 < found.strength < 1 and [piece.first for piece in found.pieces] == [
+        r["piece"]["first"] for r in results
+    ]
     against = found_by([{**result, "gap": [-x for x in gap]} for result, gap in zip(results, gaps, strict=True)], 252)
     assert against.strength == 0
     assert found_by(results[:1], 252) is None
@@ -281,6 +286,6 @@ def test_what_the_members_of_a_fold_find_is_counted_over_all_their_pieces(member
 
 def test_a_training_range_without_room_for_its_pieces_is_told_with_fold_and_flags(tiny, short_validation, tmp_path):
     # Half of the range left out and a year of look-back after it leave no day.
-    with pytest.raises(UserError, match="Fold 1 has .* without one of 2 pieces") as caught:
+    with pytest.raises(UserError, match=r"Fold 1 has .* without one of 2 pieces") as caught:
         tiny_study(tiny, tmp_path)
     assert "--seeds 1" in str(caught.value) and "--test-from" in str(caught.value) and LOOK_BACK == 252

@@ -35,8 +35,12 @@ def tiny_job(config_file: Path, folder: Path, seeds: int = 1, **changes: Any) ->
     return study.jobs[0], study.market
 
 
+LUCK = 0.003
+"""What each day that a member of the first fold left out earns more, so that a study has a fold that is followed."""
+
+
 class Here:
-    """An engine in this process, which remembers what it was asked for."""
+    """An engine in this process, which remembers what it was asked for. It makes the first fold's left-out days lucky."""
 
     slots = 1
 
@@ -52,7 +56,10 @@ class Here:
         for number, job in enumerate(jobs):
             if number == self._stop_after:
                 raise KeyboardInterrupt
-            yield number, attempt(work, job, shared).get()
+            result = attempt(work, job, shared).get()
+            if job.fold.number == 1 and "gap" in result:
+                result["gap"] = [gap + LUCK for gap in result["gap"]]
+            yield number, result
 
 
 def train_here(monkeypatch: pytest.MonkeyPatch, **options: Any) -> Here:

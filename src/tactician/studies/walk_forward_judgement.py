@@ -17,6 +17,7 @@ from tactician.evaluation import (
     judge,
     performance,
     reservations,
+    return_difference,
 )
 from tactician.monitor.wording import count
 from tactician.record.registration import Registration
@@ -153,7 +154,9 @@ def _folds(
                 **{name: list(study.market.dates_of(rows)) for name, rows in fold.splits.items()},
                 "agent": performance(piece, AGENT).annual_return,
                 "equal_weight": performance(piece, EQUAL_WEIGHT).annual_return,
-                "difference": gap.value,
+                # A fold that takes over other holdings, and then holds equal weight, differs in one session. No interval can
+                # come from that, but a figure.
+                "difference": return_difference(piece, AGENT, EQUAL_WEIGHT)[0],
                 "low": gap.low,
                 "high": gap.high,
                 "found": None if agent.found is None else agent.found.as_dict(),
