@@ -165,6 +165,12 @@ def test_only_universes_whose_interval_excludes_zero_count_as_below_or_above(poo
     assert (found["folds"], found["share_of_folds_that_abstained"]) == (8, 0.5)
 
 
+def test_equal_draws_are_refused_because_one_would_count_twice(script, tiny_longer, tmp_path):
+    with pytest.raises(script["UserError"], match="Two draws have the same names"):
+        script["main"]([str(tiny_longer), "--draws", "7", "--sizes", "3", "3", "--output", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
 def test_draws_of_several_configurations_are_refused(script, tiny_longer, tmp_path):
     other = tmp_path / "other.yaml"
     other.write_text(tiny_longer.read_text())
