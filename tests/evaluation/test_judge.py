@@ -19,9 +19,10 @@ from tactician.evaluation import (
     backtest,
     baselines_of,
     evaluate,
+    hold_equal_weight,
     judge,
 )
-from tactician.evaluation.decisions import all_starts, starting_weights
+from tactician.evaluation.decisions import Start, all_starts, starting_weights
 from tactician.evaluation.inference import Interval
 from tactician.evaluation.judge import DELAYS, MULTIPLIERS
 from tactician.portfolio.frictions import Frictions
@@ -95,6 +96,31 @@ def test_each_turn_decides_with_its_own_policy_and_its_own_normaliser():
     other = replace(calm, market=replace(calm.market, features=features))
     turns = [Turn(Piece(range(200, 230)), calm, (Told(),)), Turn(Piece(range(230, 260)), other, (Told(),))]
     assert judge(turns).decisions.actions[:, 0].tolist() == 30 * [CASH] + 30 * [MOMENTUM]
+
+
+@torch.no_grad()
+def test_seeds_are_followed_all_the_way_and_the_agent_as_far_as_its_turn_says():
+    plain, policy = environment(), network(2)
+    half = replace(plain, market=plain.market.with_strength(0.5))
+    nothing = replace(plain, market=plain.market.with_strength(0.0))
+    idle = hold_equal_weight(64, plain.market.regimes.names)
+    seeds = (network(2), network(3))
+    first, second = Piece(range(200, 230)), Piece(range(230, 260))
+    found = judge([Turn(first, half, (policy,), seeds), Turn(second, nothing, (idle,), seeds)])
+    close(
+        found.path.only(("seed:1",)).growth,
+        judge([Turn(piece, plain, (seeds[1],)) for piece in (first, second)]).path.only((AGENT,)).growth,
+    )
+    # By hand: halfway between equal weight and the regime's own target, then equal weight.
+    weights = found.path.only((AGENT,)).weights[:, 0]
+    traded = found.decisions.actions[:30, 0] != HOLD
+    own, _ = action_targets(plain.market, first.rows, found.decisions.actions[:30, 0])
+    equal = starting_weights(plain, first.rows, (Start("EQUAL_WEIGHT", equal=True),)).double()
+    close(weights[:30][traded], (0.5 * own[:, 0] + 0.5 * equal)[traded], 1e-6)
+    close(weights[30:], equal.expand(30, -1), 1e-6)
+    assert traded.sum() > 5 and len(found.decisions.actions[:30].unique()) > 2
+    assert [len(remembered) for remembered in found.memories] == [1, 1]
+    assert found.memories[0][0].shape[1:] != found.memories[1][0].shape[1:]
 
 
 def test_turns_that_do_not_join_up_are_refused():

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tactician.environment import normalise
+from tactician.environment import LOOK_BACK, normalise
 from tactician.errors import UserError
-from tactician.evaluation import evaluate
+from tactician.evaluation import AGENT, EQUAL_WEIGHT, evaluate
 from tactician.studies import fold_job
-from tactician.studies.fold_job import load_model, train_fold
+from tactician.studies.fold_job import found_by, load_model, train_fold
 from tactician.training.markets import make_environment
 from tests.studies.walk_forwards import tiny_job, tiny_study
 
@@ -101,16 +101,22 @@ def test_the_key_names_all_that_the_training_depends_on_and_nothing_else(first):
         replace(job, settings={**job.settings, "timesteps": 10}),
         replace(job, settings={**job.settings, "n_envs": 16}),
         replace(job, fingerprint="another"),
+        replace(job, members=2, member=1),
+        replace(job, members=2, member=2),
+        replace(job, members=3, member=1),
     ]
     assert {x.key for x in equal} == {job.key}
     assert len({job.key, *(x.key for x in other)}) == 1 + len(other)
 
 
-def test_a_study_gives_each_training_its_own_key(tiny, tmp_path):
-    jobs = tiny_study(tiny, tmp_path).jobs
+def test_a_study_gives_each_training_its_own_key(tiny_longer, tmp_path):
+    jobs = tiny_study(tiny_longer, tmp_path).jobs
     assert len({job.key for job in jobs}) == len({job.name for job in jobs}) == 4
     assert [(job.fold.number, job.seed) for job in jobs] == [(1, 0), (2, 0), (1, 1), (2, 1)]
     assert [job.config.seed for job in jobs] == [0, 0, 1, 1]
+    assert [(job.config.members, job.config.member) for job in jobs] == [(2, 1), (2, 1), (2, 2), (2, 2)]
+    (alone,) = {(job.config.members, job.config.member) for job in tiny_study(tiny_longer, tmp_path, 1).jobs}
+    assert alone == (1, None)
 
 
 def test_the_kept_model_is_the_one_with_the_best_validation(first):
@@ -180,3 +186,109 @@ def test_a_training_whose_updates_are_dropped_is_no_result(first, monkeypatch):
     monkeypatch.setattr(fold_job, "iterate", dropping)
     with pytest.raises(UserError, match="Fold 1, seed 0 has no result: 16 updates in a row"):
         train_fold(job, market)
+
+
+# Members of an ensemble
+
+
+@pytest.fixture(scope="module")
+def members(tiny_longer, short_validation, tmp_path_factory):
+    """Both members of a study's first fold, with their results, and the market."""
+    study = tiny_study(tiny_longer, tmp_path_factory.mktemp("members"))
+    jobs, before = [job for job in study.jobs if job.fold.number == 1], torch.get_num_threads()
+    torch.set_num_threads(1)
+    results = [train_fold(job, study.market) for job in jobs]
+    torch.set_num_threads(before)
+    return jobs, results, study.market
+
+
+def without(market, rows, seed=1):
+    """The market with other prices in some rows."""
+    noise = torch.Generator().manual_seed(seed)
+
+    def other(x):
+        x = x.clone()
+        x[rows.start : rows.stop] = 0.01 * torch.randn(x[rows.start : rows.stop].shape, generator=noise)
+        return x
+
+    return replace(market, returns=other(market.returns))
+
+
+def test_a_member_never_trains_on_the_piece_that_it_leaves_out_and_the_others_do(members, monkeypatch):
+    jobs, _, market = members
+    train = jobs[0].fold.train
+    first, second = (
+        range(train.start, train.start + len(train) // 2),
+        range(train.start + len(train) // 2, train.stop),
+    )
+    # Value errors are counted in the spread of equal weight over the whole training range, which all members share.
+    monkeypatch.setattr("tactician.training.setup.value_scale", lambda *_: 1.0)
+    weights = [load_model(train_fold(job, market)["model"])[0].state_dict() for job in jobs]
+    for changed, touched in ((first, jobs[1]), (second, jobs[0])):
+        for job, before in zip(jobs, weights, strict=True):
+            after = load_model(train_fold(job, without(market, changed))["model"])[0].state_dict()
+            assert all(torch.equal(after[name], before[name]) for name in before) is (job is not touched)
+
+
+def test_a_member_is_its_last_model_judged_on_its_piece(members, monkeypatch):
+    jobs, results, market = members
+    train = jobs[0].fold.train
+    half = train.start + len(train) // 2
+    for job, result, piece in zip(jobs, results, (range(train.start, half), range(half, train.stop)), strict=True):
+        policy, normaliser = load_model(result["model"])
+        env = make_environment(job.config, normalise(market, *normaliser), train)
+        judged = evaluate(env, policy, piece)
+        growth = judged.path.growth
+        gap = growth[:, judged.path.column(AGENT)] - growth[:, judged.path.column(EQUAL_WEIGHT)]
+        assert result["gap"] == gap.tolist() and len(gap) == len(piece)
+        assert (result["piece"]["first"], result["piece"]["last"]) == market.dates_of(piece)
+        assert result["piece"]["beyond_equal_weight"] == pytest.approx(float(gap.mean()) * 252)
+        assert result["best_iteration"] is None
+    states, real = [], fold_job.iterate
+
+    def watched(setup, state, reporter):
+        states.append(real(setup, state, reporter))
+        return states[-1]
+
+    monkeypatch.setattr(fold_job, "iterate", watched)
+    kept = load_model(train_fold(jobs[0], market)["model"])[0].state_dict()
+    last = states[-1].learner.policy.state_dict()
+    assert len(states) > 1 and all(torch.equal(kept[name], x) for name, x in last.items())
+
+
+def test_a_member_does_not_read_the_validation_range(members):
+    jobs, results, market = members
+    changed = without(market, range(jobs[0].fold.validation.start, market.n_days))
+    assert same(train_fold(jobs[1], changed), results[1])
+
+
+def test_all_members_of_a_fold_have_the_normaliser_of_its_whole_training_range(members):
+    jobs, _, market = members
+    # With further markets a training fits its normaliser on its own days, unless it is given one.
+    more = [replace(job, settings={**job.settings, "bootstrap_markets": 1, "timesteps": 64}) for job in jobs]
+    results = [train_fold(job, market) for job in more]
+    known = market.features[jobs[0].fold.train.start : jobs[0].fold.train.stop].double()
+    (mean, std), other = (load_model(result["model"])[1] for result in results)
+    assert torch.equal(mean, other[0]) and torch.equal(std, other[1])
+    assert torch.allclose(mean.double(), known.mean(0), atol=1e-5)
+
+
+def test_what_the_members_of_a_fold_find_is_counted_over_all_their_pieces(members):
+    _, results, _ = members
+    gaps = [[0.001 + 0.0005 * (k % 3) for k in range(90)], [0.002 - 0.0005 * (k % 2) for k in range(60)]]
+    found = found_by([{**result, "gap": gap} for result, gap in zip(results, gaps, strict=True)], 252)
+    # By hand: the first 90 days earn 0.0015 on average, the other 60 earn 0.00175.
+    assert found.difference.value == pytest.approx(252 * (90 * 0.0015 + 60 * 0.00175) / 150)
+    assert 0.9 < found.strength < 1 and [piece.first for piece in found.pieces] == [
+        r["piece"]["first"] for r in results
+    ]
+    against = found_by([{**result, "gap": [-x for x in gap]} for result, gap in zip(results, gaps, strict=True)], 252)
+    assert against.strength == 0
+    assert found_by(results[:1], 252) is None
+
+
+def test_a_training_range_without_room_for_its_pieces_is_told_with_fold_and_flags(tiny, short_validation, tmp_path):
+    # Half of the range left out and a year of look-back after it leave no day.
+    with pytest.raises(UserError, match=r"Fold 1 has .* without one of 2 pieces") as caught:
+        tiny_study(tiny, tmp_path)
+    assert "--seeds 1" in str(caught.value) and "--test-from" in str(caught.value) and LOOK_BACK == 252

@@ -20,6 +20,7 @@ from tactician.environment import load_cached_market, normalise
 from tactician.errors import UserError
 from tactician.evaluation import AGENT, action_targets, backtest
 from tactician.evaluation.decisions import decide
+from tactician.evaluation.rivals_known import equal_weights
 from tactician.hardware.device import pick_device
 from tactician.record.registration import verify
 from tactician.record.trials import Look, Trial, read, trials_beside
@@ -44,7 +45,7 @@ RESULTS = (
     "strategies",
     "cost_components",
 )
-RESULTS += ("cost_multipliers", "delays", "starts", "months", "training", "folds", "seeds")
+RESULTS += ("cost_multipliers", "delays", "starts", "months", "training", "folds", "seeds", "memorising", "abstained")
 """Parts of the document that say nothing of the time, or of how often the range was looked at."""
 
 
@@ -66,10 +67,10 @@ class Done:
 
 
 @pytest.fixture(scope="module")
-def done(tiny, short_validation, tmp_path_factory) -> Done:
+def done(tiny_longer, short_validation, tmp_path_factory) -> Done:
     """A study of its own market cache, so that its trial ledger has no other entries."""
     home = tmp_path_factory.mktemp("walk_forward")
-    settings = yaml.safe_load(tiny.read_text())
+    settings = yaml.safe_load(tiny_longer.read_text())
     shutil.copy(settings["cache_path"], home / "cache.pt")
     config, folder = home / "tiny.yaml", home / "study"
     config.write_text(yaml.safe_dump({**settings, "cache_path": str(home / "cache.pt")}))
@@ -108,8 +109,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_study_leaves_its_trainings_its_registration_and_its_report(done):
     names = {path.name for path in done.folder.iterdir() if not path.name.startswith(".")}
     assert names == {*FILES, "registration.json", "report.html", "report.json", "returns.csv"}
-    assert "Verdict: the agent is" in done.said and "Its seeds alone:" in done.said
-    assert done.said.count("best after iteration") == 4 and "(0 trainings to go)" in done.said
+    assert "Verdict: the agent is" in done.said and "Its seeds alone, followed all the way:" in done.said
+    assert done.said.count("which it has not seen") == 4 and "(0 trainings to go)" in done.said
 
 
 def test_it_is_registered_before_anything_is_trained(done):
@@ -143,23 +144,33 @@ def test_the_out_of_sample_path_is_that_of_the_turns_by_hand(done):
     market = load_cached_market(config, "")
     folds = make_folds(market, 2, episode_length=config.episode_length, test_from=TEST_FROM, purge=PURGE)
 
-    def path_of(seeds):
-        held, actions = None, []
-        for fold in folds:
-            files = [load_tensors(done.folder / f"fold_{fold.number}_seed_{seed}.pt") for seed in seeds]
-            policies = [load_model(file["model"])[0] for file in files]
-            mean_and_std = load_model(files[0]["model"])[1]
-            env = make_environment(config, normalise(market, *mean_and_std), fold.train)
-            decided = decide(env, policies, fold.test, before=held)
-            held = decided.last
-            actions.append(decided.actions[:, 0])
-        rows = range(folds[0].test.start, folds[-1].test.stop)
-        targets, hold = action_targets(market, rows, torch.cat(actions))
-        path = backtest(market, rows, targets, hold, env.frictions, env.portfolio_value, (AGENT,), liquidate=True)
-        return torch.cat(actions).tolist(), path.growth[:, 0]
+    def decided(fold, seeds, strength=1.0, held=None):
+        files = [load_tensors(done.folder / f"fold_{fold.number}_seed_{seed}.pt") for seed in seeds]
+        mean_and_std = load_model(files[0]["model"])[1]
+        shown = normalise(market.with_strength(strength), *mean_and_std)
+        env = make_environment(config, shown, fold.train)
+        return env, decide(env, [load_model(file["model"])[0] for file in files], fold.test, before=held)
 
-    chosen, growth = path_of(SEEDS)
-    assert chosen == done.document["regimes"]["chosen"]
+    rows = range(folds[0].test.start, folds[-1].test.stop)
+
+    def grown(env, targets, hold):
+        path = backtest(market, rows, targets, hold, env.frictions, env.portfolio_value, (AGENT,), liquidate=True)
+        return path.growth[:, 0]
+
+    # The first fold's seeds have found something: their regimes count for the strength, and equal weight for the rest.
+    # The second fold's have not: equal weight in every session.
+    followed = done.document["folds"][0]["found"]["strength"]
+    assert 0 < followed < 1 and done.document["folds"][1]["found"]["strength"] == 0
+    env, first = decided(folds[0], SEEDS, followed)
+    own, hold = action_targets(market, folds[0].test, first.actions[:, 0])
+    equal = equal_weights(market, rows)[:, None]
+    part = followed * own + (1 - followed) * equal[: len(own)]
+    late = torch.zeros(len(folds[1].test), 1, dtype=torch.bool)
+    growth = grown(env, torch.cat([part, equal[len(own) :]]), torch.cat([hold, late]))
+    chosen = done.document["regimes"]["chosen"]
+    assert chosen[: len(own)] == first.actions[:, 0].tolist() and len(set(chosen[: len(own)])) > 1
+    names = done.document["regimes"]["names"]
+    assert {names[action] for action in chosen[len(own) :]} == {"EQUAL_WEIGHT"}
     assert done.document["curves"][0]["name"] == AGENT
     assert torch.allclose(torch.tensor(done.document["curves"][0]["growth"]).double(), growth, atol=1e-7, rtol=0)
     with (done.folder / "returns.csv").open() as file:
@@ -170,9 +181,59 @@ def test_the_out_of_sample_path_is_that_of_the_turns_by_hand(done):
     lengths = [len(fold.test) for fold in folds]
     joined = sum(n / 252 * math.log1p(fold["agent"]) for n, fold in zip(lengths, done.document["folds"], strict=True))
     assert math.isclose(joined, float(growth.sum()), abs_tol=1e-6)
+    # A seed alone follows its own regimes all the way in both folds.
     for seed, told in zip(SEEDS, done.document["band"]["seeds"], strict=True):
-        wealth = path_of([seed])[1].cumsum(0).exp()
-        assert torch.allclose(torch.tensor(told["wealth"]).double(), wealth, atol=1e-5)
+        env, first = decided(folds[0], [seed])
+        _, second = decided(folds[1], [seed], held=first.last)
+        alone = grown(env, *action_targets(market, rows, torch.cat([first.actions, second.actions])[:, 0]))
+        assert torch.allclose(torch.tensor(told["wealth"]).double(), alone.cumsum(0).exp(), atol=1e-5)
+
+
+def test_each_fold_tells_how_far_it_is_followed_and_the_report_counts_those_that_are_not(done):
+    for fold in done.document["folds"]:
+        files = [load_tensors(done.folder / f"fold_{fold['number']}_seed_{seed}.pt") for seed in SEEDS]
+        gaps = [gap for file in files for gap in file["gap"]]
+        value, low, high = fold["found"]["difference"]
+        assert math.isclose(value, 252 * math.fsum(gaps) / len(gaps), abs_tol=1e-9) and low < value < high
+        # 1 − s²/d², with s from the lower half of a 95 % interval.
+        expected = 1 - ((value - low) / 1.959964 / value) ** 2 if low > 0 else 0
+        assert math.isclose(fold["found"]["strength"], expected, abs_tol=1e-5)
+        assert [piece["first"] for piece in fold["found"]["pieces"]] == [file["piece"]["first"] for file in files]
+    assert done.document["abstained"] == {"folds": 2, "held_equal_weight": 1}
+    (note,) = [note for note in done.document["verdict"]["notes"] if "Hold equal weight" in note]
+    followed = done.document["folds"][0]["found"]["strength"]
+    assert note.startswith("Hold equal weight, nothing found: in 1 of 2 folds;") and f"{100 * followed:.0f} %" in note
+    page = " ".join((done.folder / "report.html").read_text().split())
+    assert "Hold equal weight, nothing found: in 1 of 2 folds." in page and "followed all the way" in page
+
+
+def test_a_fold_that_found_nothing_earns_what_equal_weight_earns_but_for_the_way_there(done):
+    second = done.document["folds"][1]
+    assert 0 < abs(second["difference"]) < 0.02  # it takes over holdings at the seam
+    assert second["low"] is None and second["high"] is None  # one session says nothing of luck
+    curves = {curve["name"]: curve["growth"] for curve in done.document["curves"]}
+    n = len([day for day in done.document["decided"] if day >= second["test"][0]])
+    for ours, theirs in zip(curves[AGENT][-n + 1 :], curves["equal_weight"][-n + 1 :], strict=True):
+        assert math.isclose(ours, theirs, abs_tol=1e-6)
+
+
+def test_the_memorising_gap_is_the_mean_of_the_folds(done):
+    told, folds = done.document["memorising"], done.document["folds"]
+    assert set(told) == {"training", "held_out_days", "validation", "test"}
+    for place in told:
+        assert math.isclose(told[place], sum(fold["memorising"][place] for fold in folds) / 2, abs_tol=1e-12)
+    years = [
+        len([day for day in done.document["decided"] if a <= day <= b]) / 252 for a, b in (f["test"] for f in folds)
+    ]
+    curves = {curve["name"]: curve["growth"] for curve in done.document["curves"]}
+    gap = math.fsum(curves[AGENT]) - math.fsum(curves["equal_weight"])
+    whole = sum(year * fold["memorising"]["test"] for year, fold in zip(years, folds, strict=True))
+    assert math.isclose(gap, whole, abs_tol=1e-5)
+    for fold in folds:
+        assert fold["memorising"]["held_out_days"] == fold["found"]["difference"][0]
+    # Equal weight beside itself, after a first purchase.
+    assert abs(folds[1]["memorising"]["validation"]) < 1e-6 and abs(folds[0]["memorising"]["validation"]) > 1e-6
+    assert "Log growth per year beyond equal weight: days of training" in done.said
 
 
 def test_each_seed_is_a_trial_and_the_judgement_one_look(done):
@@ -221,16 +282,35 @@ def test_only_what_is_missing_is_trained_and_gives_the_same_in_a_process_of_its_
     assert without_time(json.loads((again / "report.json").read_text())) == without_time(done.document)
 
 
-def test_one_seed_has_no_band(done, again, monkeypatch):
+def test_one_seed_is_picked_on_validation_and_has_no_band_and_no_evidence(done, tmp_path, monkeypatch, capsys):
     engine = train_here(monkeypatch)
-    assert main(done.command(again, "--seeds", "1")) == 0
-    document = json.loads((again / "report.json").read_text())
-    assert engine.asked == [] and document["band"] is None and document["seeds"] is None
+    assert main(done.command(tmp_path, "--seeds", "1")) == 0
+    document, said = json.loads((tmp_path / "report.json").read_text()), capsys.readouterr().out
+    assert engine.asked == ["fold_1_seed_3", "fold_2_seed_3"] and "best after iteration" in said
+    assert document["band"] is None and document["seeds"] is None and document["abstained"] is None
     assert [[seed["seed"] for seed in fold["seeds"]] for fold in document["folds"]] == [[SEEDS[0]], [SEEDS[0]]]
-    assert (again / "registration_1.json").exists()  # what was registered before is kept
+    assert all(fold["seeds"][0]["best_iteration"] >= 1 and fold["found"] is None for fold in document["folds"])
+    assert not any("equal weight, nothing found" in note for note in document["verdict"]["notes"])
+    files = [load_tensors(tmp_path / f"fold_{number}_seed_3.pt") for number in (1, 2)]
+    beyond = [file["metrics"]["validation_beyond_equal_weight"] for file in files]
+    assert document["memorising"]["validation"] == pytest.approx(sum(beyond) / 2)
+    assert document["memorising"]["held_out_days"] is None
+    assert document["training"]["deployed"]["growth"] == pytest.approx(
+        sum(file["training"]["deployed"]["growth"] for file in files) / 2
+    )
 
 
-@pytest.mark.parametrize("change", [["--gamma", "0.9"], ["--timesteps", "700"], ["--purge", "21"], ["--folds", "3"]])
+@pytest.mark.parametrize(
+    "change",
+    [
+        ["--gamma", "0.9"],
+        ["--timesteps", "700"],
+        ["--purge", "21"],
+        ["--folds", "3"],
+        ["--seeds", "3"],
+        ["--seeds", "1"],
+    ],
+)
 def test_another_study_in_the_same_folder_is_refused_and_nothing_is_touched(done, again, refused, monkeypatch, change):
     engine, before = train_here(monkeypatch), contents(again)
     said = refused(*done.command(again), *change)
@@ -332,9 +412,9 @@ def test_the_engine_is_told_whether_trainings_need_a_gpu(done, tmp_path, refused
     assert told["gpu"] is gpu
 
 
-def test_the_machine_that_starts_a_study_decides_for_all_between_cpu_and_gpu(tiny, tmp_path):
+def test_the_machine_that_starts_a_study_decides_for_all_between_cpu_and_gpu(tiny_longer, tmp_path):
     settled = pick_device("auto").type
-    assert {job.settings["device"] for job in tiny_study(tiny, tmp_path, device="auto").jobs} == {settled}
+    assert {job.settings["device"] for job in tiny_study(tiny_longer, tmp_path, device="auto").jobs} == {settled}
 
 
 def test_a_mistake_in_the_flags_is_told_in_one_sentence(refused, tiny):

@@ -22,8 +22,8 @@ HERE = str(Path(__file__).parents[2])
 
 
 @pytest.fixture(scope="module")
-def study(tiny, tmp_path_factory):
-    return tiny_study(tiny, tmp_path_factory.mktemp("study"))
+def study(tiny_longer, tmp_path_factory):
+    return tiny_study(tiny_longer, tmp_path_factory.mktemp("study"))
 
 
 @pytest.fixture(scope="module")

@@ -28,8 +28,9 @@ class WalkForwardArguments:
     config_file: ConfigFile = DEFAULT_CONFIG
     folds: Count = 5
     """Test pieces, each with a training and a validation range before it."""
-    seeds: Count = 3
-    """Trainings per fold. The agent is their ensemble: the mean of their action probabilities."""
+    seeds: Count = 8
+    """Members of each fold's ensemble. Each leaves out a piece of the training range, and together they are followed as far as
+    the left-out pieces allow. 1: a single model, picked on validation, without this evidence."""
     window: Literal["expanding", "rolling"] = "expanding"
     """Whether training ranges begin with the market and grow, or keep the length of the first."""
     test_from: date | None = None

@@ -1,6 +1,6 @@
 """Evaluation of a policy or of a path of weights, beside baselines."""
 
-from tactician.evaluation.abstention import Found, HeldOut, found_from, on_held_out_days, weigh
+from tactician.evaluation.abstention import Found, HeldOut, found_from, hold_equal_weight, on_held_out_days, weigh
 from tactician.evaluation.agent import Evaluation, NotFinite, PolicyNotFinite, beyond, evaluate, reservations
 from tactician.evaluation.available import NotAvailable
 from tactician.evaluation.backtest import Path, action_targets, backtest
@@ -62,6 +62,7 @@ __all__ = [
     "document",
     "evaluate",
     "found_from",
+    "hold_equal_weight",
     "judge",
     "label_of",
     "on_held_out_days",

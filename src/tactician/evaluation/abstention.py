@@ -13,8 +13,10 @@ import numpy as np
 
 from tactician.evaluation.agent import Evaluation
 from tactician.evaluation.baselines import AGENT, EQUAL_WEIGHT
+from tactician.evaluation.decisions import EQUAL_WEIGHT_REGIME
 from tactician.evaluation.inference import Interval, growth_difference
 from tactician.evaluation.inference.resampling import Series
+from tactician.policy import EqualWeight
 
 _NORMAL_975 = 1.959963984540054
 
@@ -98,3 +100,17 @@ def on_held_out_days(judged: Evaluation) -> tuple[HeldOut, Series]:
     gap = path.growth[:, path.column(AGENT)] - path.growth[:, path.column(EQUAL_WEIGHT)]
     turnover = judged.performances[AGENT].annual_turnover
     return HeldOut(judged.first, judged.last, judged.growth_beyond_equal_weight, turnover), gap.cpu().numpy()
+
+
+def hold_equal_weight(obs_dim: int, regime_names: Sequence[str]) -> EqualWeight:
+    """The policy of an ensemble that has found nothing.
+
+    With a strength of 0 every regime holds equal weight, and the one of that name says so.
+
+    Args:
+        obs_dim: entries of an observation.
+        regime_names: of the table, in order.
+    """
+    named = EQUAL_WEIGHT_REGIME in regime_names
+    action = list(regime_names).index(EQUAL_WEIGHT_REGIME) if named else len(regime_names) - 1
+    return EqualWeight(obs_dim, len(regime_names), action)

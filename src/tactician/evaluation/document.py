@@ -52,7 +52,7 @@ def document(
         trials: how many configurations were tried on this data, None if not known, and their Sharpe ratios per session.
         training: what was trained beside what is judged.
         provenance: where it all comes from.
-        more: further parts: folds, run.
+        more: further parts: folds, memorising, found, run.
     """
     market, rows, path = judged.market, judged.rows, judged.path
     content = {
@@ -95,6 +95,8 @@ def document(
         "starts": _starts(judged),
         "months": {name: _months(market, rows, path, name) for name in (AGENT, EQUAL_WEIGHT)},
         "training": training,
+        "memorising": None,
+        "found": None,
         "statistics": evidence(judged, *trials),
         "folds": None,
         "seeds": _seeds(judged),
@@ -166,11 +168,10 @@ def _allocation(market: MarketTensors, path: Path) -> dict[str, Any]:
 def _why(judged: Judged) -> dict[str, Any]:
     """What moved each decision, and how much of it each entry of the observation accounts for."""
     parts, decisions, done = [], judged.decisions, 0
-    for turn in judged.turns:
+    for turn, remembered in zip(judged.turns, judged.memories, strict=True):
         rows = slice(done, done + len(turn.piece.rows))
         done = rows.stop
-        memories = [memory[rows] for memory in decisions.memories]
-        parts.append(occlude(turn.policies, decisions.observations[rows], memories, decisions.actions[rows, 0]))
+        parts.append(occlude(turn.policies, decisions.observations[rows], remembered, decisions.actions[rows, 0]))
     shares = torch.stack([part.shares * len(part.effects) for part in parts]).sum(0) / done
     return {
         "method": METHOD,

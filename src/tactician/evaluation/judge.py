@@ -39,7 +39,16 @@ class Turn:
     environment: Environment
     """Its market's features are normalised as the policies know them."""
     policies: tuple[Network, ...]
-    """One per seed. Together they are an ensemble."""
+    """Who decides. Several are an ensemble."""
+    seeds: tuple[Network, ...] | None = None
+    """Policies whose own paths are shown, if they are several; default: ``policies``. Each is followed all the way: how far
+    the agent is followed was found by all of them together, and says nothing of one alone."""
+
+    @property
+    def alone(self) -> tuple[Network, ...]:
+        """The policies whose own paths are shown; none if there is one."""
+        shown = self.policies if self.seeds is None else self.seeds
+        return shown if len(shown) > 1 else ()
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,9 @@ class Judged:
     result: Evaluation
     """The agent beside the baselines that are always there."""
     decisions: Decisions
-    """The agent's, from cash. With several seeds the agent is their ensemble."""
+    """The agent's, from cash. With several policies the agent is their ensemble."""
+    memories: tuple[tuple[Tensor, ...], ...]
+    """Recurrent state of each policy before each decision, by turn: turns may have policies of different kinds."""
     path: Path
     """The agent, its seeds if there are several, then the baselines."""
     strategies: tuple[Strategy, ...]
@@ -132,18 +143,20 @@ def judge(turns: Sequence[Turn], seed: int = 0) -> Judged:
     """
     turns = tuple(turns)
     env = turns[0].environment
-    decisions = _in_turn(turns, lambda turn: turn.policies)
-    agents = {AGENT: decisions.actions[:, 0], **_seeds(turns)}
+    parts = _in_turn(turns, lambda turn: turn.policies)
+    decisions = _joined(parts)
     pieces = tuple(turn.piece for turn in turns)
-    # Baselines follow the regimes all the way, however far the agent is followed.
+    # Baselines and seeds follow the regimes all the way, however far the agent is followed.
     market = env.market.with_strength(1.0)
+    agents = {AGENT: _targets(turns, decisions.actions[:, 0]), **_seeds(turns)}
     question = Question(
         market, decisions.rows, pieces, env.frictions, env.portfolio_value, decisions.actions[:, 0], seed
     )
     runs = _Runs(env, decisions.rows)
-    strategies, targets, hold = _everyone(question, {name: _targets(turns, taken) for name, taken in agents.items()})
+    strategies, targets, hold = _everyone(question, agents)
     path = runs(targets, hold, [s.name for s in strategies if not s.missing])
-    result = summarised(env.market, decisions, path)  # refuses figures that are not finite
+    # Where all regimes hold equal weight, a move between two is no trade. So turns are told apart by the regimes' own targets.
+    result = summarised(market, decisions, path)  # refuses figures that are not finite
     pair = [path.column(AGENT), path.column(EQUAL_WEIGHT)]
     by_cost = {
         m: path.only(_PAIR) if m == 1 else runs(targets[:, pair], hold[:, pair], _PAIR, costs=m) for m in MULTIPLIERS
@@ -153,6 +166,7 @@ def judge(turns: Sequence[Turn], seed: int = 0) -> Judged:
         question=question,
         result=result,
         decisions=decisions,
+        memories=tuple(part.memories for part in parts),
         path=path,
         strategies=tuple(strategies),
         notes=tuple(question.notes),
@@ -190,34 +204,42 @@ class _Runs:
 
 def _in_turn(
     turns: Sequence[Turn], who: Callable[[Turn], Sequence[Network]], starts: Sequence[Start] = (IN_CASH,)
-) -> Decisions:
-    """Decisions over all turns, each going on from the holdings of the one before."""
+) -> list[Decisions]:
+    """Decisions of each turn, going on from the holdings of the one before."""
     parts: list[Decisions] = []
     held: EnvState | None = None
     for turn in turns:
         parts.append(decide(turn.environment, who(turn), turn.piece.rows, starts, held))
         held = parts[-1].last
+    return parts
+
+
+def _joined(parts: Sequence[Decisions]) -> Decisions:
+    """Decisions over all turns; their memories stay apart."""
     return replace(
         parts[-1],
         rows=range(parts[0].rows.start, parts[-1].rows.stop),
         actions=torch.cat([p.actions for p in parts]),
         probabilities=torch.cat([p.probabilities for p in parts]),
         observations=torch.cat([p.observations for p in parts]),
-        memories=tuple(torch.cat(states) for states in zip(*(p.memories for p in parts), strict=True)),
+        memories=(),
         finite=all(p.finite for p in parts),
     )
 
 
-def _seeds(turns: Sequence[Turn]) -> dict[str, Int64[Tensor, " step"]]:
-    """What each seed's policies would have done alone; nothing if there is one."""
-    n = len(turns[0].policies)
-    if n == 1:
-        return {}
+def _seeds(turns: Sequence[Turn]) -> dict[str, Targets]:
+    """What each seed's policies would have done alone, followed all the way; nothing if there is one."""
+    fully = [replace(turn, environment=_followed_all_the_way(turn.environment)) for turn in turns if turn.alone]
 
-    def alone(k: int) -> Int64[Tensor, " step"]:
-        return _in_turn(turns, lambda turn: turn.policies[k : k + 1]).actions[:, 0]
+    def alone(k: int) -> Targets:
+        return _targets(fully, _joined(_in_turn(fully, lambda turn: turn.alone[k : k + 1])).actions[:, 0])
 
-    return {f"seed:{k}": alone(k) for k in range(n)}
+    return {f"seed:{k}": alone(k) for k in range(len(turns[0].alone))}
+
+
+def _followed_all_the_way(env: Environment) -> Environment:
+    """The same where regimes are their own targets."""
+    return replace(env, market=env.market.with_strength(1.0))
 
 
 def _targets(turns: Sequence[Turn], actions: Int64[Tensor, " step"]) -> Targets:
@@ -269,7 +291,7 @@ def _equal_from(start: str) -> str:
 def _from_all_starts(turns: Sequence[Turn], runs: _Runs, equal: Tensor, waits: Tensor) -> Path:
     env = turns[0].environment
     starts = all_starts(env)
-    decisions = _in_turn(turns, lambda turn: turn.policies, starts)
+    decisions = _joined(_in_turn(turns, lambda turn: turn.policies, starts))
     parts = [_targets(turns, decisions.actions[:, k]) for k in range(len(starts))]
     n = len(starts)
     targets = torch.cat([torch.stack([weights for weights, _ in parts], 1), equal.expand(-1, n, -1)], 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tactician.config import Config
-from tactician.environment import MarketTensors
+from tactician.environment import MarketTensors, inner_folds
 from tactician.errors import UserError
 from tactician.record.registration import FILE, Registration, register, verify
 from tactician.storage import load_tensors, save_tensors
@@ -47,8 +47,12 @@ class Study:
     @property
     def jobs(self) -> list[FoldJob]:
         """All trainings; every fold has one before any has two."""
-        settings = self.config.model_dump(mode="json")
-        return [FoldJob(fold, seed, settings, self.market.fingerprint) for seed in self.seeds for fold in self.folds]
+        settings, n = self.config.model_dump(mode="json"), len(self.seeds)
+        return [
+            FoldJob(fold, seed, settings, self.market.fingerprint, n, None if n == 1 else number)
+            for number, seed in enumerate(self.seeds, 1)
+            for fold in self.folds
+        ]
 
     def file(self, job: FoldJob) -> Path:
         """Where a training is kept."""
@@ -67,12 +71,21 @@ def plan_study(
 
     A study that goes on keeps its sizes, although the machine may be busier than before. Its device is settled here, too.
 
+    Args:
+        config: the settings; how many members they have is told by the seeds.
+        market: the data.
+        folds: of the market.
+        n_seeds: trainings per fold. Two or more are an ensemble, of which each leaves out a piece of the training range.
+        folder: of the study.
+
     Returns:
         The study, and notes for the user.
 
     Raises:
-        UserError: see `prepare_run`.
+        UserError: a training range is too short for so many seeds; or see `prepare_run`.
     """
+    _check_pieces(config, market, folds, n_seeds)
+    config = config.model_copy(update={"members": n_seeds, "member": None})
     kept = _sizes_before(folder, config)
     longest = max(folds, key=lambda fold: len(fold.train)).splits
     setup = prepare_run(config.model_copy(update=kept), market, fixed_sizes=bool(kept), splits=longest)
@@ -96,8 +109,8 @@ def kept_results(study: Study) -> Results:
         content = _read(path)
         if content["key"] != job.key:
             raise UserError(
-                f"{path} is of another study: settings, data or folds have changed. Give --output another folder, or move the "
-                "files away."
+                f"{path} is of another study: settings, data, folds or the number of seeds have changed. Give --output another "
+                "folder, or move the files away."
             )
         found[job.fold.number, job.seed] = content
     return found
@@ -129,6 +142,23 @@ class TimeLeft:
         """Seconds left after one more training."""
         self._done += 1
         return (self._clock() - self._begun) / self._done * (self._todo - self._done)
+
+
+def _check_pieces(config: Config, market: MarketTensors, folds: Sequence[Fold], n_seeds: int) -> None:
+    """Refuse a training range that has no episode left without one of its pieces.
+
+    Raises:
+        UserError: names the fold and the flags to change.
+    """
+    for fold in folds if n_seeds > 1 else ():
+        try:
+            inner_folds(fold.train, n_seeds, config.episode_length)
+        except UserError:
+            raise UserError(
+                f"Fold {fold.number} has {len(fold.train)} sessions to train on before {market.date_of(fold.test.start)}: "
+                f"without one of {n_seeds} pieces, no episode of {config.episode_length} is left; use --seeds 1 or more "
+                "--seeds, test from a later session (--test-from), lower --episode-length, or give a longer history."
+            ) from None
 
 
 def _sizes_of(config: Config) -> dict[str, int | None]:

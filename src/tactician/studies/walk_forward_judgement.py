@@ -1,38 +1,32 @@
 """A walk-forward is judged: its test pieces in one path through one ledger, its seeds together and one by one."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tactician.bars import picked_with_hindsight
-from tactician.environment import normalise
 from tactician.evaluation import (
     AGENT,
     EQUAL_WEIGHT,
     Evaluation,
     Judged,
     Path,
-    Piece,
-    Turn,
     best_constants,
     beyond,
     document,
     judge,
     performance,
     reservations,
+    return_difference,
 )
-from tactician.hardware.device import pick_device
 from tactician.monitor.wording import count
-from tactician.policy import settle_recurrence
 from tactician.record.registration import Registration
 from tactician.report.files import write_report
-from tactician.studies.fold_job import load_model
+from tactician.studies.fold_agent import FoldAgent, Learnt, fold_agent, learnt, mean_training
 from tactician.studies.folds import Fold
 from tactician.studies.walk_forward import Results, Study
 from tactician.training.counting import Counting
-from tactician.training.deployed import Deployed, Lived
-from tactician.training.markets import make_environment
+from tactician.training.memorising import mean_gap
 from tactician.training.provenance import provenance
 
 
@@ -42,12 +36,15 @@ class Reported:
 
     result: Evaluation
     document: dict[str, Any]
+    agents: tuple[FoldAgent, ...]
+    """Who acted in each fold."""
 
 
 def judge_study(study: Study, results: Results, registration: Registration, warn: Callable[[str], None]) -> Reported:
     """Judge all folds as one out-of-sample range, and write the report.
 
-    The agent is the ensemble: the mean of the seeds' action probabilities. The seeds' own paths are its band.
+    The agent of a fold is the ensemble of its seeds, followed as far as their held-out pieces allow. The seeds' own paths are
+    its band. They are followed all the way: alone none of them has evidence that could say how far.
 
     Args:
         study: what was planned.
@@ -59,7 +56,9 @@ def judge_study(study: Study, results: Results, registration: Registration, warn
         NotFinite: a growth or an output is not finite.
         UserError: the folder cannot be written.
     """
-    turns = [_turn(study, fold, results) for fold in study.folds]
+    agents = tuple(fold_agent(study, fold, results) for fold in study.folds)
+    turns = [agent.turn(study.config, study.market) for agent in agents]
+    each = [learnt(study, agent, turn, results) for agent, turn in zip(agents, turns, strict=True)]
     found = judge(turns, study.config.seed)
     # Every seed was a trial. They look at the range together, under the name of the first.
     for seed, name in zip(study.seeds, found.seeds, strict=bool(found.seeds)):
@@ -70,7 +69,9 @@ def judge_study(study: Study, results: Results, registration: Registration, warn
     book.look(found.result, registration, together=len(study.seeds) > 1)
     counts = book.counts(found.result)
     hindsight = picked_with_hindsight(study.config, study.market.built_from.get("source", ""))
-    result = replace(found.result, notes=reservations(counts.looks or 0, hindsight, found.spread))
+    notes = (*told_abstentions(agents), *reservations(counts.looks or 0, hindsight, found.spread))
+    result = replace(found.result, notes=notes)
+    folds = _folds(study, found, agents, each, results)
     content = document(
         found,
         result,
@@ -79,7 +80,7 @@ def judge_study(study: Study, results: Results, registration: Registration, warn
         subtitle=f"{count(len(study.folds), 'fold')} × {count(len(study.seeds), 'seed')}, "
         f"{count(len(study.market.symbols), 'asset')}, {study.market.regimes.n_actions} regimes ({study.market.regimes.kind})",
         trials=(counts.trials, counts.sharpes),
-        training=_training(results),
+        training=mean_training(each).as_dict(),
         provenance=provenance(
             study.config,
             study.market,
@@ -88,11 +89,30 @@ def judge_study(study: Study, results: Results, registration: Registration, warn
             trials=counts.trials,
             hindsight=hindsight,
         ),
-        folds=_folds(study, found, results),
+        folds=folds,
+        memorising=mean_gap([fold["memorising"] for fold in folds]),
+        abstained=abstained(agents),
     )
     _name_seeds(content, study.seeds)
     write_report(content, study.folder)
-    return Reported(result, content)
+    return Reported(result, content, agents)
+
+
+def abstained(agents: Sequence[FoldAgent]) -> dict[str, int] | None:
+    """In how many folds equal weight is held, because nothing was found; None without held-out pieces."""
+    if agents[0].found is None:
+        return None
+    return {"folds": len(agents), "held_equal_weight": sum(agent.strength == 0 for agent in agents)}
+
+
+def told_abstentions(agents: Sequence[FoldAgent]) -> tuple[str, ...]:
+    """The same as a sentence, and how far the other folds are followed; none without held-out pieces."""
+    told = abstained(agents)
+    if told is None:
+        return ()
+    others = ", ".join(f"{100 * agent.strength:.0f} %" for agent in agents if agent.strength)
+    rest = f"; in the others the ensemble is followed for {others}" if others else ""
+    return (f"Hold equal weight, nothing found: in {told['held_equal_weight']} of {count(len(agents), 'fold')}{rest}.",)
 
 
 def count_trials(study: Study, registration: Registration, warn: Callable[[str], None]) -> None:
@@ -105,6 +125,7 @@ def _name_seeds(content: dict[str, Any], seeds: Sequence[int]) -> None:
     """Give the seeds their numbers: the judge counts its policies from 0, and a study begins with the configuration's seed."""
     if content["seeds"] is None:
         return
+    content["band"]["label"] = f"{len(seeds)} seeds, each followed all the way, lowest to highest"
     strategies = [strategy for strategy in content["strategies"] if strategy["group"] == "seed"]
     for seed, *told in zip(seeds, content["seeds"], content["band"]["seeds"], strict=True):
         for part in told:
@@ -118,32 +139,12 @@ def _counting(study: Study, registration: Registration, seed: int, warn: Callabl
     return Counting(config, f"{registration.sha256[:16]} seed {seed}", study.market.fingerprint, warn, study.ranges)
 
 
-def _turn(study: Study, fold: Fold, results: Results) -> Turn:
-    loaded = [load_model(results[fold.number, seed]["model"]) for seed in study.seeds]
-    device = pick_device(study.config.device)
-    normaliser = loaded[0][1]  # fitted on the training range, so it is that of all seeds
-    env = make_environment(study.config, normalise(study.market, *normaliser).to(device), fold.train)
-    policies = tuple(policy.to(device) for policy, _ in loaded)
-    for policy in policies:
-        settle_recurrence(policy)
-    return Turn(Piece(fold.test, fold.validation, fold.train), env, policies)
-
-
-def _training(results: Results) -> dict[str, Any]:
-    """Means over all trainings of what was trained, and of what is judged, on their training ranges."""
-    each = [result["training"] for result in results.values()]
-
-    def mean(kind: str) -> Lived:
-        growth, turnover = (math.fsum(x[kind][name] for x in each) / len(each) for name in ("growth", "turnover"))
-        return Lived(growth, turnover)
-
-    return Deployed(mean("deployed"), mean("sampled")).as_dict()
-
-
-def _folds(study: Study, found: Judged, results: Results) -> list[dict[str, Any]]:
+def _folds(
+    study: Study, found: Judged, agents: Sequence[FoldAgent], each: Sequence[Learnt], results: Results
+) -> list[dict[str, Any]]:
     constants = best_constants(found.question)
     told, done = [], 0
-    for fold, constant in zip(study.folds, constants, strict=True):
+    for fold, constant, agent, own in zip(study.folds, constants, agents, each, strict=True):
         piece = found.path.sessions(range(done, done + len(fold.test)))
         done += len(fold.test)
         gap = beyond(piece, AGENT, EQUAL_WEIGHT)
@@ -153,9 +154,13 @@ def _folds(study: Study, found: Judged, results: Results) -> list[dict[str, Any]
                 **{name: list(study.market.dates_of(rows)) for name, rows in fold.splits.items()},
                 "agent": performance(piece, AGENT).annual_return,
                 "equal_weight": performance(piece, EQUAL_WEIGHT).annual_return,
-                "difference": gap.value,
+                # A fold that takes over other holdings, and then holds equal weight, differs in one session. No interval can
+                # come from that, but a figure.
+                "difference": return_difference(piece, AGENT, EQUAL_WEIGHT)[0],
                 "low": gap.low,
                 "high": gap.high,
+                "found": None if agent.found is None else agent.found.as_dict(),
+                "memorising": own.gap(agent, piece),
                 "best_constant": study.market.regimes.names[constant],
                 "seeds": _seeds(study, fold, piece, found.seeds, results),
             }

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from tactician.environment import FEATURE_VERSION, OBSERVATION_NAMES, TrainingDays
 from tactician.errors import UserError
-from tactician.evaluation import EQUAL_WEIGHT_REGIME, Found, found_from
-from tactician.policy import Ensemble, EqualWeight, Network, make_network
+from tactician.evaluation import Found, found_from, hold_equal_weight
+from tactician.policy import Ensemble, Network, make_network
 from tactician.record import registration
 from tactician.report.files import FILES
 from tactician.storage import load_tensors, save_tensors
@@ -252,14 +252,10 @@ def load_policy(path: Path, device: torch.device | str = "cpu") -> LoadedPolicy:
     policy = make_network(content["architecture"], content["value_scale"])
     policy.load_state_dict(content["model_state_dict"])
     loaded = LoadedPolicy(policy.to(device), content)
-    return loaded if loaded.strength else replace(loaded, policy=_equal_weight(content).to(device))
-
-
-def _equal_weight(content: Mapping[str, Any]) -> EqualWeight:
-    """Holds equal weight: with a strength of 0 every regime does, and the one of that name says so."""
-    names = content["regime_names"]
-    action = names.index(EQUAL_WEIGHT_REGIME) if EQUAL_WEIGHT_REGIME in names else len(names) - 1
-    return EqualWeight(content["architecture"]["obs_dim"], len(names), action)
+    if loaded.strength:
+        return loaded
+    nothing = hold_equal_weight(content["architecture"]["obs_dim"], content["regime_names"])
+    return replace(loaded, policy=nothing.to(device))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The memorising gap: what the deployed policy earns beyond equal weight where it has learnt, and where it has not."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tactician.evaluation import Evaluation, Found
@@ -26,6 +26,15 @@ def memorising_gap(
         "test": None if test is None else test.growth_beyond_equal_weight,
     }
     return {name: plain(value) for name, value in told.items()}
+
+
+def mean_gap(gaps: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """The mean of several gaps by place, as those of the folds of a study; None where one has no figure."""
+    columns = {place: [gap[place] for gap in gaps] for place in gaps[0]}
+    return {
+        place: None if None in values else sum(x for x in values if x is not None) / len(values)
+        for place, values in columns.items()
+    }
 
 
 def sentence(gap: Mapping[str, Any]) -> str:
