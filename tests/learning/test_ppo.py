@@ -18,7 +18,8 @@ from tactician.learning import (
     sample_action,
     update,
 )
-from tactician.learning.ppo import Guard, _critic_epochs, _value_losses
+from tactician.learning.guard import Guard
+from tactician.learning.ppo import _critic_epochs, _value_losses
 from tactician.learning.sequences import Dealer
 from tests.learning.test_ratio_is_one import HYPER, make_run
 

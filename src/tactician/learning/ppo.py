@@ -22,6 +22,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from tactician.learning.advantages import generalised_advantages, leave_one_out
 from tactician.learning.collective import ALONE, Collective
+from tactician.learning.guard import Guard
 from tactician.learning.objective import Objective
 from tactician.learning.precision import FULL, Precision, guarded_step
 from tactician.learning.rollout import Rollout
@@ -69,24 +70,6 @@ class Learner:
     critic_optimiser: torch.optim.Optimizer
     precision: Precision = FULL
     collective: Collective = ALONE
-
-
-class Guard:
-    """Counts updates that were dropped because loss or gradient was not finite; all on the device."""
-
-    def __init__(self, device: torch.device, in_a_row: int = 0) -> None:
-        self.dropped = torch.zeros((), device=device)
-        self.in_a_row = torch.full((), float(in_a_row), device=device)
-        self.longest = torch.zeros((), device=device)
-
-    def judge(self, *figures: Tensor) -> Float[Tensor, ""]:
-        """1 if any of the scalars is not finite, else 0. The result is counted."""
-        # Arithmetic instead of an if: a branch would have to wait for the GPU after every minibatch.
-        bad = (~torch.stack(figures).isfinite().all()).to(torch.float32)
-        self.dropped += bad
-        self.in_a_row = (self.in_a_row + 1) * bad
-        self.longest = torch.maximum(self.longest, self.in_a_row)
-        return bad
 
 
 def make_learner(
