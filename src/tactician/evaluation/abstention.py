@@ -65,6 +65,11 @@ class Found:
             return f"hold equal weight: nothing found ({measured})"
         return f"follow the agent for {100 * self.strength:.0f} %, and equal weight for the rest ({measured})"
 
+    @property
+    def told(self) -> str:
+        """The sentence as one that stands alone."""
+        return f"{self.sentence[0].upper()}{self.sentence[1:]}."
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as a checkpoint keeps them."""
         return {

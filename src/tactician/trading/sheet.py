@@ -86,6 +86,7 @@ class Sheet:
             "cost": self.cost,
             "why": [{"observation": r.name, "value": r.value, "effect": r.effect} for r in advice.why],
             "universe": None if advice.names is None else advice.names.as_dict(),
+            "found": None if advice.found is None else advice.found.as_dict(),
             "distance": None if advice.distance is None else advice.distance.as_dict(),
             "outside_training": list(advice.strange) if advice.range_known else None,
             "outside_training_share": advice.outside if advice.range_known else None,
@@ -122,6 +123,8 @@ class Sheet:
         reporter.say(
             f"  For the close of {local_times(self.calendar, self.day.closes)}; known until {advice.known_until}."
         )
+        if advice.found is not None:
+            reporter.say(f"  {advice.found.told}", "bold")
         chance = advice.probabilities[advice.regime]
         reporter.say(f"  Regime: {advice.regime} ({100 * chance:.0f} %). {advice.description}.", "bold")
         others = sorted(advice.probabilities.items(), key=lambda x: -x[1])

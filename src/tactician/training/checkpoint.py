@@ -14,8 +14,9 @@ from torch import Tensor
 
 from tactician.environment import FEATURE_VERSION, OBSERVATION_NAMES, TrainingDays
 from tactician.errors import UserError
-from tactician.evaluation import EQUAL_WEIGHT_REGIME, Found, found_from
+from tactician.evaluation import Found, found_from
 from tactician.policy import Ensemble, EqualWeight, Network, make_network
+from tactician.portfolio.regimes import equal_weight_action
 from tactician.record import registration
 from tactician.report.files import FILES
 from tactician.storage import load_tensors, save_tensors
@@ -25,6 +26,9 @@ from tactician.training.state import Progress, TrainState
 from tactician.version import __version__
 
 FINAL, BEST = "model_final.pt", "model_best.pt"
+
+MEMBER = "member_"
+"""The folders of an ensemble's members are named by it and their numbers."""
 
 _FORMAT = "tactician checkpoint"
 _VERSION = 1
@@ -151,7 +155,7 @@ def set_aside(folder: Path) -> Path | None:
     Raises:
         UserError: a file cannot be moved.
     """
-    models = [*folder.glob("model_*.pt"), *folder.glob("member_*")]
+    models = [*folder.glob("model_*.pt"), *folder.glob(f"{MEMBER}*")]
     if not models:
         return None
     number = next(n for n in itertools.count(1) if not (folder / f"earlier_{n}").exists())
@@ -206,15 +210,18 @@ def newest_checkpoint(folder: Path, since: float = 0.0) -> tuple[Path | None, di
 def record_look(folder: Path, run: str, first: str, last: str) -> None:
     """Note in the best model and in all checkpoints of a run that it was judged on a test range.
 
+    The members of an ensemble are noted, too: each can be judged alone, and has helped to choose what was judged.
+
     Raises:
         UserError: a file cannot be written.
     """
-    for _, path in reversed(_newest_first(folder.glob("model_*.pt"))):  # so the newest file stays the newest
+    files = [*folder.glob("model_*.pt"), *folder.glob(f"{MEMBER}*/model_*.pt")]
+    for _, path in reversed(_newest_first(files)):  # so the newest file stays the newest
         try:
             content = read_checkpoint(path)
         except UserError:  # damaged files are skipped
             continue
-        if path.name == BEST or run_of(content) == run:
+        if path.name == BEST or path.parent != folder or run_of(content) == run:
             save_tensors({**content, "seen": seen_by_checkpoint(content).looked(first, last).as_dict()}, path)
 
 
@@ -256,10 +263,9 @@ def load_policy(path: Path, device: torch.device | str = "cpu") -> LoadedPolicy:
 
 
 def _equal_weight(content: Mapping[str, Any]) -> EqualWeight:
-    """Holds equal weight: with a strength of 0 every regime does, and the one of that name says so."""
+    """What an ensemble that has found nothing is deployed as: with a strength of 0 every regime is equal weight."""
     names = content["regime_names"]
-    action = names.index(EQUAL_WEIGHT_REGIME) if EQUAL_WEIGHT_REGIME in names else len(names) - 1
-    return EqualWeight(content["architecture"]["obs_dim"], len(names), action)
+    return EqualWeight(content["architecture"]["obs_dim"], len(names), equal_weight_action(names))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
