@@ -17,6 +17,7 @@ from tactician.training.checkpoint import load_policy, newest_checkpoint, remove
 from tactician.training.counting import Counting
 from tactician.training.lineage import Seen, run_name
 from tactician.training.members import (
+    Shared,
     Trained,
     member_config,
     metrics_of,
@@ -36,15 +37,14 @@ def members_to_go_on_with(config: Config) -> tuple[Path, dict[str, Any]] | None:
     """A checkpoint with the settings of the ensemble that the run's folder holds; None if it holds none.
 
     Raises:
-        UserError: the folder holds a single agent's run, and an ensemble is asked for.
+        UserError: an ensemble is asked for, and the folder holds a model without members.
     """
     there = saved_members(config.checkpoint_dir)
     if there is None and config.members > 1:
         path, _, _ = newest_checkpoint(config.checkpoint_dir)
         if path is not None:
             raise UserError(
-                f"{config.checkpoint_dir} holds a single agent and no members; leave out --resume, which sets it aside, or add "
-                "--members 1."
+                f"{config.checkpoint_dir} holds a model and no members to go on with; leave out --resume, which sets it aside."
             )
     return there
 
@@ -127,7 +127,7 @@ def _train_all(setup: Setup, market: MarketTensors, engine: Engine, reporter: Re
     jobs = [member_config(setup.config, number) for number in range(1, n + 1)]
     with (
         reporter.phase(f"👥 Training {count(n, 'member')}", "member") as phase,
-        closing(engine.run(train_member, jobs, (market, setup.normaliser))) as results,
+        closing(engine.run(train_member, jobs, Shared(market, setup.normaliser, setup.flags))) as results,
     ):
         for _, one in results:
             trained.append(one)

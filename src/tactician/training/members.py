@@ -84,8 +84,16 @@ def saved_members(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
-Shared = tuple[MarketTensors, tuple[Tensor, Tensor]]
-"""The market, not normalised, and mean and standard deviation of its features, which all members share."""
+@dataclass(frozen=True)
+class Shared:
+    """What all members have in common."""
+
+    market: MarketTensors
+    """Not normalised."""
+    normaliser: tuple[Tensor, Tensor]
+    """Mean and standard deviation of the features on the whole training range: the ensemble has one observation."""
+    flags: tuple[str, ...]
+    """Keys of the configuration that did not come from its file."""
 
 
 def train_member(config: Config, shared: Shared) -> Trained:
@@ -99,10 +107,11 @@ def train_member(config: Config, shared: Shared) -> Trained:
         UserError: the folder cannot be written, memory runs out, or figures are not finite.
     """
     assert config.member is not None
-    quiet, (market, normaliser), aside = Reporter("quiet", silent=True), shared, None
+    quiet, aside = Reporter("quiet", silent=True), None
     with only_run_in(config.checkpoint_dir):
         remove_leftovers(config.checkpoint_dir)
-        setup = prepare_run(config, market, normaliser=normaliser, fixed_sizes=True)
+        setup = prepare_run(config, shared.market, normaliser=shared.normaliser, fixed_sizes=True)
+        setup = replace(setup, flags=shared.flags)
         path, content, _ = newest_checkpoint(config.checkpoint_dir)
         state = None
         if path is not None and content is not None:
