@@ -19,12 +19,10 @@ from tactician.evaluation import Found, HeldOut, NotFinite, evaluate, on_held_ou
 from tactician.monitor.progress import Reporter
 from tactician.policy import Ensemble
 from tactician.training.checkpoint import (
-    BEST,
     FINAL,
     MEMBER,
     load_policy,
     newest_checkpoint,
-    read_checkpoint,
     remove_leftovers,
     save_ensemble,
     set_aside,
@@ -153,11 +151,10 @@ def put_together(setup: Setup, trained: Sequence[Trained]) -> tuple[Path, Found]
     found = weigh([one.piece for one in trained], [np.array(one.gap) for one in trained], per_year)
     members = [load_policy(member_config(setup.config, one.number).checkpoint_dir / FINAL) for one in trained]
     seen = seen_by_run(setup)
-    for member in members:  # who goes on with judged members goes on with the looks at them
+    for member in (
+        members
+    ):  # `record_look` has written into their files: who goes on with judged members goes on with the looks at them
         seen = seen.with_looks_of(seen_by_checkpoint(member.content))
-    best = setup.config.checkpoint_dir / BEST
-    if best.exists() and run_of(before := read_checkpoint(best)) == _run_of(setup):
-        seen = seen.with_looks_of(seen_by_checkpoint(before))
     ensemble = Ensemble([member.policy for member in members])
     return save_ensemble(setup, ensemble, found, seen, progress_of(trained), metrics_of(trained)), found
 
