@@ -151,9 +151,8 @@ def put_together(setup: Setup, trained: Sequence[Trained]) -> tuple[Path, Found]
     found = weigh([one.piece for one in trained], [np.array(one.gap) for one in trained], per_year)
     members = [load_policy(member_config(setup.config, one.number).checkpoint_dir / FINAL) for one in trained]
     seen = seen_by_run(setup)
-    for member in (
-        members
-    ):  # `record_look` has written into their files: who goes on with judged members goes on with the looks at them
+    # `record_look` has written into their files: who goes on with judged members goes on with the looks at them.
+    for member in members:
         seen = seen.with_looks_of(seen_by_checkpoint(member.content))
     ensemble = Ensemble([member.policy for member in members])
     return save_ensemble(setup, ensemble, found, seen, progress_of(trained), metrics_of(trained)), found
