@@ -40,3 +40,21 @@ def restless(model: Path) -> Path:
     path = model.with_name("model_restless.pt")
     save_tensors(content, path)
     return path
+
+
+def ensemble_of(model: Path, low: float, high: float, *others: Path) -> Path:
+    """An ensemble of a single agent and others, whose held-out days gave an interval of growth beyond equal weight."""
+    each = [read_checkpoint(path) for path in (model, *others)]
+    weights = {f"members.{k}.{name}": x for k, one in enumerate(each) for name, x in one["model_state_dict"].items()}
+    piece = {"first": "2011-01-03", "last": "2012-12-28", "beyond_equal_weight": (low + high) / 2, "turnover": 4.0}
+    content = {
+        **each[0],
+        "architecture": {**each[0]["architecture"], "members": len(each)},
+        "model_state_dict": {**weights, "value_scale": each[0]["model_state_dict"]["value_scale"]},
+        "found": {"pieces": [piece], "difference": [(low + high) / 2, low, high]},
+    }
+    for key in ("actor_optimizer_state_dict", "critic_optimizer_state_dict", "env_state", "hidden", "precision"):
+        del content[key]
+    path = model.with_name(f"ensemble_{low}_{high}.pt")
+    save_tensors(content, path)
+    return path

@@ -83,6 +83,8 @@ def train(
 ) -> "Summary":
     """Train an agent on the configuration's market cache, in one process, and judge the best model.
 
+    With ``members`` above 1 it is an ensemble: each member trains in a process of its own, and they are judged together.
+
     Args:
         config: what to train; ``checkpoint_dir`` gets the files of a run.
         resume: go on from the newest checkpoint of that folder, if there is one; the duration is the total.
@@ -95,6 +97,7 @@ def train(
     Raises:
         UserError: there is no market cache, a setting cannot be, a range is not held out, or the run diverged.
         tactician.training.interruption.Interrupted: Ctrl+C or SIGTERM; the state is saved, and ``resume`` goes on from it.
+        KeyboardInterrupt: Ctrl+C, of an ensemble; ``resume`` goes on from what its members have saved.
     """
     from tactician.training import session
     from tactician.training.interruption import Interruption
@@ -103,10 +106,17 @@ def train(
 
     config = _checked(config)
     reporter, market = _reporter(verbose), load_market(config)
+    # The whole configuration was given, so a command line that goes on with this run keeps all of it.
+    flags = Config.model_fields.keys()
+    if config.members > 1 and config.member is None:
+        from tactician.studies.engine import stopped_by_signals
+        from tactician.studies.ensemble import member_engine, prepare_members, train_ensemble
+
+        with only_run_in(config.checkpoint_dir), stopped_by_signals():
+            setup = prepare_members(config, market, flags, reporter, resume=resume)
+            return train_ensemble(setup, market, member_engine(setup), reporter, resume=resume)
     with only_run_in(config.checkpoint_dir), Interruption() as stop:
         found = find_checkpoint(config, None, reporter) if resume else None
-        # The whole configuration was given, so a command line that goes on with this run keeps all of it.
-        flags = Config.model_fields.keys()
         setup = session.prepare(config, market, found, reporter, flags=flags, allow_contaminated=allow_contaminated)
         return session.run(setup, found, reporter, stop)
 

@@ -18,7 +18,7 @@ from tactician.training.checkpoint import read_checkpoint
 from tactician.training.lock import only_writer
 from tests.conftest import synthetic_bars
 from tests.trading.fake_alpaca import FakeAlpaca
-from tests.trained import restless, trained
+from tests.trained import ensemble_of, restless, trained
 
 NOW = datetime(2014, 1, 2, 20, 30, tzinfo=UTC)
 """Half an hour before the close of the session after the bars."""
@@ -97,6 +97,15 @@ def test_sending_trades_the_session_once(trade, tmp_path):
     assert code == 0 and "is done" in said
     assert journal_of(tmp_path).orders() == orders
     assert json.loads((tmp_path / "mine/last_run.json").read_text())["exit_code"] == 0
+
+
+def test_an_ensemble_that_has_found_nothing_is_said_to_when_it_trades_and_afterwards(trade, account, model):
+    account(checkpoint=str(ensemble_of(model, -0.1, 0.1)))
+    told = "Hold equal weight: nothing found (held-out days: +0.0 % per year"
+    code, said, _ = trade("run", "--send")
+    assert code == 0 and told in " ".join(said.split()) and "Regime: EQUAL_WEIGHT (100 %)" in said
+    code, said, _ = trade("status")
+    assert code == 0 and told in " ".join(said.split()) and "done, EQUAL_WEIGHT" in said
 
 
 def test_the_next_session_goes_on_from_the_first(trade, at, tmp_path, tiny, account):

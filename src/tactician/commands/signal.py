@@ -115,7 +115,7 @@ def make_sheet(
     sleeve, rest = Sleeve({}, _money(arguments.cash)), dict[str, Decimal]()
     if arguments.holdings is not None:
         sleeve, rest = read_holdings(arguments.holdings, config.symbols)
-    seat = _seat(arguments, model.regime_names)
+    seat = _seat(arguments, model.regimes_shown)
     with reporter.phase(f"📥 Bringing the bars up to date ({config.bars})"):
         try:
             fresh, market = market_until(config, arguments.store, before)

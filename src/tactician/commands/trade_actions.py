@@ -132,7 +132,8 @@ def report(arguments: "TradeArguments") -> int:
         until = last_closed(model.config.calendar, clock.now()).date
         with reporter.phase(f"📥 Bringing the bars up to date ({model.config.bars})"):
             _, market = market_until(model.config, place.folder / "bars", until)
-        shadow = shadow_of(journal.runs(), market, until, Frictions.of(model.config), model.config.portfolio_value)
+        followed = market.with_strength(model.strength)
+        shadow = shadow_of(journal.runs(), followed, until, Frictions.of(model.config), model.config.portfolio_value)
     except UserError as error:  # a page without its shadow is better than none
         reporter.warn(f"the page has no shadow backtest: {error}")
         shadow = None
@@ -248,6 +249,7 @@ def _status(place: Place) -> dict[str, object]:
         "last_run": _last_run(place.folder / LAST_RUN),
         "last_session": None if not runs else {"session": runs[-1].session, "status": runs[-1].status},
         "regime": None if not runs else runs[-1].plan["decision"]["name"],
+        "found": None if not runs else runs[-1].plan["decision"].get("found"),
         "model": None if not runs else runs[-1].model,
         "positions": {} if book is None else book.body["positions"],
         "cash": None if book is None else book.body["cash"],
@@ -281,6 +283,8 @@ def _status_lines(found: dict) -> Iterable[str]:
     yield (
         f"Last session: {session['session']}, {session['status']}, {found['regime']}" if session else "No session yet."
     )
+    if found["found"]:
+        yield found["found"]
     if found["value"] is not None:
         yield f"Value {found['value']:,.2f}, cash {found['cash']:,.2f}, as of {found['as_of'][:19]} UTC"
         yield from (f"  {symbol} {shares}" for symbol, shares in found["positions"].items())

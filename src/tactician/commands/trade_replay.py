@@ -62,7 +62,8 @@ def _write_page(folder: Path, account: AccountFile, market: MarketTensors, model
     config = model.config
     runs = journal.runs()  # none, if all sessions were refused
     until = date.fromisoformat(runs[-1].session) if runs else date.min
-    shadow = shadow_of(runs, market, until, Frictions.of(config), config.portfolio_value)
+    followed = market.with_strength(model.strength)
+    shadow = shadow_of(runs, followed, until, Frictions.of(config), config.portfolio_value)
     write_account_page(account_document(journal, shadow, account, created=clock.now()), folder / PAGE)
 
 

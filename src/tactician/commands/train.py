@@ -63,6 +63,10 @@ def run(words: list[str]) -> int:
     if under_launcher() and not arguments.dry_run:
         with join(config.device) as process:
             return _run(arguments, words, config, reporter, process)
+    if config.multi_gpu and config.members > 1:
+        raise UserError(
+            "The members of an ensemble train in a process each; leave out --multi-gpu, or add --members 1."
+        )
     if config.multi_gpu:
         n_gpus = _gpus(config.device)
         if n_gpus > 1 and not arguments.dry_run:
@@ -90,7 +94,7 @@ def _train(
     from tactician.training.session import prepare, run
     from tactician.training.summary import print_summary
 
-    if config.members > 1 and config.member is None:
+    if config.member is None and (config.members > 1 or _goes_on_with_members(arguments, config)):
         return _train_members(arguments, words, config, reporter, process)
     found = _checkpoint_to_go_on_from(arguments, config, reporter, process)
     given = given_keys(words)
@@ -135,22 +139,26 @@ def _train_members(
     from tactician.environment import load_cached_market
     from tactician.monitor.wording import count
     from tactician.studies.engine import exit_code, stopped_by_signals
-    from tactician.studies.ensemble import member_engine, prepare_members, train_ensemble
+    from tactician.studies.ensemble import member_engine, members_to_go_on_with, prepare_members, train_ensemble
     from tactician.training.summary import print_summary
 
     if arguments.checkpoint is not None:
-        raise UserError("--checkpoint goes on with a single agent; add --members 1, or give --resume without it.")
-    if config.multi_gpu or process.collective.size > 1:
         raise UserError(
-            "The members of an ensemble train in a process each; leave out --multi-gpu, or add --members 1."
+            "--checkpoint goes on with a single agent; add --members 1 for that, or give --resume to go on with members."
         )
+    if process.collective.size > 1:
+        raise UserError("The members of an ensemble train in a process each; start one process, or add --members 1.")
     given = given_keys(words)
-    config, flags = _settings_of_members(arguments, config, given, reporter)
+    flags, found = given, members_to_go_on_with(config) if arguments.resume else None
+    if found is not None:
+        config, flags = _with_settings_of(found, config, given, reporter)
     market = load_cached_market(config, rebuild_command(arguments.config_file, config))
-    setup = prepare_members(config, market, flags - {"config"}, reporter)
+    setup = prepare_members(config, market, flags - {"config"}, reporter, resume=arguments.resume)
     if arguments.dry_run:
         print_plan({**plan(setup), "members": config.members}, arguments.as_json)
         return 0
+    for finding in market.findings:
+        reporter.debug(f"market: {finding}")
     announce(setup, reporter)
     reporter.note(f"  {count(config.members, 'member')}, each without a piece of the training range")
     try:
@@ -158,7 +166,7 @@ def _train_members(
             summary = train_ensemble(setup, market, member_engine(setup), reporter, resume=arguments.resume)
     except KeyboardInterrupt as stop:
         reporter.say(
-            f"  Stopped: what members have saved is kept in {config.checkpoint_dir}.", whole=[config.checkpoint_dir]
+            f"  Stopped. What members have saved is kept in {config.checkpoint_dir}.", whole=[config.checkpoint_dir]
         )
         reporter.say(f"  Go on with: {_resume_command(arguments, config, 'config' in given)}")
         return exit_code(stop)
@@ -166,18 +174,11 @@ def _train_members(
     return 0
 
 
-def _settings_of_members(
-    arguments: TrainArguments, config: Config, given: frozenset[str], reporter: "Reporter"
-) -> tuple[Config, frozenset[str]]:
-    """The settings with which an ensemble's run goes on: those of its first member."""
-    from tactician.training.checkpoint import newest_checkpoint
-    from tactician.training.members import member_config
+def _goes_on_with_members(arguments: TrainArguments, config: Config) -> bool:
+    """Whether a run that does not ask for members goes on with some: a resumed run keeps its flags."""
+    from tactician.training.members import saved_members
 
-    path, content, _ = newest_checkpoint(member_config(config, 1).checkpoint_dir)
-    if not arguments.resume or path is None or content is None:
-        return config, given
-    settled, flags = _with_settings_of((path, content), config, given, reporter)
-    return settled.model_copy(update={"member": None, "checkpoint_dir": config.checkpoint_dir}), flags
+    return arguments.resume and arguments.checkpoint is None and saved_members(config.checkpoint_dir) is not None
 
 
 def _checkpoint_to_go_on_from(
@@ -219,6 +220,8 @@ def _resume_command(arguments: TrainArguments, config: Config, file_named: bool)
     words += " --resume"
     if config.checkpoint_dir != load_config(arguments.config_file).checkpoint_dir:
         words += f" --checkpoint-dir {quoted(config.checkpoint_dir)}"
+    if config.members > 1 and config.member is None:  # perhaps no member has saved anything that would tell
+        words += f" --members {config.members}"
     return words + (" --allow-contaminated" if arguments.allow_contaminated else "")
 
 
@@ -226,7 +229,8 @@ def _next_commands(config_file: Path, config: Config, flags: Collection[str]) ->
     folder, seed = config.checkpoint_dir, config.seed + 1
     if not folder.name:  # the folder where the program was started
         folder = folder.resolve()
-    board = f"tensorboard --logdir {quoted(folder / 'tensorboard')}"
+    boards = folder if config.members > 1 and config.member is None else folder / "tensorboard"
+    board = f"tensorboard --logdir {quoted(boards)}"
     if set(flags) >= Config.model_fields.keys():  # of no file, so no short command would do the same
         return [board]
     elsewhere = folder.with_name(f"{folder.name.removesuffix(f'_seed{config.seed}')}_seed{seed}")

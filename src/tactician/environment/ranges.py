@@ -44,7 +44,11 @@ def inner_folds(train: range, n: int, episode_length: int) -> tuple[InnerFold, .
         # knows closes up to t − 1, and its features reach back to close t − 1 − 252.
         parts = (range(train.start, first - 1), range(min(stop + LOOK_BACK + 1, train.stop), train.stop))
         stretches = tuple(part for part in parts if len(part) >= episode_length)
-        if not stretches or stop - first < 2:
+        if stop - first < 2:
+            raise UserError(
+                f"The training range has {len(train)} sessions, too few for {n} pieces; use fewer members or start earlier."
+            )
+        if not stretches:
             raise UserError(
                 f"The training range has {len(train)} sessions: without one of {n} pieces, no episode of {episode_length} is "
                 "left; use fewer members, start earlier or lower episode_length."

@@ -13,7 +13,6 @@ from tactician.evaluation.baselines import (
     baselines_of,
     label_of,
 )
-from tactician.evaluation.decisions import EQUAL_WEIGHT_REGIME
 from tactician.evaluation.document import document
 from tactician.evaluation.judge import Judged, Turn, judge
 from tactician.evaluation.question import Baseline, Piece, Question, Targets
@@ -33,7 +32,6 @@ __all__ = [
     "AGENT",
     "BASELINES",
     "EQUAL_WEIGHT",
-    "EQUAL_WEIGHT_REGIME",
     "STATISTICS",
     "Baseline",
     "Column",

@@ -13,10 +13,10 @@ import numpy as np
 
 from tactician.evaluation.agent import Evaluation
 from tactician.evaluation.baselines import AGENT, EQUAL_WEIGHT
-from tactician.evaluation.decisions import EQUAL_WEIGHT_REGIME
 from tactician.evaluation.inference import Interval, growth_difference
 from tactician.evaluation.inference.resampling import Series
 from tactician.policy import EqualWeight
+from tactician.portfolio.regimes import equal_weight_action
 
 _NORMAL_975 = 1.959963984540054
 
@@ -67,6 +67,11 @@ class Found:
             return f"hold equal weight: nothing found ({measured})"
         return f"follow the agent for {100 * self.strength:.0f} %, and equal weight for the rest ({measured})"
 
+    @property
+    def told(self) -> str:
+        """The sentence as one that stands alone."""
+        return f"{self.sentence[0].upper()}{self.sentence[1:]}."
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as a checkpoint keeps them."""
         return {
@@ -111,6 +116,4 @@ def hold_equal_weight(obs_dim: int, regime_names: Sequence[str]) -> EqualWeight:
         obs_dim: entries of an observation.
         regime_names: of the table, in order.
     """
-    named = EQUAL_WEIGHT_REGIME in regime_names
-    action = list(regime_names).index(EQUAL_WEIGHT_REGIME) if named else len(regime_names) - 1
-    return EqualWeight(obs_dim, len(regime_names), action)
+    return EqualWeight(obs_dim, len(regime_names), equal_weight_action(regime_names))

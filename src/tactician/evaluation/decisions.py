@@ -15,6 +15,7 @@ from torch import Tensor
 from tactician.environment import Environment, EnvState, first_state, observe, step
 from tactician.evaluation.rivals_known import equal_weights
 from tactician.policy import Network
+from tactician.portfolio.regimes import EQUAL_WEIGHT_REGIME
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,6 @@ class Start:
 
 
 IN_CASH = Start("cash")
-EQUAL_WEIGHT_REGIME = "EQUAL_WEIGHT"
-"""Name of the regime in tables that have one."""
 
 
 @dataclass(frozen=True)

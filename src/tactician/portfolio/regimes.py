@@ -20,6 +20,9 @@ from tactician.market.factors import FACTORS
 OVERWEIGHT = 3.0
 """Ratio of an overweighted asset's weight to another's. With 3, the better half holds 75 % of the money."""
 
+EQUAL_WEIGHT_REGIME = "EQUAL_WEIGHT"
+"""Name of the regime that holds equal weight, in tables that have one."""
+
 MIN_GROUPS, MAX_GROUPS = 2, 5
 """Number of groups that the generated tables accept. The regimes double with each group, to 64 at five."""
 
@@ -115,6 +118,24 @@ class Regime:
     rule: FactorTilt | GroupSplit | None = None
 
 
+def equal_weight_action(names: Sequence[str]) -> int:
+    """The action of a policy that has found nothing: the regime of that name, else the last, which then stands for it."""
+    return names.index(EQUAL_WEIGHT_REGIME) if EQUAL_WEIGHT_REGIME in names else len(names) - 1
+
+
+def names_shown(names: Sequence[str], strength: float) -> tuple[str, ...]:
+    """The names of regimes that are followed so far. At 0 all hold equal weight, and the one that is chosen says so.
+
+    Args:
+        names: of a table's regimes.
+        strength: see `RegimeTable`.
+    """
+    if strength:
+        return tuple(names)
+    chosen = equal_weight_action(names)
+    return tuple(EQUAL_WEIGHT_REGIME if k == chosen else name for k, name in enumerate(names))
+
+
 @dataclass(frozen=True)
 class RegimeTable:
     """The agent's actions in order; HOLD is always 0 and FULL_CASH always 1."""
@@ -127,8 +148,8 @@ class RegimeTable:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Upper-case names, each once."""
-        return tuple(r.name for r in self.regimes)
+        """Upper-case names, each once, as they are shown with this strength (`names_shown`)."""
+        return names_shown([r.name for r in self.regimes], self.strength)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -139,6 +160,15 @@ class RegimeTable:
     def n_actions(self) -> int:
         """Number of regimes R."""
         return len(self.regimes)
+
+    def description(self, action: int) -> str:
+        """What a regime holds, as far as it is followed."""
+        regime = self.regimes[action]
+        if self.strength == 1 or regime.kind == "hold":
+            return regime.description
+        if self.strength == 0:
+            return _EQUAL_WEIGHT.description
+        return f"{regime.description}, for {100 * self.strength:.0f} %; the rest in equal weight"
 
     @property
     def is_hold(self) -> Bool[Tensor, " regime"]:
@@ -166,22 +196,24 @@ class RegimeTable:
         self, index: int, scores: Float[Tensor, "session asset factor"], tradable: Bool[Tensor, "session asset"]
     ) -> Float[Tensor, "session asset_and_cash"]:
         """Target weights of one regime, as in :meth:`weights`."""
-        own = self._own_target(index, scores, tradable)
+        own = _target(self.regimes[index], scores, tradable)
         if self.strength == 1 or self.regimes[index].kind == "hold":
             return own
-        equal = FactorTilt().weights(scores, tradable)
-        shared = torch.cat([equal, (equal.sum(-1, keepdim=True) == 0).to(equal.dtype)], dim=-1)
-        return self.strength * own + (1 - self.strength) * shared
+        # A weight of exactly 0 leaves the other to the last bit, so at 0 the agent's path is that of equal weight.
+        return self.strength * own + (1 - self.strength) * _target(_EQUAL_WEIGHT, scores, tradable)
 
-    def _own_target(self, index: int, scores: Tensor, tradable: Tensor) -> Float[Tensor, "session asset_and_cash"]:
-        regime = self.regimes[index]
-        risky = torch.zeros_like(scores[..., 0])
-        if regime.rule is not None:
-            risky = regime.rule.weights(scores, tradable) * (1.0 - regime.cash)
-        cash = torch.full_like(risky[..., 0], regime.cash)
-        if regime.kind != "hold":
-            cash = cash.masked_fill(risky.sum(-1) == 0, 1.0)
-        return torch.cat([risky, cash.unsqueeze(-1)], dim=-1)
+
+def _target(
+    regime: Regime, scores: Float[Tensor, "session asset factor"], tradable: Bool[Tensor, "session asset"]
+) -> Float[Tensor, "session asset_and_cash"]:
+    """A regime's own target weights, as in `RegimeTable.weights`."""
+    risky = torch.zeros_like(scores[..., 0])
+    if regime.rule is not None:
+        risky = regime.rule.weights(scores, tradable) * (1.0 - regime.cash)
+    cash = torch.full_like(risky[..., 0], regime.cash)
+    if regime.kind != "hold":
+        cash = cash.masked_fill(risky.sum(-1) == 0, 1.0)
+    return torch.cat([risky, cash.unsqueeze(-1)], dim=-1)
 
 
 def regime_table(kind: str, symbols: Sequence[str], groups: Mapping[str, Sequence[str]] | None = None) -> RegimeTable:
@@ -267,6 +299,7 @@ def _expanded_regimes(groups: _Groups, subsets: _Subsets) -> list[Regime]:
 
 
 _EQUAL = FactorTilt()
+_EQUAL_WEIGHT = Regime(EQUAL_WEIGHT_REGIME, "factor", "Equal weight of all assets", 0.0, _EQUAL)
 _MOMENTUM, _LOW_VOL, _QUALITY, _SIZE = (FactorTilt(factor) for factor in FACTORS)
 
 _BASE = (
@@ -276,7 +309,7 @@ _BASE = (
 _FACTOR_REGIMES = (
     Regime("DEFENSIVE", "cash", "50% cash + 50% equal weight", 0.5, _EQUAL),
     Regime("LIGHT_CASH", "cash", "25% cash + 75% equal weight", 0.25, _EQUAL),
-    Regime("EQUAL_WEIGHT", "factor", "Equal weight of all assets", 0.0, _EQUAL),
+    _EQUAL_WEIGHT,
     Regime("MOMENTUM", "factor", "Overweight the top 50% by 20-day momentum", 0.0, _MOMENTUM),
     Regime("LOW_VOL", "factor", "Overweight the 50% with the lowest 20-day volatility", 0.0, _LOW_VOL),
     Regime("QUALITY", "factor", "Overweight the top 50% by 20-day Sharpe ratio", 0.0, _QUALITY),

@@ -97,4 +97,4 @@ def _setup(job: PieceJob, market: MarketTensors) -> Setup:
             f"A training with {job.settings['n_envs']:,} environments and hidden_dim {job.settings['hidden_dim']} does not fit "
             "into this machine's memory beside the others; use fewer --processes, or lower --n-envs or the searched sizes."
         )
-    return replace(setup, value_scale=value_scale(known, every, setup.config.gamma))
+    return replace(setup, value_scale=value_scale(known, (every,), setup.config.gamma))

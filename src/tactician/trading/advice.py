@@ -26,7 +26,7 @@ from tactician.environment import (
     step,
 )
 from tactician.errors import Refused
-from tactician.evaluation import action_targets
+from tactician.evaluation import Found, action_targets
 from tactician.evaluation.decisions import decide
 from tactician.evaluation.importance import occlude, reference_values
 from tactician.policy import Network
@@ -103,6 +103,8 @@ class Advice:
     """From the training days."""
     names: Names | None = None
     """The universe beside that of the training."""
+    found: Found | None = None
+    """What the members of an ensemble found on days that they have not seen; None for a single agent."""
 
     @property
     def outside(self) -> float:
@@ -126,6 +128,8 @@ class Advisor:
     """None if the model is older."""
     names: Names | None = None
     """The universe beside that of the training."""
+    found: Found | None = None
+    """See `Advice`. How far it is followed is the environment's."""
     _paper: dict[int, Tensor] = field(default_factory=dict)
     """Observations on paper before a row: the same for every session of an account."""
 
@@ -178,7 +182,7 @@ class Advisor:
             symbols=market.symbols,
             action=action,
             regime=market.regimes.names[action],
-            description=market.regimes.regimes[action].description,
+            description=market.regimes.description(action),
             probabilities=dict(zip(market.regimes.names, chances.tolist(), strict=True)),
             hold=bool(hold[0, 0]),
             targets=tuple(targets[0, 0].tolist()),
@@ -194,6 +198,7 @@ class Advisor:
             range_known=self.feature_range is not None,
             distance=Distance.of_day(market.features[row], self.training),
             names=self.names,
+            found=self.found,
         )
 
     def _memory(self, row: int, env: Environment, lived: Sequence[Lived]) -> Float[Tensor, "step obs"]:

@@ -295,4 +295,6 @@ def decision_of(advice: Advice) -> dict[str, object]:
         "known_until": str(advice.known_until),
         "why": [[reason.name, reason.value, reason.effect] for reason in advice.why],
         "strange": list(advice.strange),
+        # Only of an ensemble, so that the journal of a single agent is as it was.
+        **({} if advice.found is None else {"found": advice.found.told}),
     }

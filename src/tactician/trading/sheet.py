@@ -86,6 +86,7 @@ class Sheet:
             "cost": self.cost,
             "why": [{"observation": r.name, "value": r.value, "effect": r.effect} for r in advice.why],
             "universe": None if advice.names is None else advice.names.as_dict(),
+            "found": None if advice.found is None else advice.found.as_dict(),
             "distance": None if advice.distance is None else advice.distance.as_dict(),
             "outside_training": list(advice.strange) if advice.range_known else None,
             "outside_training_share": advice.outside if advice.range_known else None,
@@ -122,18 +123,26 @@ class Sheet:
         reporter.say(
             f"  For the close of {local_times(self.calendar, self.day.closes)}; known until {advice.known_until}."
         )
+        if advice.found is not None:
+            reporter.say(f"  {advice.found.told}", "bold")
         chance = advice.probabilities[advice.regime]
         reporter.say(f"  Regime: {advice.regime} ({100 * chance:.0f} %). {advice.description}.", "bold")
         others = sorted(advice.probabilities.items(), key=lambda x: -x[1])
         shown = [f"{name} {100 * p:.0f} %" for name, p in others if name != advice.regime][:3]
-        reporter.say(f"  Next:   {', '.join(shown)}")
+        if self._follows:
+            reporter.say(f"  Next:   {', '.join(shown)}")
         if advice.names is None or not advice.names.is_other:
             self._say_distance(reporter)
         print_table(reporter.console, self._holdings())
         self._say_orders(reporter)
-        if advice.why:
+        if advice.why and self._follows:
             print_table(reporter.console, self._why())
         reporter.say("  No promise: see what the judge says of this model (tactician evaluate).", "dim")
+
+    @property
+    def _follows(self) -> bool:
+        """Whether the agent is followed at all, so that it matters what else it would do, and why."""
+        return self.advice.found is None or self.advice.found.strength > 0
 
     def _say_distance(self, reporter: Reporter) -> None:
         advice, percent = self.advice, self.advice.distance.percent if self.advice.distance else None

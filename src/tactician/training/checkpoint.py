@@ -26,6 +26,9 @@ from tactician.version import __version__
 
 FINAL, BEST = "model_final.pt", "model_best.pt"
 
+MEMBER = "member_"
+"""The folders of an ensemble's members are named by it and their numbers."""
+
 _FORMAT = "tactician checkpoint"
 _VERSION = 1
 _PERIODIC = "model_iteration_"
@@ -151,7 +154,7 @@ def set_aside(folder: Path) -> Path | None:
     Raises:
         UserError: a file cannot be moved.
     """
-    models = [*folder.glob("model_*.pt"), *folder.glob("member_*")]
+    models = [*folder.glob("model_*.pt"), *folder.glob(f"{MEMBER}*")]
     if not models:
         return None
     number = next(n for n in itertools.count(1) if not (folder / f"earlier_{n}").exists())
@@ -206,15 +209,18 @@ def newest_checkpoint(folder: Path, since: float = 0.0) -> tuple[Path | None, di
 def record_look(folder: Path, run: str, first: str, last: str) -> None:
     """Note in the best model and in all checkpoints of a run that it was judged on a test range.
 
+    The members of an ensemble are noted, too: each can be judged alone, and has helped to choose what was judged.
+
     Raises:
         UserError: a file cannot be written.
     """
-    for _, path in reversed(_newest_first(folder.glob("model_*.pt"))):  # so the newest file stays the newest
+    files = [*folder.glob("model_*.pt"), *folder.glob(f"{MEMBER}*/model_*.pt")]
+    for _, path in reversed(_newest_first(files)):  # so the newest file stays the newest
         try:
             content = read_checkpoint(path)
         except UserError:  # damaged files are skipped
             continue
-        if path.name == BEST or run_of(content) == run:
+        if path.name == BEST or path.parent != folder or run_of(content) == run:
             save_tensors({**content, "seen": seen_by_checkpoint(content).looked(first, last).as_dict()}, path)
 
 

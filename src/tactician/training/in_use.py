@@ -11,7 +11,7 @@ from tactician.environment import FEATURE_VERSION, MarketTensors, Names, Trainin
 from tactician.errors import UserError
 from tactician.evaluation import Found
 from tactician.policy import Network, settle_recurrence
-from tactician.portfolio.regimes import regime_table
+from tactician.portfolio.regimes import names_shown, regime_table
 from tactician.storage import checksum
 from tactician.trading.advice import Advisor
 from tactician.training.checkpoint import load_policy
@@ -43,6 +43,11 @@ class ModelInUse:
     def strength(self) -> float:
         """How far targets go from equal weight to the model's own."""
         return 1.0 if self.found is None else self.found.strength
+
+    @property
+    def regimes_shown(self) -> tuple[str, ...]:
+        """The regimes' names as its advice has them."""
+        return names_shown(self.regime_names, self.strength)
 
     @property
     def identity(self) -> str:
@@ -78,7 +83,14 @@ class ModelInUse:
         if known is None and not self.names.is_other:
             known = _range_in_training(self.config, market)
         return Advisor(
-            environment, (self.policy,), market, known, self.identity, training=self.training_days, names=self.names
+            environment,
+            (self.policy,),
+            market,
+            known,
+            self.identity,
+            training=self.training_days,
+            names=self.names,
+            found=self.found,
         )
 
 

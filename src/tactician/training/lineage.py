@@ -98,6 +98,13 @@ class Seen:
             known=self.known and other.known,
         )
 
+    def with_looks_of(self, other: "Seen") -> "Seen":
+        """A copy that knows the judgements of another record of the same models, too: of each range, the larger count."""
+        counts = {(look.first, look.last): look.count for look in self.looks}
+        for look in other.looks:
+            counts[look.first, look.last] = max(counts.get((look.first, look.last), 0), look.count)
+        return replace(self, looks=tuple(Look(*dates, count) for dates, count in counts.items()))
+
     def looked(self, first: str, last: str) -> "Seen":
         """A copy with one more judgement on a test range."""
         before = {(look.first, look.last): look.count for look in self.looks}

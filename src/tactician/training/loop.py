@@ -31,7 +31,8 @@ from tactician.training.statistics import rollout_statistics, take_statistics, t
 from tactician.training.summary import Summary
 
 _UPDATE_LABELS = {"ppo": ("📈 PPO Update", "Epoch"), "critic": ("🎯 Critic Update", "Extra Epoch")}
-_AUTOSAVE_SECONDS = 120.0
+_AUTOSAVE_SECONDS, _AUTOSAVE_SECONDS_OF_A_MEMBER = 120.0, 30.0
+"""A member of an ensemble is not asked to stop, but ended with its process. So it saves more often."""
 
 
 def train(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruption) -> Summary:
@@ -78,9 +79,8 @@ def learn(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
     keeper = Keeper(setup.config.checkpoint_dir, setup.config.keep_checkpoints)
     contaminated = contamination(setup, state.seen)
     with Trackers(keeper.folder, state.progress.iteration, writes=setup.process.leads) as trackers:
-        if (
-            setup.process.leads and setup.config.member is None
-        ):  # an ensemble is one trial: nothing is picked among members
+        # An ensemble is one trial, which its own run counts: nothing is picked among its members.
+        if setup.process.leads and setup.config.member is None:
             counting(setup, state, reporter).trial()
         saved = time.perf_counter()
         taken: Taken | None = Taken(setup.device)
@@ -294,4 +294,5 @@ def _save_due(setup: Setup, progress: Progress, seconds: float) -> bool:
     if setup.config.save_every is not None:
         return progress.iteration % setup.config.save_every == 0
     # The processes decide together, because their clocks differ and all must take part in saving.
-    return setup.process.collective.any(seconds >= _AUTOSAVE_SECONDS, setup.device)
+    longest = _AUTOSAVE_SECONDS if setup.config.member is None else _AUTOSAVE_SECONDS_OF_A_MEMBER
+    return setup.process.collective.any(seconds >= longest, setup.device)

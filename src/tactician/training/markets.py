@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -184,15 +185,16 @@ def check_market(market: MarketTensors, config: Config, process: Process) -> Non
         raise UserError(f"The regime table '{config.regimes}' has more than {MAX_REGIMES} regimes; use fewer groups.")
 
 
-def value_scale(market: MarketTensors, rows: range, gamma: float) -> float:
+def value_scale(market: MarketTensors, rows: Sequence[range], gamma: float) -> float:
     """Standard deviation of the discounted rewards of equal weight, for independent days: 100·σ/√(1 − γ²).
 
     The value head predicts in this unit, so that value errors and learning rates have the same meaning in every market.
 
     Args:
         market: the judged one.
-        rows: its training range.
+        rows: of it that are trained on.
         gamma: discount per session.
     """
-    daily = market.equal_weight_returns[rows.start : rows.stop]
+    earned = market.equal_weight_returns
+    daily = torch.cat([earned[part.start : part.stop] for part in rows])
     return max(100 * float(daily.double().std()) / (1 - gamma**2) ** 0.5, 1e-3)

@@ -130,7 +130,7 @@ def judge_and_report(
         universe=names.clause if names.is_other else None,
         notes=(
             *foreign,
-            *(() if candidate.found is None else (told_found(candidate.found),)),
+            *(() if candidate.found is None else (candidate.found.told,)),
             *reservations(
                 looks,
                 candidate.hindsight,
@@ -218,11 +218,6 @@ def run_alone(run: Mapping[str, Any] | None, *, finished: bool) -> dict[str, Any
     """A report that holds nothing but the part about the training."""
     kind = "run" if finished else "interrupted run"
     return {"format": "tactician report", "version": 1, "kind": kind, "run": run}
-
-
-def told_found(found: Found) -> str:
-    """What an ensemble found, as a sentence."""
-    return f"{found.sentence[0].upper()}{found.sentence[1:]}."
 
 
 def _subtitle(candidate: Candidate) -> str:

@@ -84,17 +84,31 @@ def find_checkpoint(config: Config, checkpoint: Path | None, reporter: Reporter)
         Path and content; None if the folder has none.
 
     Raises:
-        UserError: the named one is missing or damaged.
+        UserError: the named one is missing or damaged, or it is an ensemble.
     """
     if checkpoint is not None:
-        return checkpoint, read_checkpoint(checkpoint)
+        return checkpoint, _of_one_agent(checkpoint, read_checkpoint(checkpoint))
     path, content, complaints = newest_checkpoint(config.checkpoint_dir)
     for complaint in complaints:
         reporter.warn(complaint)
     if path is None or content is None:
         reporter.warn(f"{config.checkpoint_dir} has no checkpoint to resume from: training starts from the beginning.")
         return None
-    return path, content
+    return path, _of_one_agent(path, content)
+
+
+def _of_one_agent(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """The content, unless it is an ensemble's.
+
+    Raises:
+        UserError: it is.
+    """
+    if "found" in content:
+        raise UserError(
+            f"{path} is an ensemble, which is not trained further; its members are, with --resume --members "
+            f"{content['config']['members']} --checkpoint-dir {path.parent}."
+        )
+    return content
 
 
 def saved_since(folder: Path, since: float) -> tuple[Path, dict[str, Any]] | None:

@@ -265,7 +265,8 @@ def _choose(
     device = pick_device(config.device, process.local_rank)
     check_market(market, config, process)
     sizes, notes = choose_sizes(config, device, process.collective.size)
-    trained_on = markets_to_train_on(config, market, splits["train"], stretches_of(config, splits["train"]))
+    stretches = stretches_of(config, splits["train"])
+    trained_on = markets_to_train_on(config, market, splits["train"], stretches)
     moments = normaliser or trained_on.normaliser()
     environment = make_environment(config, normalise(market, *moments).to(device), splits["train"])
     dtype, no_amp = pick_autocast(config, device)
@@ -280,7 +281,7 @@ def _choose(
         environment=environment,
         training_environment=trained_on.environment(environment, moments, config.cost_multipliers),
         trained_on=trained_on,
-        value_scale=value_scale(market, splits["train"], config.gamma),
+        value_scale=value_scale(market, stretches or (splits["train"],), config.gamma),
         autocast_dtype=dtype,
         notes=(process.note, *leaks, *notes, no_amp),
     )
