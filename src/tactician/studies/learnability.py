@@ -57,13 +57,16 @@ def measure(problem: Problem) -> Yardstick:
     return Yardstick(play(problem, problem.optimum), naive, problem.market.regimes.names[regime])
 
 
+_MOST_ROWS = 8192
+"""Rows of a training range on which a policy is judged: enough to show what was memorised, and seconds less than all."""
+
+
 def beyond_equal_weight(problem: Problem, choose: Choose, env: Environment | None = None) -> float:
     """Annual log growth of a policy beyond equal weight without costs, on the days that it was trained on.
 
-    Where the market holds nothing to learn, it is what was memorised. Of a long training range, only as many of its last
-    rows count as are judged.
+    Where the market holds nothing to learn, it is what was memorised. Of a long training range, only the last rows count.
     """
-    first = max(1, problem.n_train - len(problem.judged))
+    first = max(1, problem.n_train - _MOST_ROWS)
     rows = range(first, problem.n_train)
     window = min(512, len(rows))
     played = play(problem, choose, env, window, rows)
