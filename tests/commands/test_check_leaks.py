@@ -52,6 +52,7 @@ def test_a_file_with_a_halted_and_a_delisted_asset_has_no_leak(tmp_path, capsys)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bars.csv", "my.yaml"]  # nothing is written
 
 
+@pytest.mark.slow
 def test_sub_universes_are_searched_too_and_a_leak_in_one_is_named(tmp_path, capsys, monkeypatch):
     values = []
     for more in ({}, {"sub_universes": 2, "sub_universe_size": [3, 3]}):

@@ -293,6 +293,8 @@ def test_the_spellings_of_a_verb_are_those_that_it_takes(tiny):
         "markets",
         "variants",
         "seeds",
+        "first-seed",
+        "rows",
         "sweep",
         "timesteps",
         "out",

@@ -112,6 +112,7 @@ def test_the_figure_of_days_of_training_is_growth_there_less_that_of_equal_weigh
     assert cash == pytest.approx(-252 * float(torch.log1p(problem.market.returns[days, 0].double()).mean()), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_the_study_is_followed_where_days_left_out_speak_for_it_and_else_holds_equal_weight():
     fast = {"timesteps": 8192, "members": 2, "hidden_dim": 16, **QUICK}
     fast = {**fast, "entropy_coef": 0.0, "actor_lr": 3e-3, "critic_lr": 3e-3}

@@ -23,6 +23,9 @@ from tests.studies.walk_forwards import PURGE, TEST_FROM, train_here
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "walk_forward"
 NAMES = ("draw_01", "draw_02")
 
+pytestmark = pytest.mark.slow
+"""Eight trainings and two judgements: half a minute."""
+
 
 @pytest.fixture(scope="module")
 def script():
