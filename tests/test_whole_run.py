@@ -59,6 +59,7 @@ PLAN_KEYS = [
     "bytes_per_sample",
     "memory",
     "device",
+    "markets",
     "splits",
     "data_fingerprint",
 ]
