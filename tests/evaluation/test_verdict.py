@@ -28,13 +28,14 @@ def verdict(value: float, low: float, high: float, detectable: float = 0.05) -> 
 
 
 def test_an_interval_that_holds_zero_claims_nothing_and_says_what_could_have_been_seen():
-    for gap in ((0.05, -0.01, 0.11), (-0.05, -0.11, 0.01), (0.2, 0.0, 0.4), (0.0, 0.0, 0.0)):
+    for gap in ((0.05, -0.01, 0.11), (-0.05, -0.11, 0.01), (0.2, 0.0, 0.4)):
         said = verdict(*gap)
         assert (
-            said.startswith(("not distinguishable from equal weight", "equal weight: it makes the same trades"))
+            said.startswith("not distinguishable from equal weight")
             and "these sessions could have shown ±5.0 %" in said
         )
     assert "could have shown" not in verdict(0.05, -0.01, 0.11, math.nan)
+    assert verdict(0.0, 0.0, 0.0).startswith("equal weight: it makes the same trades")
 
 
 def test_an_interval_beyond_zero_names_the_side_and_hedges():
