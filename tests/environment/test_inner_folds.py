@@ -27,5 +27,5 @@ def test_an_example_by_hand():
 
 
 def test_a_range_that_leaves_no_episode_is_refused_with_the_remedy():
-    with pytest.raises(UserError, match="fewer members"):
+    with pytest.raises(UserError, match="more members"):
         inner_folds(range(1, 400), 2, 256)

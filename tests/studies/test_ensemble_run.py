@@ -227,7 +227,7 @@ def test_the_command_resumes_without_repeating_flags_and_says_what_was_found(fin
         (["--checkpoint", "MODEL"], "--checkpoint goes on with a single agent"),
         (["--checkpoint", "MODEL", "--members", "1"], "is an ensemble, which is not trained further"),
         (["--multi-gpu"], "leave out --multi-gpu"),
-        (["--members", "2"], "no episode of 32 is left; use fewer members"),
+        (["--members", "2"], "no episode of 32 is left; use more members"),
         (["--members", "300"], "too few for 300 pieces; use fewer members"),
     ],
 )

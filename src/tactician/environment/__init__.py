@@ -42,7 +42,7 @@ from tactician.environment.observation import (
     observe_portfolio,
     observed_day,
 )
-from tactician.environment.ranges import LOOK_BACK, InnerFold, inner_folds, split_rows, stretches_of
+from tactician.environment.ranges import LOOK_BACK, InnerFold, fold_of_member, inner_folds, split_rows, stretches_of
 from tactician.environment.training_days import OLDER, Distance, Names, RangeDistance, TrainingDays
 
 __all__ = [
@@ -80,6 +80,7 @@ __all__ = [
     "feature_range",
     "first_state",
     "fit_normaliser",
+    "fold_of_member",
     "further_key",
     "further_markets",
     "inner_folds",

@@ -51,7 +51,7 @@ def inner_folds(train: range, n: int, episode_length: int) -> tuple[InnerFold, .
         if not stretches:
             raise UserError(
                 f"The training range has {len(train)} sessions: without one of {n} pieces, no episode of {episode_length} is "
-                "left; use fewer members, start earlier or lower episode_length."
+                "left; use more members, which leave out less each, start earlier or lower episode_length."
             )
         folds.append(InnerFold(number, range(first, stop), stretches))
     return tuple(folds)
@@ -63,9 +63,19 @@ def stretches_of(config: Config, train: range) -> tuple[range, ...]:
     Raises:
         UserError: see `inner_folds`.
     """
-    if config.member is None or config.members == 1:
-        return ()
-    return inner_folds(train, config.members, config.episode_length)[config.member - 1].stretches
+    return () if config.member is None or config.members == 1 else fold_of_member(config, train).stretches
+
+
+def fold_of_member(config: Config, train: range) -> InnerFold:
+    """What a member of an ensemble leaves out of the training range, and what it trains on.
+
+    Raises:
+        UserError: see `inner_folds`.
+        ValueError: the configuration is of no member.
+    """
+    if config.member is None:
+        raise ValueError("the configuration is of no member")
+    return inner_folds(train, config.members, config.episode_length)[config.member - 1]
 
 
 def split_rows(config: Config, market: MarketTensors) -> dict[str, range]:

@@ -13,12 +13,12 @@ from tactician.evaluation.backtest import Path
 from tactician.evaluation.baselines import AGENT, EQUAL_WEIGHT
 from tactician.hardware.device import pick_device
 from tactician.policy import Ensemble, Network, settle_recurrence
-from tactician.storage import plain
 from tactician.studies.fold_job import found_by, load_model
 from tactician.studies.folds import Fold
 from tactician.studies.walk_forward import Results, Study
 from tactician.training.deployed import Deployed, Lived, deployed_gap
 from tactician.training.markets import make_environment
+from tactician.training.memorising import memorising_gap
 
 
 @dataclass(frozen=True)
@@ -96,13 +96,7 @@ class Learnt:
             agent: of the fold.
             piece: of the judged path, the fold's test piece.
         """
-        told = {
-            "training": self.training.deployed.beyond_equal_weight,
-            "held_out_days": None if agent.found is None else agent.found.difference.value,
-            "validation": self.validation,
-            "test": difference(piece, AGENT, EQUAL_WEIGHT)[0],
-        }
-        return {place: plain(value) for place, value in told.items()}
+        return memorising_gap(self.training, agent.found, self.validation, difference(piece, AGENT, EQUAL_WEIGHT)[0])
 
 
 def learnt(study: Study, agent: FoldAgent, turn: Turn, results: Results) -> Learnt:

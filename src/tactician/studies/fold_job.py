@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tactician.config import Config, make_config
-from tactician.environment import MarketTensors, inner_folds
+from tactician.environment import MarketTensors, fold_of_member
 from tactician.errors import UserError
 from tactician.evaluation import Found, HeldOut, NotFinite, evaluate, on_held_out_days, weigh
 from tactician.monitor.progress import Reporter
@@ -120,12 +120,11 @@ def _best(job: FoldJob, setup: Setup) -> dict[str, Any]:
 
 def _last(job: FoldJob, setup: Setup) -> dict[str, Any]:
     """Train to the end, and judge the last model on the piece that was left out. The validation range is not read."""
-    assert job.member is not None
     state, quiet = first_train_state(setup), Reporter("quiet", silent=True)
     while state.progress.timesteps < setup.total_timesteps:
         state = iterate(setup, state, quiet)
         _refuse_diverged(job, setup, state)
-    held_out = inner_folds(job.fold.train, job.members, setup.config.episode_length)[job.member - 1].held_out
+    held_out = fold_of_member(setup.config, job.fold.train).held_out
     piece, gap = on_held_out_days(evaluate(setup.environment, state.learner.policy, held_out))
     return {
         "best_iteration": None,

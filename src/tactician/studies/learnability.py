@@ -11,13 +11,14 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from tactician.config import make_config
-from tactician.environment import Environment, EnvState, inner_folds, observe
-from tactician.evaluation import Found, evaluate, on_held_out_days, weigh
+from tactician.environment import Environment, EnvState, fold_of_member, observe
+from tactician.evaluation import Found, evaluate, hold_equal_weight, on_held_out_days, weigh
 from tactician.learning import begin_memory
 from tactician.monitor.progress import Reporter
-from tactician.policy import Ensemble, EqualWeight, Network
+from tactician.policy import Ensemble, Network
 from tactician.synthetic import WARM_UP, Choose, Played, Problem, best_constant, play
 from tactician.training.loop import iterate
+from tactician.training.members import member_seed
 from tactician.training.setup import Setup, prepare_run
 from tactician.training.state import first_train_state
 
@@ -146,17 +147,19 @@ def train_ensemble_on(problem: Problem, settings: Mapping[str, Any], yardstick: 
     """
     policies, pieces, gaps, alone, seconds, steps = [], [], [], [], 0.0, 0
     for number in range(1, int(settings["members"]) + 1):
-        own = {"member": number, "seed": settings["seed"] * _MEMBERS_APART + number - 1}
+        own = {"member": number, "seed": member_seed(settings["seed"], number)}
         setup = problem_setup(problem, {**settings, **own})
         points, policy = train_on(problem, setup, yardstick, judge_every=sys.maxsize)
-        piece, gap = on_held_out_days(evaluate(setup.environment, policy, _held_out(setup)))
+        piece, gap = on_held_out_days(
+            evaluate(setup.environment, policy, fold_of_member(setup.config, setup.splits["train"]).held_out)
+        )
         policies.append(policy)
         pieces.append(piece)
         gaps.append(gap)
         alone.append(points[-1].share)
         seconds, steps = seconds + points[-1].seconds, steps + points[-1].timesteps
     found = weigh(pieces, gaps, problem.market.sessions_per_year)
-    deployed = _deployed(problem, setup, policies, found)
+    deployed = _deployed(setup, policies, found)
     played = play(problem, deterministic(*deployed), deployed[0])
     point = Point(steps, seconds, yardstick.share(played), played.growth, played.turnover, played.agreement)
     return {
@@ -169,23 +172,13 @@ def train_ensemble_on(problem: Problem, settings: Mapping[str, Any], yardstick: 
     }
 
 
-_MEMBERS_APART = 1000
-"""Distance between the seeds of two ensembles."""
-
-
-def _held_out(setup: Setup) -> range:
-    config = setup.config
-    assert config.member is not None
-    return inner_folds(setup.splits["train"], config.members, config.episode_length)[config.member - 1].held_out
-
-
-def _deployed(problem: Problem, setup: Setup, policies: Sequence[Network], found: Found) -> tuple[Environment, Network]:
+def _deployed(setup: Setup, policies: Sequence[Network], found: Found) -> tuple[Environment, Network]:
     """The environment and the policy of an ensemble, followed as far as was found."""
     market = setup.environment.market.with_strength(found.strength)
     env = replace(setup.environment, market=market)
     if found.strength:
         return env, Ensemble(policies)
-    return env, EqualWeight(policies[0].obs_dim, market.regimes.n_actions, market.regimes.n_actions - 1)
+    return env, hold_equal_weight(policies[0].obs_dim, market.regimes.names)
 
 
 def deterministic(environment: Environment, policy: Network) -> Choose:

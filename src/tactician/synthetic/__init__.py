@@ -2,7 +2,6 @@
 
 from tactician.synthetic.markets import (
     ALL_PROBLEMS,
-    HARDER,
     N_TRAIN,
     PREDICTABLE,
     PROBLEMS,
@@ -14,7 +13,6 @@ from tactician.synthetic.problem import WARM_UP, Choose, Played, Problem, best_c
 
 __all__ = [
     "ALL_PROBLEMS",
-    "HARDER",
     "N_TRAIN",
     "PREDICTABLE",
     "PROBLEMS",

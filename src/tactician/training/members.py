@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from tactician.config import Config
-from tactician.environment import MarketTensors, inner_folds
+from tactician.environment import MarketTensors, fold_of_member
 from tactician.errors import UserError
 from tactician.evaluation import Found, HeldOut, NotFinite, evaluate, on_held_out_days, weigh
 from tactician.monitor.progress import Reporter
@@ -54,11 +54,16 @@ class Trained:
     """Where another run's files are, which were in the member's folder."""
 
 
+def member_seed(seed: int, number: int) -> int:
+    """The seed of a member, from 1 on, of an ensemble with a seed."""
+    return (seed + _APART * (number - 1)) % _SEEDS
+
+
 def member_config(config: Config, number: int) -> Config:
     """The settings of a member, from 1 on: its own seed, piece and folder."""
     changes = {
         "member": number,
-        "seed": (config.seed + _APART * (number - 1)) % _SEEDS,
+        "seed": member_seed(config.seed, number),
         "checkpoint_dir": config.checkpoint_dir / f"{MEMBER}{number}",
     }
     return config.model_copy(update=changes)
@@ -119,7 +124,7 @@ def train_member(config: Config, shared: Shared) -> Trained:
                 aside = set_aside(config.checkpoint_dir)
         # Also of a finished member: it may have ended before its final model was written.
         setup, state = learn(setup, state or first_train_state(setup), quiet, Interruption())
-    piece = inner_folds(setup.splits["train"], config.members, config.episode_length)[config.member - 1].held_out
+    piece = fold_of_member(config, setup.splits["train"]).held_out
     try:
         held_out, gap = on_held_out_days(evaluate(setup.environment, state.learner.policy, piece))
     except NotFinite as error:

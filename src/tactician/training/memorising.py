@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tactician.evaluation import Evaluation, Found
+from tactician.evaluation import Found
 from tactician.storage import plain
 from tactician.training.deployed import Deployed
 
 
 def memorising_gap(
-    learnt: Deployed, found: Found | None, validation: Evaluation | None, test: Evaluation | None
+    learnt: Deployed, found: Found | None, validation: float | None, test: float | None
 ) -> dict[str, float | None]:
     """Annual log growth beyond equal weight, by place; None where there is no figure.
 
@@ -22,8 +22,8 @@ def memorising_gap(
     told = {
         "training": learnt.deployed.beyond_equal_weight,
         "held_out_days": None if found is None else found.difference.value,
-        "validation": None if validation is None else validation.growth_beyond_equal_weight,
-        "test": None if test is None else test.growth_beyond_equal_weight,
+        "validation": validation,
+        "test": test,
     }
     return {name: plain(value) for name, value in told.items()}
 

@@ -142,10 +142,11 @@ def judge_and_report(
     told = None if run is None else run(result, seen)
     learnt = deployed_gap(env, candidate.policy, candidate.config.seed)
     if split == "validation":
-        gap = memorising_gap(learnt, candidate.found, result, None)
+        gap = memorising_gap(learnt, candidate.found, result.growth_beyond_equal_weight, None)
     else:
         validation = validation or evaluate(env, candidate.policy, candidate.judged.splits["validation"])
-        gap = memorising_gap(learnt, candidate.found, validation, result)
+        figures = (one.growth_beyond_equal_weight for one in (validation, result))
+        gap = memorising_gap(learnt, candidate.found, *figures)
     if found is None:
         content = {**run_alone(told, finished=True), "memorising": gap}
         write_numbers(content, folder)
