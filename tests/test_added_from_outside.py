@@ -115,7 +115,8 @@ class Linear(Network):
 
     @property
     def architecture(self):
-        return Architecture(**dict(zip(Architecture.__annotations__, (self.name, *self.made_of), strict=True)))
+        named = ("obs_dim", "n_actions", "hidden_dim", "n_gru_layers", "dropout")
+        return Architecture(network=self.name, **dict(zip(named, self.made_of, strict=True)))
 
     def initial_state(self, n_envs):
         return torch.ones(1, n_envs, 1, device=self.value_scale.device)

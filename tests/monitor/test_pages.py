@@ -165,6 +165,8 @@ def test_the_study_at_80_columns():
         seconds_to={"0.95": 345.0},
         seconds=1.0,
         gap=0.012,
+        training=0.031,
+        strength=0.88,
         never_trades=False,
         settings={},
     )
