@@ -150,6 +150,11 @@ class Config(BaseModel):
     """Seed of the random sub-universes. They belong to the market cache, so they are the same for all seeds of a run."""
     more_universes: Annotated[dict[str, dict[str, tuple[str, ...]]], FileOnly] = {}
     """Further universes to train on, from the same source: symbols by group, by a name for each. They are kept in the cache."""
+    held_out_names: NonNegativeInt = 0
+    """Names of the universe that training never trades or sees, at least 3. The memorising gap tells what the model earns on
+    them (docs/generalisation.md). 0: none."""
+    held_out_seed: Annotated[Whole, Field(ge=0, lt=2**63), FileOnly] = 0
+    """Seed of the held-out names. They belong to the market cache, so they are the same for all seeds of a run."""
     bootstrap_markets: NonNegativeInt = 0
     """Further markets to train on: the days of the training range in blocks of about 40, in another order each
     (docs/many_markets.md). 0: none."""

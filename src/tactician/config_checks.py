@@ -7,6 +7,9 @@ from tactician.errors import UserError
 if TYPE_CHECKING:
     from tactician.config import Config
 
+_FEWEST_NAMES = 3
+"""Names on each side of a cut into held-out and other names. Of fewer there is little to rank or to choose from."""
+
 
 def check_consistency(config: "Config", source: str) -> None:
     """Refuse settings that contradict one another.
@@ -19,6 +22,7 @@ def check_consistency(config: "Config", source: str) -> None:
     _check_dates(config, source)
     if not config.symbols:
         raise UserError(f"{source}: 'universe' names no asset besides CASH; add symbols.")
+    _check_held_out(config, source)
     if config.member is not None and config.member > config.members:
         raise UserError(f"{source}: member {config.member} is not one of {config.members} members; lower it.")
 
@@ -58,6 +62,15 @@ def _check_pairs(config: "Config", source: str) -> None:
     if low > high:
         raise UserError(
             f"{source}: cost_multipliers ({low:g}, {high:g}) must begin with the smaller factor; exchange them."
+        )
+
+
+def _check_held_out(config: "Config", source: str) -> None:
+    number, names = config.held_out_names, len(config.symbols)
+    if number and not _FEWEST_NAMES <= number <= names - _FEWEST_NAMES:
+        raise UserError(
+            f"{source}: held_out_names ({number}) must hold out at least {_FEWEST_NAMES} of the {names} names, and leave at "
+            f"least {_FEWEST_NAMES}; change it, or set it to 0."
         )
 
 

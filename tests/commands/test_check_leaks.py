@@ -72,6 +72,24 @@ def test_sub_universes_are_searched_too_and_a_leak_in_one_is_named(tmp_path, cap
     assert leak["table"] == "feature of further market 1" and leak["also"] == []
 
 
+def test_a_leak_in_the_market_of_held_out_names_is_named(tmp_path, capsys, monkeypatch):
+    names = ("AAA", "BBB", "CCC", "DDD", "EEE", "FFF")
+    more = {"universe": {"all": list(names)}, "held_out_names": 3}
+    path = configuration(tmp_path, synthetic_bars(names, first="2011-01-03", last=LAST), **more)
+    assert main(["check-leaks", "--config", path, "--cuts", "1"]) == 0
+    capsys.readouterr()
+    honest = tactician.environment.held_out_markets
+
+    def leaky(market, config):
+        remaining, (names, groups) = honest(market, config)
+        return remaining, (replace(names, features=names.features.roll(-1, 0)), groups)
+
+    monkeypatch.setattr(tactician.environment, "held_out_markets", leaky)
+    assert main(["check-leaks", "--config", path, "--cuts", "1", "--json"]) == 1
+    leak = json.loads(capsys.readouterr().out)["leak"]
+    assert leak["table"] == "feature of further market 2" and leak["also"] == []
+
+
 def test_json_is_alone_on_the_output_and_names_what_is_not_seen(tmp_path, capsys):
     path = configuration(tmp_path, short_bars())
     assert main(["check-leaks", "--config", path, "--cuts", "1", "--json"]) == 0

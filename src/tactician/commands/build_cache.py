@@ -38,6 +38,8 @@ def run(words: list[str]) -> int:
     if market.beside:
         smallest, largest = (pick(len(each.symbols) for each in market.beside) for pick in (min, max))
         reporter.say(f"  And {len(market.beside):,} further markets to train on, of {smallest} to {largest} assets.")
+    if market.held_out is not None:
+        reporter.say(f"  Held out from training: {', '.join(market.held_out.symbols)}.")
     reporter.say(f"  Next: {command('train', arguments.config_file, config)}")
     return 0
 
@@ -60,10 +62,13 @@ def build_cache(config: Config, reporter: "Reporter") -> "MarketTensors":
     from tactician.bars.findings import BadBars
     from tactician.environment import (
         FURTHER,
+        HELD_OUT,
         build_market_tensors,
         cache_key,
+        draw_held_out,
         further_key,
         further_markets,
+        held_out_markets,
         save_market,
     )
     from tactician.market import market_of
@@ -83,15 +88,19 @@ def build_cache(config: Config, reporter: "Reporter") -> "MarketTensors":
     _show(market.findings, reporter)
     with reporter.phase("🧮 Computing features and regime weights"):
         further = {FURTHER: further_key(config)} if further_key(config) else {}
+        held_out = {HELD_OUT: " ".join(draw_held_out(config))} if config.held_out_names else {}
         tensors = build_market_tensors(
-            market, config.regimes, config.groups, {**cache_key(config), **further, "source": market.source}
+            market, config.regimes, config.groups, {**cache_key(config), **further, **held_out, "source": market.source}
         )
+        apart = held_out_markets(market, config)
     beside = []
     if further:
         with reporter.phase("🧩 Computing further markets"):
             beside = further_markets(market, config)
-    save_market(tensors, config.groups, config.cache, beside)
+    save_market(tensors, config.groups, config.cache, beside, apart)
     _keep(market.findings, config, reporter)  # last, so that an interrupted build leaves nothing behind
+    if apart is not None:
+        tensors = replace(tensors, remaining=apart[0][0], held_out=apart[1][0])
     return replace(tensors, beside=tuple(each for each, _ in beside))
 
 

@@ -90,7 +90,7 @@ def _builder(config: Config, bars: "Bars", market: "Market") -> Iterator[tuple["
     """The chain from a history to what the environment needs, and the history as it is."""
     import pandas as pd
 
-    from tactician.environment import build_market_tensors, further_markets
+    from tactician.environment import build_market_tensors, further_markets, held_out_markets
     from tactician.evaluation.futures import History
     from tactician.market import market_of
 
@@ -109,7 +109,8 @@ def _builder(config: Config, bars: "Bars", market: "Market") -> Iterator[tuple["
             market = market_of(history.bars, config, rate)
             tensors = build_market_tensors(market, config.regimes, config.groups, {})
             further = further_markets(market, alone) if alone.sub_universes else []
-            return replace(tensors, beside=tuple(each for each, _ in further))
+            apart = held_out_markets(market, config) or ()
+            return replace(tensors, beside=tuple(each for each, _ in (*further, *apart)))
 
         yield build, History(bars, rates)
 

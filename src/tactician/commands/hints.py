@@ -14,7 +14,13 @@ def command(verb: str, config_file: str | Path, config: Config, *more: str) -> s
     from tactician.environment import cache_key
 
     in_file = load_config(config_file)
-    names = (*more, *(key for key in cache_key(config) if key != "universe"), "sub_universes", "cache_path")
+    names = (
+        *more,
+        *(key for key in cache_key(config) if key != "universe"),
+        "sub_universes",
+        "held_out_names",
+        "cache_path",
+    )
     changed = [name for name in names if getattr(config, name) != getattr(in_file, name)]
     flags = "".join(f" --{name.replace('_', '-')} {quoted(getattr(config, name))}" for name in changed)
     expanded = " --expanded" if config.expanded and not in_file.expanded else ""

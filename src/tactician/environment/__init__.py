@@ -1,6 +1,6 @@
 """What the agent sees and does: market tensors, observation, state and step."""
 
-from tactician.environment.cache import FURTHER, cache_key, load_cached_market, load_market, save_market
+from tactician.environment.cache import FURTHER, HELD_OUT, cache_key, load_cached_market, load_market, save_market
 from tactician.environment.environment import (
     FULL_CASH,
     HOLD,
@@ -17,7 +17,8 @@ from tactician.environment.environment import (
     step,
 )
 from tactician.environment.features import FEATURE_NAMES, FEATURE_VERSION
-from tactician.environment.further import draw_sub_universes, further_key, further_markets
+from tactician.environment.further import draw_sub_universes, further_key, further_markets, held_out_markets
+from tactician.environment.held_out import draw_held_out
 from tactician.environment.many_markets import (
     Joined,
     Part,
@@ -50,6 +51,7 @@ __all__ = [
     "FEATURE_VERSION",
     "FULL_CASH",
     "FURTHER",
+    "HELD_OUT",
     "HOLD",
     "LOOK_BACK",
     "MAX_REGIMES",
@@ -75,6 +77,7 @@ __all__ = [
     "build_market_tensors",
     "cache_key",
     "cost_multiple",
+    "draw_held_out",
     "draw_sub_universes",
     "earliest_row",
     "feature_range",
@@ -83,6 +86,7 @@ __all__ = [
     "fold_of_member",
     "further_key",
     "further_markets",
+    "held_out_markets",
     "inner_folds",
     "join",
     "load_cached_market",

@@ -10,6 +10,7 @@ from torch import Tensor
 from tactician.config import Config
 from tactician.environment.features import FEATURE_NAMES, FEATURE_VERSION
 from tactician.environment.further import further_key
+from tactician.environment.held_out import draw_held_out
 from tactician.environment.market_tensors import MarketTensors
 from tactician.errors import UserError
 from tactician.portfolio.regimes import regime_table
@@ -19,13 +20,19 @@ _FORMAT = "tactician market cache"
 
 FURTHER = "further markets"
 """Name of the settings of the further markets, among those that a cache was built from."""
+HELD_OUT = "held-out names"
+"""Name of the symbols that are held out from training, among those settings."""
+
+Built = tuple[MarketTensors, Mapping[str, tuple[str, ...]]]
+"""A market, and its symbols by group."""
 
 
 def save_market(
     market: MarketTensors,
     groups: Mapping[str, tuple[str, ...]],
     path: Path,
-    beside: Sequence[tuple[MarketTensors, Mapping[str, tuple[str, ...]]]] = (),
+    beside: Sequence[Built] = (),
+    apart: tuple[Built, Built] | None = None,
 ) -> None:
     """Write the cache atomically: a reader sees the old file or the new one, never a part.
 
@@ -33,7 +40,8 @@ def save_market(
         market: the judged one.
         groups: its symbols by group.
         path: the file.
-        beside: further markets, each with its symbols by group (`further`).
+        beside: further markets (`further`).
+        apart: the remaining and the held-out names (`held_out_markets`).
 
     Raises:
         UserError: the folder cannot be written.
@@ -47,6 +55,8 @@ def save_market(
     }
     if beside:
         content["beside"] = [_content(*each) for each in beside]
+    if apart is not None:
+        content["remaining"], content["held_out"] = (_content(*each) for each in apart)
     save_tensors(content, path)
 
 
@@ -65,7 +75,13 @@ def _content(market: MarketTensors, groups: Mapping[str, tuple[str, ...]]) -> di
 
 
 def load_market(
-    path: Path, expected: Mapping[str, str], rebuild: str, *, regimes: str | None = None, alone: bool = True
+    path: Path,
+    expected: Mapping[str, str],
+    rebuild: str,
+    *,
+    regimes: str | None = None,
+    alone: bool = True,
+    held_out: str = "",
 ) -> MarketTensors:
     """Read a cache and check that it was built from the configuration's settings.
 
@@ -75,6 +91,7 @@ def load_market(
         rebuild: the command that makes the cache; every error names it.
         regimes: table of the further markets; None for the one that the cache was built with.
         alone: leave out the further markets of the cache.
+        held_out: symbols that are held out. A cache of the same ones gives the markets of held-out and remaining names.
 
     Raises:
         UserError: the file is missing, damaged, or no market cache, or was built from other settings or bars.
@@ -87,6 +104,9 @@ def load_market(
                 f"with: {rebuild}"
             )
     market = _market(content, content["regimes"])
+    if held_out and content["built_from"].get(HELD_OUT) == held_out:
+        remaining, names = (_market(content[name], content["regimes"]) for name in ("remaining", "held_out"))
+        market = replace(market, remaining=remaining, held_out=names)
     if alone or "beside" not in content:
         return market
     beside = tuple(_market(each, regimes or content["regimes"]) for each in content["beside"])
@@ -129,14 +149,17 @@ def load_cached_market(config: Config, rebuild: str, *, alone: bool = False) -> 
     Args:
         config: the run's.
         rebuild: the command that makes the cache.
-        alone: without the further markets, which only training needs.
+        alone: without the further markets, which only training needs. Held-out names are there if the cache has them.
 
     Raises:
         UserError: missing, damaged, or built from other settings.
     """
     further = "" if alone else further_key(config)
     expected = cache_key(config) | ({FURTHER: further} if further else {})
-    market = load_market(config.cache, expected, rebuild, regimes=config.regimes, alone=not further)
+    held_out = " ".join(draw_held_out(config))
+    if held_out and not alone:
+        expected[HELD_OUT] = held_out
+    market = load_market(config.cache, expected, rebuild, regimes=config.regimes, alone=not further, held_out=held_out)
     return market.with_regimes(config.regimes, config.groups)
 
 

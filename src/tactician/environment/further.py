@@ -1,11 +1,10 @@
-"""Further markets to train on beside the judged one: random sub-universes of its names, and universes named by the user.
+"""Markets beside the judged one: random sub-universes of its names, universes named by the user, and names that are held out.
 
 Features, ranks and targets of each are computed from its own names alone, as those of the judged market are from its own. They
 are built with the market cache and kept in it, since a cache holds no prices.
 """
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -13,12 +12,14 @@ import torch
 from tactician.bars import read_source
 from tactician.config import Config
 from tactician.environment.features import market_features
+from tactician.environment.held_out import Groups, draw_held_out, groups_of, without_held_out
 from tactician.environment.market_tensors import MarketTensors, build_market_tensors
 from tactician.environment.noise import Stream, permutation, uniform
 from tactician.errors import UserError
 from tactician.market import Market, market_of
 
-Groups = Mapping[str, Sequence[str]]
+Built = tuple[MarketTensors, dict[str, tuple[str, ...]]]
+"""A market, and its symbols by group."""
 
 
 def further_key(config: Config) -> str:
@@ -26,10 +27,11 @@ def further_key(config: Config) -> str:
     if not config.sub_universes and not config.more_universes:
         return ""
     drawn = [config.sub_universes, config.sub_universe_size, config.sub_universe_seed] if config.sub_universes else []
-    return json.dumps([drawn, config.more_universes], sort_keys=True)
+    held_out = [draw_held_out(config)] if config.held_out_names else []
+    return json.dumps([drawn, config.more_universes, *held_out], sort_keys=True)
 
 
-def further_markets(market: Market, config: Config) -> list[tuple[MarketTensors, dict[str, tuple[str, ...]]]]:
+def further_markets(market: Market, config: Config) -> list[Built]:
     """Build the further markets that a configuration names, each with its symbols by group.
 
     A market without one session for which all features are known is left out.
@@ -39,13 +41,20 @@ def further_markets(market: Market, config: Config) -> list[tuple[MarketTensors,
         config: sub-universes, named universes, source, regimes.
 
     Raises:
-        UserError: the universe has too few names, bars of a named universe cannot be read, or its regimes are others.
+        UserError: the universe has too few names, bars of a named universe cannot be read, its regimes are others, or it has
+            a held-out name.
     """
     groups = draw_sub_universes(config) if config.sub_universes else []
     built = [(_tensors(market.only(_symbols(each)), config, each), each) for each in groups]
     for name, universe in config.more_universes.items():
         own = {group: tuple(s for s in symbols if s != "CASH") for group, symbols in universe.items()}
         own = {group: symbols for group, symbols in own.items() if symbols}
+        held_out = [symbol for symbol in draw_held_out(config) if symbol in _symbols(own)]
+        if held_out:
+            raise UserError(
+                f"more_universes, '{name}': training would see {', '.join(held_out)}, which held_out_names holds out; leave "
+                "them out there, or change held_out_seed."
+            )
         other = config.model_copy(update={"universe": own, "expanded": False})
         try:
             built.append((_tensors(market_of(read_source(other), other), config, own), own))
@@ -54,20 +63,50 @@ def further_markets(market: Market, config: Config) -> list[tuple[MarketTensors,
     return [(tensors, own) for tensors, own in built if tensors is not None]
 
 
+def held_out_markets(market: Market, config: Config) -> tuple[Built, Built] | None:
+    """The market of the names that remain for training, and that of the held-out names; None if none are held out.
+
+    Args:
+        market: of the whole universe, validated.
+        config: number and seed of the held-out names, universe, regimes.
+
+    Raises:
+        UserError: one of them has no session for which all features are known; or see `draw_held_out`.
+    """
+    held_out = draw_held_out(config)
+    if not held_out:
+        return None
+    remaining = _of_names(market, config, without_held_out(config), "that remain for training")
+    return remaining, _of_names(market, config, groups_of(config.groups, held_out), "that are held out")
+
+
+def _of_names(market: Market, config: Config, groups: dict[str, tuple[str, ...]], which: str) -> Built:
+    tensors = _tensors(market.only(_symbols(groups)), config, groups)
+    if tensors is None:
+        raise UserError(
+            f"The names {which} ({' '.join(_symbols(groups))}) have no session for which all features are known; change "
+            "held_out_seed or held_out_names, or give a longer history."
+        )
+    return tensors, groups
+
+
 def draw_sub_universes(config: Config) -> list[dict[str, tuple[str, ...]]]:
     """Random sub-universes by group: a uniform number of names, and that many of all names without replacement.
 
     Each group keeps a name, if the smallest sub-universe has as many names as there are groups. So the tables of regimes that
-    are made from groups keep their regimes. The draw depends on ``sub_universe_seed``, not on the seed of a run.
+    are made from groups keep their regimes. The draw depends on ``sub_universe_seed``, not on the seed of a run. Held-out
+    names are not drawn.
 
     Raises:
         UserError: the universe has too few names, or too many groups for its table of regimes.
     """
-    groups, names, (low, high) = config.groups, config.symbols, config.sub_universe_size
+    groups, (low, high) = without_held_out(config), config.sub_universe_size
+    names = _symbols(groups)
     if len(names) < low:
+        left = " without the held-out ones" if config.held_out_names else ""
         raise UserError(
-            f"sub_universe_size begins with {low}, and the universe has {len(names)} names; lower it, or set sub_universes "
-            "to 0."
+            f"sub_universe_size begins with {low}, and the universe has {len(names)} names{left}; lower it, or set "
+            "sub_universes to 0."
         )
     every_group = len(groups) <= low
     if not every_group and config.regimes != "factor":
@@ -85,9 +124,7 @@ def draw_sub_universes(config: Config) -> list[dict[str, tuple[str, ...]]]:
             # The first name of each group goes before all others.
             first = [next(name for name in chosen if name in symbols) for symbols in groups.values()]
             chosen = list(dict.fromkeys([*first, *chosen]))
-        kept = set(chosen[:size])
-        of_group = {group: tuple(s for s in symbols if s in kept) for group, symbols in groups.items()}
-        drawn.append({group: symbols for group, symbols in of_group.items() if symbols})
+        drawn.append(groups_of(groups, set(chosen[:size])))
     return drawn
 
 

@@ -175,7 +175,7 @@ def _rows(market: MarketTensors, rows: Int64[Tensor, " row"]) -> MarketTensors:
     taken: dict[str, Any] = {
         f.name: value[rows] for f in fields(market) if isinstance(value := getattr(market, f.name), Tensor)
     }
-    return replace(market, **taken, beside=())
+    return replace(market, **taken, beside=(), remaining=None, held_out=None)
 
 
 def _columns(market: MarketTensors, width: int) -> dict[str, Tensor]:

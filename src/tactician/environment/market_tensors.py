@@ -1,7 +1,7 @@
 """The market for the environment: tensors on the device. The one-session lag is applied here and nowhere else."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date, timedelta
 from functools import cached_property
@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from tactician.environment.features import FEATURE_NAMES, FEATURE_VERSION, market_features, rank_scores
+from tactician.environment.held_out import groups_of
 from tactician.errors import UserError
 from tactician.market import Market
 from tactician.portfolio.regimes import RegimeTable, regime_table
@@ -64,6 +65,10 @@ class MarketTensors:
     """Figures are annualised by it."""
     beside: tuple["MarketTensors", ...] = ()
     """Further markets, which training may use beside this one (`further`)."""
+    remaining: "MarketTensors | None" = None
+    """The market of the names that training may see, if some are held out."""
+    held_out: "MarketTensors | None" = None
+    """The market of the held-out names alone."""
 
     @property
     def n_days(self) -> int:
@@ -116,15 +121,28 @@ class MarketTensors:
         moved: dict[str, Any] = {
             f.name: value.to(device) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)
         }
-        return replace(self, **moved)
+        return replace(self, **moved)._names_apart(lambda part: part.to(device))
+
+    def with_features(self, change: Callable[[Float[Tensor, "day feature"]], Tensor]) -> "MarketTensors":
+        """The same market with its features changed, also those of the held-out and of the remaining names."""
+        changed = replace(self, features=change(self.features))
+        return changed._names_apart(lambda part: part.with_features(change))
+
+    def _names_apart(self, change: Callable[["MarketTensors"], "MarketTensors"]) -> "MarketTensors":
+        """The same market with the markets of held-out and remaining names changed."""
+        if self.remaining is None or self.held_out is None:
+            return self
+        return replace(self, remaining=change(self.remaining), held_out=change(self.held_out))
 
     def with_regimes(self, kind: str, groups: Mapping[str, Sequence[str]]) -> "MarketTensors":
         """The same market with the weights of another regime table, computed from ranks and tradability."""
-        return self._with_table(regime_table(kind, self.symbols, groups))
+        same = self._with_table(regime_table(kind, self.symbols, groups))
+        return same._names_apart(lambda part: part.with_regimes(kind, groups_of(groups, part.symbols)))
 
     def with_strength(self, strength: float) -> "MarketTensors":
         """The same market with regimes that go only so far from equal weight to their own targets (`RegimeTable`)."""
-        return self._with_table(replace(self.regimes, strength=strength))
+        same = self._with_table(replace(self.regimes, strength=strength))
+        return same._names_apart(lambda part: part.with_strength(strength))
 
     def _with_table(self, table: RegimeTable) -> "MarketTensors":
         if table == self.regimes:

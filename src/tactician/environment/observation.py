@@ -5,7 +5,6 @@ docs/features.md lists every entry.
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int, Int64
@@ -68,8 +67,8 @@ def _features(market: MarketTensors, parts: Sequence[range]) -> Float[Tensor, "r
 def normalise(market: MarketTensors, mean: Float[Tensor, " feature"], std: Float[Tensor, " feature"]) -> MarketTensors:
     """The market with standardised features, clipped to ±5 standard deviations."""
     # Clipped, because a crash larger than any in training would push the network's inputs outside its training range.
-    scaled = (market.features - mean.to(market.device)) / std.to(market.device)
-    return replace(market, features=scaled.clamp(-_CLIP, _CLIP))
+    mean, std = mean.to(market.device), std.to(market.device)
+    return market.with_features(lambda features: ((features - mean) / std).clamp(-_CLIP, _CLIP))
 
 
 def observe(env: Environment, state: EnvState) -> Float[Tensor, "env 64"]:

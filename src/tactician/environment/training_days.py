@@ -210,6 +210,8 @@ class Names:
     """Symbols of the model's training."""
     seen: tuple[str, ...] = ()
     """Symbols that it or an ancestor has seen."""
+    held_out: tuple[str, ...] = ()
+    """Those of its own that were held out from the training."""
 
     @property
     def is_other(self) -> bool:
@@ -219,12 +221,26 @@ class Names:
     @property
     def in_training(self) -> int:
         """How many names the training had."""
-        return len({*self.own, *self.seen})
+        return len(self._trained)
 
     @property
     def common(self) -> int:
         """How many names of the universe were in the training."""
-        return len({*self.asked} & {*self.own, *self.seen})
+        return len({*self.asked} & self._trained)
+
+    @property
+    def _trained(self) -> set[str]:
+        return {*self.own, *self.seen} - {*self.held_out}
+
+    @property
+    def told_held_out(self) -> str:
+        """Which names of the model's own universe were held out, in a sentence; '' if none were, or it is another universe."""
+        if self.is_other or not self.held_out:
+            return ""
+        return (
+            f"Training never saw {len(self.held_out)} of the {len(self.own)} names, which are held out: "
+            f"{', '.join(self.held_out)}."
+        )
 
     @property
     def clause(self) -> str:
