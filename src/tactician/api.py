@@ -231,7 +231,7 @@ def make_gym(
         UserError: the cache cannot be read, the range is too short, a number does not fit, or the library is missing.
     """
     from tactician.environment import fit_normaliser, normalise, split_rows
-    from tactician.training.markets import make_environment
+    from tactician.training.markets import make_environment, names_trained_on
 
     config = _checked(config)
     if kind not in ("env", "vector", "sb3"):
@@ -247,7 +247,9 @@ def make_gym(
         )
     market = load_market(config)
     rows = split_rows(config, market)
-    env = make_environment(config, normalise(market, *fit_normaliser(market, rows["train"])), rows[split])
+    trained, (days, *_) = names_trained_on(market, (rows["train"],))
+    shown, part = (trained, days) if split == "train" else (market, rows[split])
+    env = make_environment(config, normalise(shown, *fit_normaliser(trained, days)), part)
     try:
         from tactician.environment import gymnasium as made
 

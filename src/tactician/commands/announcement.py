@@ -13,6 +13,7 @@ from tactician.monitor.progress import Reporter
 from tactician.monitor.tables import print_table
 from tactician.monitor.wording import count
 from tactician.storage import json_text
+from tactician.training.markets import names_trained_on
 from tactician.training.setup import Setup
 
 _VALUE_WIDTH = 30
@@ -23,7 +24,8 @@ _FINGERPRINT = 12
 
 def announce(setup: Setup, reporter: Reporter) -> None:
     """Print the data, the size of the run, and the planned memory."""
-    market, rows = setup.environment.market, setup.splits["train"]
+    judged = setup.environment.market
+    market, (rows, *_) = names_trained_on(judged, (setup.splits["train"],))
     memory = setup.memory.as_dict(setup.sizes)
     reporter.note(
         f"  Training on {count(len(market.symbols), 'asset')} and CASH, {count(len(rows), 'session')} from "
@@ -32,6 +34,8 @@ def announce(setup: Setup, reporter: Reporter) -> None:
     low, high = setup.config.cost_multipliers
     if (low, high) != (1, 1):
         reporter.note(f"  Costs in training are {low:g} to {high:g} times as high, another factor in every episode")
+    if judged.held_out is not None:
+        reporter.note(f"  Held out from training: {', '.join(judged.held_out.symbols)}")
     if further := told_markets(setup):
         reporter.note(f"  {further}")
     reporter.note(
@@ -44,8 +48,8 @@ def announce(setup: Setup, reporter: Reporter) -> None:
         f"{memory['held_bytes_per_sample']:.0f} bytes per sample (the specification's formula: "
         f"{setup.memory.formula_bytes_per_sample} × {memory['overhead']})"
     )
-    if market.findings:
-        found = count(len(market.findings), "finding")
+    if judged.findings:
+        found = count(len(judged.findings), "finding")
         reporter.note(f"  {found} about the data, kept in report.json (shown with --verbose)")
 
 
@@ -57,8 +61,9 @@ def told_markets(setup: Setup) -> str:
     further = len(env.markets) - 1 - config.bootstrap_markets
     kinds = {"of other names": further, "in blocks of days of the same": config.bootstrap_markets}
     told = ", ".join(f"{number:,} {kind}" for kind, number in kinds.items() if number)
+    first = "the judged one" + (" without the held-out names" if config.held_out_names else "")
     return (
-        f"{count(len(env.markets), 'market')} in training: the judged one, {told}; "
+        f"{count(len(env.markets), 'market')} in training: {first}, {told}; "
         f"{count(sum(map(len, env.stretches)), 'session')}, {market_bytes(env.market) / GB:.3f} GB"
     )
 
@@ -84,6 +89,7 @@ def plan(setup: Setup) -> dict[str, Any]:
         "memory": setup.memory.as_dict(setup.sizes),
         "device": str(setup.device),
         "markets": told_markets(setup) or "1",
+        **({} if market.held_out is None else {"held_out_names": list(market.held_out.symbols)}),
         "splits": {
             name: {
                 "first": str(market.date_of(rows.start)),

@@ -27,7 +27,7 @@ from tactician.training.members import (
     train_member,
 )
 from tactician.training.reporting import judge_and_report
-from tactician.training.resume import FILLED_IN
+from tactician.training.resume import FILLED_IN, refuse_other_names
 from tactician.training.saved import candidate
 from tactician.training.setup import Setup, prepare_run
 from tactician.training.summary import Summary
@@ -73,6 +73,7 @@ def prepare_members(
                 f"{config.checkpoint_dir} holds {saved['members']} members, not {config.members}; leave out --resume, which "
                 "sets them aside, or ask for as many."
             )
+        refuse_other_names(config, *there)
         chosen = {key: saved[key] for key in FILLED_IN if getattr(config, key) is None and key in saved}
         config = config.model_copy(update=chosen)
     elif resume:

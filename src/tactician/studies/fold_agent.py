@@ -17,6 +17,7 @@ from tactician.studies.fold_job import found_by, load_model
 from tactician.studies.folds import Fold
 from tactician.studies.walk_forward import Results, Study
 from tactician.training.deployed import Deployed, Lived, deployed_gap
+from tactician.training.held_out import growth_on_held_out_names, on_trained_names
 from tactician.training.markets import make_environment
 from tactician.training.memorising import memorising_gap
 
@@ -88,6 +89,8 @@ class Learnt:
     """As it is judged, and as it was trained."""
     validation: float
     """Annual log growth beyond equal weight on the validation range."""
+    held_out_names: dict[str, float | None]
+    """The same on names that training never saw, by place (see `training.held_out`); {} without them."""
 
     def gap(self, agent: FoldAgent, piece: Path) -> dict[str, float | None]:
         """Annual log growth beyond equal weight, by place (see `training.memorising`); None where there is no figure.
@@ -96,11 +99,14 @@ class Learnt:
             agent: of the fold.
             piece: of the judged path, the fold's test piece.
         """
-        return memorising_gap(self.training, agent.found, self.validation, difference(piece, AGENT, EQUAL_WEIGHT)[0])
+        test = difference(piece, AGENT, EQUAL_WEIGHT)[0]
+        return memorising_gap(self.training, agent.found, self.validation, test, self.held_out_names)
 
 
 def learnt(study: Study, agent: FoldAgent, turn: Turn, results: Results) -> Learnt:
     """Let an ensemble live through its training and validation range; a single model has done so in its training.
+
+    Both are judged on held-out names here, in all ranges. On the test piece they begin in cash.
 
     Args:
         study: of the fold.
@@ -109,19 +115,21 @@ def learnt(study: Study, agent: FoldAgent, turn: Turn, results: Results) -> Lear
         results: of the study's trainings.
 
     Raises:
-        NotFinite: a growth or an output on the validation range is not finite.
+        NotFinite: a growth or an output is not finite.
     """
+    (policy,), fold, seed = turn.policies, agent.fold, study.config.seed
+    ranges = {"validation": fold.validation, "test": fold.test}
+    names = growth_on_held_out_names(turn.environment, policy, ranges, seed)
     if agent.found is None:
-        return _kept(results[agent.fold.number, study.seeds[0]])
-    (policy,) = turn.policies
-    training = deployed_gap(turn.environment, policy, study.config.seed)
-    judged = evaluate(turn.environment, policy, agent.fold.validation)
-    return Learnt(training, judged.growth_beyond_equal_weight)
+        kept = results[fold.number, study.seeds[0]]
+        return Learnt(_kept(kept["training"]), kept["metrics"]["validation_beyond_equal_weight"], names)
+    training = deployed_gap(on_trained_names(turn.environment), policy, seed)
+    judged = evaluate(turn.environment, policy, fold.validation)
+    return Learnt(training, judged.growth_beyond_equal_weight, names)
 
 
-def _kept(result: Mapping[str, Any]) -> Learnt:
-    lived = {kind: Lived(**result["training"][kind]) for kind in ("deployed", "sampled")}
-    return Learnt(Deployed(**lived), result["metrics"]["validation_beyond_equal_weight"])
+def _kept(training: Mapping[str, Any]) -> Deployed:
+    return Deployed(*(Lived(**training[kind]) for kind in ("deployed", "sampled")))
 
 
 def mean_training(each: list[Learnt]) -> Deployed:

@@ -23,6 +23,7 @@ from tactician.policy import Network, make_network
 from tactician.record.registration import fingerprint_of
 from tactician.studies.folds import Fold
 from tactician.training.deployed import deployed_gap
+from tactician.training.held_out import on_trained_names
 from tactician.training.judging import validated
 from tactician.training.lineage import HARMLESS
 from tactician.training.loop import iterate
@@ -108,7 +109,7 @@ def _best(job: FoldJob, setup: Setup) -> dict[str, Any]:
             state, better = validated(setup, state, quiet)
             if better or not best:
                 best, figures = _saved(setup, state.learner.policy), dict(state.metrics)
-                gap = deployed_gap(setup.environment, state.learner.policy, job.seed)
+                gap = deployed_gap(on_trained_names(setup.environment), state.learner.policy, job.seed)
     return {
         "best_iteration": state.progress.best_iteration,
         "iterations": state.progress.iteration,

@@ -14,7 +14,7 @@ from tactician.evaluation import AGENT, NotFinite, evaluate
 from tactician.monitor.progress import Reporter
 from tactician.studies.fold_job import SIZES
 from tactician.training.loop import iterate
-from tactician.training.markets import value_scale
+from tactician.training.markets import names_trained_on, value_scale
 from tactician.training.setup import Setup, prepare_run
 from tactician.training.state import first_train_state
 
@@ -83,7 +83,7 @@ def rows_of(market: MarketTensors, ranges: Iterable[range]) -> MarketTensors:
 
 def _setup(job: PieceJob, market: MarketTensors) -> Setup:
     """The run's setup. Normaliser and value scale know the rows that are trained on, and not the held-out piece."""
-    known = rows_of(market, job.fold.stretches)
+    known = rows_of(*names_trained_on(market, job.fold.stretches))
     every = range(known.n_days)
     setup = prepare_run(
         job.config,

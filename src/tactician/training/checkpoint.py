@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tactician.environment import FEATURE_VERSION, OBSERVATION_NAMES, TrainingDays
+from tactician.environment import FEATURE_VERSION, OBSERVATION_NAMES
 from tactician.errors import UserError
 from tactician.evaluation import Found, found_from, hold_equal_weight
 from tactician.policy import Ensemble, Network, make_network
@@ -88,7 +88,7 @@ def _meaning(setup: Setup, policy: Network, seen: Seen) -> dict[str, Any]:
         "value_scale": float(policy.value_scale),
         "normaliser": {"mean": mean, "std": std},
         "feature_range": {"low": low, "high": high},
-        **TrainingDays.of(setup.environment.market, setup.splits["train"]).as_dict(),
+        **setup.training_days.as_dict(),
         "feature_version": FEATURE_VERSION,
         "observation_names": list(OBSERVATION_NAMES),
         "regime_names": list(setup.environment.market.regimes.names),

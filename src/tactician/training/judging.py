@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from tactician.environment import Names, TrainingDays
+from tactician.environment import Names, draw_held_out
 from tactician.errors import UserError
 from tactician.evaluation import AGENT, Evaluation, NotFinite, PolicyNotFinite, evaluate
 from tactician.monitor.progress import Reporter
@@ -117,8 +117,8 @@ def judge(
         contaminated=contaminated,
         models=keeper.folder,
         checkpoint=keeper.folder / BEST,
-        names=Names(market.symbols, market.symbols),
-        training_days=TrainingDays.of(market, setup.splits["train"]),
+        names=Names(market.symbols, market.symbols, held_out=draw_held_out(setup.config)),
+        training_days=setup.training_days,
     )
     try:
         with reporter.phase("⚖️  Judging the best model on the test range"):

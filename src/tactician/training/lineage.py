@@ -138,10 +138,11 @@ class Ranges(Protocol):
 
 
 def seen_by_run(judged: Ranges) -> Seen:
-    """The data that the weights of a new run will see."""
+    """The data that the weights of a new run will see. Its held-out names are not among the symbols."""
     train, validation = (_dates(judged, name) for name in ("train", "validation"))
     market = judged.environment.market
-    names = dict.fromkeys(symbol for each in (market, *market.beside) for symbol in each.symbols)
+    own = market.remaining or market
+    names = dict.fromkeys(symbol for each in (own, *market.beside) for symbol in each.symbols)
     return Seen(train[0], train[1], validation[1], tuple(names), (market.fingerprint,))
 
 

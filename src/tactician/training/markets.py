@@ -15,6 +15,7 @@ from tactician.environment import (
     MarketTensors,
     Part,
     bootstrapped,
+    draw_held_out,
     feature_range,
     fit_normaliser,
     join,
@@ -39,7 +40,7 @@ class TrainedOn:
     """The markets that a run trains on, with features in their own units."""
 
     market: MarketTensors
-    """The judged market."""
+    """The judged market; if names are held out, that of the remaining ones."""
     rows: tuple[range, ...]
     """Its rows on which the normaliser is fitted."""
     further: tuple[Part, ...] = ()
@@ -47,7 +48,7 @@ class TrainedOn:
     redrawn: tuple[Part, ...] = ()
     """Markets of the same days in another order. They say nothing new of a feature's mean and deviation."""
     joined: Joined | None = None
-    """All of them one after another, the judged one first; None if there is no other."""
+    """All of them one after another, the first one as above; None if there is no other."""
 
     @property
     def _seen(self) -> tuple[MarketTensors, tuple[range, ...]]:
@@ -73,7 +74,7 @@ class TrainedOn:
         """The environment of the rollouts.
 
         Args:
-            judged: the environment of the judged market. Of one market without drawn costs it is the same.
+            judged: the environment of the judged market. Of one market of all names without drawn costs it is the same.
             moments: mean and deviation of the features.
             cost_multipliers: least and largest factor of all costs.
         """
@@ -86,7 +87,7 @@ class TrainedOn:
             judged,
             market=normalise(market, *moments).to(judged.market.device),
             rows=tuple(part for of_market in stretches for part in of_market),
-            markets=self.joined.markets,
+            markets=self.joined.markets if len(self.joined.markets) > 1 else (),
         )
 
 
@@ -102,27 +103,74 @@ def markets_to_train_on(
         stretches: parts of it in which episodes lie, if a piece is held out; () for all of it.
 
     Raises:
-        UserError: they would take too much memory.
+        UserError: they would take too much memory, or the market holds out other names, or these have no episode.
     """
-    if not config.bootstrap_markets and not market.beside:
+    _check_held_out(config, market, train)
+    if not config.bootstrap_markets and not market.beside and market.remaining is None:
         return TrainedOn(market, (train,))
-    own = training_part(market, stretches or (train,))
-    further = _further(config, market, own)
+    names, rows = names_trained_on(market, stretches or (train,), config.episode_length)
+    own = training_part(names, rows)
+    further = _further(config, names, own, market.beside)
     _check_memory(config, own, further)
     redrawn = tuple(
-        bootstrapped(market, own.stretches, config.seed, number) for number in range(config.bootstrap_markets)
+        bootstrapped(names, own.stretches, config.seed, number) for number in range(config.bootstrap_markets)
     )
-    return TrainedOn(market, stretches or (train,), further, redrawn, join((own, *further, *redrawn)))
+    return TrainedOn(names, rows, further, redrawn, join((own, *further, *redrawn)))
 
 
-def _further(config: Config, market: MarketTensors, own: Part) -> tuple[Part, ...]:
-    """The further markets of the cache, cut to the judged one's days of training. Those without an episode are left out.
+def names_trained_on(
+    market: MarketTensors, rows: Sequence[range], shortest: int = 1
+) -> tuple[MarketTensors, tuple[range, ...]]:
+    """The market of the names that training may see, and the same days in it. Without held-out names it is the same one.
+
+    Args:
+        market: the judged one.
+        rows: of it, each range not empty.
+        shortest: a range of fewer rows is left out.
+
+    Raises:
+        UserError: no range is left.
+    """
+    if market.remaining is None:
+        return market, tuple(rows)
+    days = (same_days(market, market.remaining, part) for part in rows)
+    kept = tuple(part for part in days if len(part) >= shortest)
+    if not kept:
+        raise _no_days("remaining", market.remaining, shortest)
+    return market.remaining, kept
+
+
+def _check_held_out(config: Config, market: MarketTensors, train: range) -> None:
+    """Refuse a market that holds out other names than the settings, or in which they have no episode.
+
+    Raises:
+        UserError: see above.
+    """
+    asked, there = draw_held_out(config), () if market.held_out is None else market.held_out.symbols
+    if asked != there:
+        raise UserError(
+            f"The market holds out {', '.join(there) or 'none'}, and held_out_names asks for "
+            f"{', '.join(asked) or 'none'}; build the market cache anew."
+        )
+    if market.held_out is not None and len(same_days(market, market.held_out, train)) < config.episode_length:
+        raise _no_days("held-out", market.held_out, config.episode_length)
+
+
+def _no_days(which: str, market: MarketTensors, needed: int) -> UserError:
+    return UserError(
+        f"The {which} names {', '.join(market.symbols)} have fewer than {needed} sessions in the training range; change "
+        "held_out_seed or held_out_names, start earlier or lower episode_length."
+    )
+
+
+def _further(config: Config, market: MarketTensors, own: Part, beside: Sequence[MarketTensors]) -> tuple[Part, ...]:
+    """The further markets of the cache, cut to a market's days of training. Those without an episode are left out.
 
     Raises:
         UserError: no further market has an episode, or its regimes are others.
     """
     parts = []
-    for other in market.beside:
+    for other in beside:
         if other.regimes.n_actions != market.regimes.n_actions:
             raise UserError(
                 f"more_universes: a universe has {other.regimes.n_actions} regimes and the judged one "
@@ -132,9 +180,9 @@ def _further(config: Config, market: MarketTensors, own: Part) -> tuple[Part, ..
         stretches = [rows for rows in days if len(rows) >= config.episode_length]
         if stretches:
             parts.append(training_part(other, stretches))
-    if market.beside and not parts:
+    if beside and not parts:
         raise UserError(
-            f"None of the {len(market.beside)} further markets (sub_universes, more_universes) has an episode of "
+            f"None of the {len(beside)} further markets (sub_universes, more_universes) has an episode of "
             f"{config.episode_length} sessions in the training range; lower episode_length, or leave them out."
         )
     return tuple(parts)
@@ -176,7 +224,8 @@ def check_market(market: MarketTensors, config: Config, process: Process) -> Non
     Raises:
         UserError: names the remedy.
     """
-    fingerprints = (market.fingerprint, *(other.fingerprint for other in market.beside))
+    others = (*market.beside, market.remaining, market.held_out)
+    fingerprints = (market.fingerprint, *(other.fingerprint for other in others if other is not None))
     if len(set(process.gather_each(fingerprints))) > 1:
         raise UserError(
             f"The processes have different market caches; copy {config.cache} of one machine to the others."
@@ -191,7 +240,7 @@ def value_scale(market: MarketTensors, rows: Sequence[range], gamma: float) -> f
     The value head predicts in this unit, so that value errors and learning rates have the same meaning in every market.
 
     Args:
-        market: the judged one.
+        market: of the names that are trained on.
         rows: of it that are trained on.
         gamma: discount per session.
     """

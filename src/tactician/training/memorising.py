@@ -9,15 +9,20 @@ from tactician.training.deployed import Deployed
 
 
 def memorising_gap(
-    learnt: Deployed, found: Found | None, validation: float | None, test: float | None
+    learnt: Deployed,
+    found: Found | None,
+    validation: float | None,
+    test: float | None,
+    held_out_names: Mapping[str, float | None] | None = None,
 ) -> dict[str, float | None]:
     """Annual log growth beyond equal weight, by place; None where there is no figure.
 
     Args:
-        learnt: the deployed policy on days of training. Equal weight pays no costs there.
+        learnt: the deployed policy on days of training, of the names that were trained on. Equal weight pays no costs there.
         found: each member alone on the days that it left out, whatever is deployed.
         validation: the deployed policy on the validation range.
         test: on the test range; None if it was not read.
+        held_out_names: figures on names that training never saw (`growth_on_held_out_names`), if there are any.
     """
     told = {
         "training": learnt.deployed.beyond_equal_weight,
@@ -25,7 +30,7 @@ def memorising_gap(
         "validation": validation,
         "test": test,
     }
-    return {name: plain(value) for name, value in told.items()}
+    return {name: plain(value) for name, value in {**told, **(held_out_names or {})}.items()}
 
 
 def mean_gap(gaps: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
@@ -44,6 +49,9 @@ def sentence(gap: Mapping[str, Any]) -> str:
         "held_out_days": "days left out",
         "validation": "validation",
         "test": "test",
+        "held_out_names": "held-out names on days of training",
+        "held_out_names_validation": "on validation",
+        "held_out_names_test": "on test",
     }
     parts = [f"{word} {100 * gap[name]:+.1f} %" for name, word in words.items() if gap.get(name) is not None]
     return "Log growth per year beyond equal weight: " + ", ".join(parts)

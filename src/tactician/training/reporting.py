@@ -19,7 +19,8 @@ from tactician.report.files import check_writable, write_numbers, write_report
 from tactician.storage import checksum
 from tactician.training.checkpoint import record_look
 from tactician.training.counting import Counting
-from tactician.training.deployed import deployed_gap
+from tactician.training.deployed import Deployed, deployed_gap
+from tactician.training.held_out import growth_on_held_out_names, on_trained_names
 from tactician.training.lineage import Contamination, Ranges, Seen
 from tactician.training.memorising import memorising_gap
 from tactician.training.provenance import provenance
@@ -130,6 +131,7 @@ def judge_and_report(
         universe=names.clause if names.is_other else None,
         notes=(
             *foreign,
+            *((names.told_held_out,) if names.told_held_out else ()),
             *(() if candidate.found is None else (candidate.found.told,)),
             *reservations(
                 looks,
@@ -140,13 +142,7 @@ def judge_and_report(
         ),
     )
     told = None if run is None else run(result, seen)
-    learnt = deployed_gap(env, candidate.policy, candidate.config.seed)
-    if split == "validation":
-        gap = memorising_gap(learnt, candidate.found, result.growth_beyond_equal_weight, None)
-    else:
-        validation = validation or evaluate(env, candidate.policy, candidate.judged.splits["validation"])
-        figures = (one.growth_beyond_equal_weight for one in (validation, result))
-        gap = memorising_gap(learnt, candidate.found, *figures)
+    learnt, gap = _learnt_and_gap(candidate, split, result, validation)
     if found is None:
         content = {**run_alone(told, finished=True), "memorising": gap}
         write_numbers(content, folder)
@@ -176,6 +172,30 @@ def judge_and_report(
     )
     write_report(content, folder)
     return Reported(result, seen, content, gap)
+
+
+def _learnt_and_gap(
+    candidate: Candidate, split: str, result: Evaluation, validation: Evaluation | None
+) -> tuple[Deployed, dict[str, float | None]]:
+    """What the model does on days of training, and the memorising gap.
+
+    Args:
+        candidate: the model.
+        split: 'validation' or 'test'.
+        result: on this range.
+        validation: on the validation range, if it is known; it is computed if not.
+
+    Raises:
+        NotFinite: see `evaluate`.
+    """
+    env, policy, splits = candidate.judged.environment, candidate.policy, candidate.judged.splits
+    read = ("validation",) if split == "validation" else ("validation", "test")
+    known = result if split == "validation" else validation or evaluate(env, policy, splits["validation"])
+    test = None if split == "validation" else result.growth_beyond_equal_weight
+    seed = candidate.config.seed
+    learnt = deployed_gap(on_trained_names(env), policy, seed)
+    names = growth_on_held_out_names(env, policy, {name: splits[name] for name in read}, seed)
+    return learnt, memorising_gap(learnt, candidate.found, known.growth_beyond_equal_weight, test, names)
 
 
 def _foreign(names: Names) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from tactician.config import DURATIONS, Config, FileOnly, make_config
+from tactician.environment import draw_held_out
 from tactician.errors import UserError
 from tactician.monitor.progress import Reporter
 from tactician.policy import network_of
@@ -53,6 +54,8 @@ _OF_ENVIRONMENTS = OF_DATA | {
     "sub_universe_size",
     "sub_universe_seed",
     "more_universes",
+    "held_out_names",
+    "held_out_seed",
     "seed",
 }
 """If one of these keys changes, the simulated portfolios cannot continue and begin new episodes."""
@@ -165,6 +168,35 @@ def settings_to_go_on(
             flag = f"; --{key.replace('_', '-')} would change it" if key not in _FILE_ONLY else ""
             reporter.note(f"  {key} stays {then}, as the run has it (the configuration has {now}{flag}).")
     return merged
+
+
+def refuse_other_names(config: Config, path: Path, content: Mapping[str, Any]) -> None:
+    """Refuse to hold out names that a checkpoint was trained on, or to train on names that it holds out.
+
+    Args:
+        config: of the run that goes on.
+        path: of the checkpoint, for the message.
+        content: the checkpoint.
+
+    Raises:
+        UserError: names the symbols and the keys.
+    """
+    remedy = "leave held_out_names, held_out_seed and the universe as they were, or begin a run of its own"
+    held_out, seen = set(draw_held_out(config)), seen_by_checkpoint(content)
+    known = held_out & set(seen.symbols) if seen.known else held_out
+    if known:
+        what = "was trained on" if seen.known else "may have been trained on"
+        raise UserError(f"{path} {what} {_listed(known)}, and this run would hold that out; {remedy}.")
+    if is_legacy(content):
+        return
+    saved = {key: value for key, value in content["config"].items() if key in Config.model_fields}
+    told = set(draw_held_out(make_config(saved, f"the configuration in {path}"))) & set(config.symbols) - held_out
+    if told:
+        raise UserError(f"{path} holds out {_listed(told)}, and this run would train on that; {remedy}.")
+
+
+def _listed(symbols: Collection[str]) -> str:
+    return ", ".join(sorted(symbols))
 
 
 def saved_annealing(content: Mapping[str, Any]) -> int | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tactician.config import Config, make_config, sections
-from tactician.environment import OBSERVATION_NAMES, MarketTensors, Names, TrainingDays
+from tactician.environment import OBSERVATION_NAMES, MarketTensors, Names, TrainingDays, draw_held_out
 from tactician.errors import UserError
 from tactician.policy import settle_recurrence
 from tactician.training.checkpoint import LoadedPolicy
@@ -27,7 +27,10 @@ def judged_settings(content: Mapping[str, Any], path: Path, file: Config | None)
     if file is None:
         return own
     keys = {"device", *sections()["market"], *sections()["portfolio"]}
-    return make_config({**own.model_dump(), **file.model_dump(include=keys)}, "the settings")
+    settings = {**own.model_dump(), **file.model_dump(include=keys)}
+    if set(file.symbols) != set(own.symbols):
+        settings["held_out_names"] = 0  # they are names of the model's own universe
+    return make_config(settings, "the settings")
 
 
 def names_beside(content: Mapping[str, Any], path: Path, symbols: tuple[str, ...]) -> Names:
@@ -36,7 +39,8 @@ def names_beside(content: Mapping[str, Any], path: Path, symbols: tuple[str, ...
     Raises:
         UserError: the settings in the checkpoint cannot be.
     """
-    return Names(symbols, settings_of(content, path).symbols, seen_by_checkpoint(content).symbols)
+    own = settings_of(content, path)
+    return Names(symbols, own.symbols, seen_by_checkpoint(content).symbols, draw_held_out(own))
 
 
 def candidate(

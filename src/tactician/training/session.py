@@ -15,7 +15,7 @@ from tactician.training.checkpoint import is_legacy, remove_leftovers, set_aside
 from tactician.training.interruption import Interruption
 from tactician.training.lineage import refuse_contaminated, seen_by_checkpoint
 from tactician.training.loop import train
-from tactician.training.resume import goes_on_from, resume, saved_annealing, saved_normaliser
+from tactician.training.resume import goes_on_from, refuse_other_names, resume, saved_annealing, saved_normaliser
 from tactician.training.setup import Setup, prepare_run
 from tactician.training.state import first_train_state
 from tactician.training.summary import Summary
@@ -46,11 +46,13 @@ def prepare(
         process: which of the run's processes this is.
 
     Raises:
-        UserError: see `prepare_run`; or the checkpoint has seen the validation or test range.
+        UserError: see `prepare_run`; or the checkpoint has seen the validation or test range, or other names.
     """
     n_actions = market.regimes.n_actions
     normaliser = saved_normaliser(found[1], config, n_actions) if found else None
     goes_on = found is not None and goes_on_from(found[1], config, n_actions)
+    if found is not None and goes_on:
+        refuse_other_names(config, *found)
     # A resumed run keeps its sizes even on a slow machine, because with other sizes it would be another run. The exception
     # is a checkpoint from a GPU on a CPU.
     if found is not None and goes_on and config.anneal_steps is None:

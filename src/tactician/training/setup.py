@@ -13,6 +13,7 @@ from tactician.environment import (
     OBS_DIM,
     Environment,
     MarketTensors,
+    TrainingDays,
     normalise,
     split_rows,
     stretches_of,
@@ -29,7 +30,14 @@ from tactician.learning import Hyperparameters, Precision
 from tactician.market import LEVEL_LEAK
 from tactician.policy import Architecture, Network, make_network, settle_recurrence, use_native
 from tactician.training.duration import n_iterations, total_timesteps
-from tactician.training.markets import TrainedOn, check_market, make_environment, markets_to_train_on, value_scale
+from tactician.training.markets import (
+    TrainedOn,
+    check_market,
+    make_environment,
+    markets_to_train_on,
+    names_trained_on,
+    value_scale,
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,12 @@ class Setup:
     def n_envs(self) -> int:
         """Environments of this process."""
         return len(self.windows) * self.config.portfolios_per_window
+
+    @property
+    def training_days(self) -> TrainingDays:
+        """Distances of the days of training, of the names that are trained on."""
+        market, (days, *_) = names_trained_on(self.environment.market, (self.splits["train"],))
+        return TrainingDays.of(market, days)
 
     @property
     def hyper(self) -> Hyperparameters:
@@ -281,7 +295,7 @@ def _choose(
         environment=environment,
         training_environment=trained_on.environment(environment, moments, config.cost_multipliers),
         trained_on=trained_on,
-        value_scale=value_scale(market, stretches or (splits["train"],), config.gamma),
+        value_scale=value_scale(*names_trained_on(market, stretches or (splits["train"],)), config.gamma),
         autocast_dtype=dtype,
         notes=(process.note, *leaks, *notes, no_amp),
     )
