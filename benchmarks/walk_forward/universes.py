@@ -47,6 +47,7 @@ from tactician.studies.walk_forward import Results, Study, TimeLeft, kept_result
 from tactician.studies.walk_forward_judgement import count_trials, judge_study
 from tactician.studies.walk_forward_report import tell_training
 from tactician.training.deployed import deployed_gap
+from tactician.training.held_out import growth_on_held_out_names, on_trained_names
 from tactician.training.lock import only_writer
 from tactician.training.memorising import mean_gap
 
@@ -215,10 +216,12 @@ def learnt_all_the_way(study: Study, agent: FoldAgent) -> dict[str, float | None
     """The memorising gap of a fold's ensemble when it is followed all the way: an abstaining one would hide what it learnt."""
     fold = agent.fold
     env = agent.environment(study.config, study.market, fold.train, 1.0)
-    lived = deployed_gap(env, agent.together, study.config.seed).deployed.beyond_equal_weight
+    seed = study.config.seed
+    lived = deployed_gap(on_trained_names(env), agent.together, seed).deployed.beyond_equal_weight
+    names = growth_on_held_out_names(env, agent.together, {"validation": fold.validation, "test": fold.test}, seed)
     ranges = [evaluate(env, agent.together, rows).growth_beyond_equal_weight for rows in (fold.validation, fold.test)]
     held_out = None if agent.found is None else agent.found.difference.value
-    return dict(zip(PLACES, (lived, held_out, *ranges), strict=True))
+    return {**dict(zip(PLACES, (lived, held_out, *ranges), strict=True)), **names}
 
 
 def transferred(study: Study, agent: FoldAgent, other: Study) -> dict[str, Any] | None:
