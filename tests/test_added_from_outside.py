@@ -104,9 +104,9 @@ class Linear(Network):
 
     name = "linear"
 
-    def __init__(self, obs_dim, n_actions, hidden_dim, n_gru_layers, dropout, value_scale=1.0, generator=None):
+    def __init__(self, obs_dim, n_actions, value_scale=1.0, generator=None, **unused):
         super().__init__()
-        self.made_of = (obs_dim, n_actions, hidden_dim, n_gru_layers, dropout)
+        self.made_of = {"obs_dim": obs_dim, "n_actions": n_actions, **unused}
         self.obs_dim, self.act, self.value = obs_dim, nn.Linear(obs_dim + 1, n_actions), nn.Linear(obs_dim + 1, 1)
         self.register_buffer("value_scale", torch.tensor(float(value_scale)))
         for layer in (self.act, self.value):
@@ -115,8 +115,7 @@ class Linear(Network):
 
     @property
     def architecture(self):
-        named = ("obs_dim", "n_actions", "hidden_dim", "n_gru_layers", "dropout")
-        return Architecture(network=self.name, **dict(zip(named, self.made_of, strict=True)))
+        return Architecture(network=self.name, **self.made_of)
 
     def initial_state(self, n_envs):
         return torch.ones(1, n_envs, 1, device=self.value_scale.device)

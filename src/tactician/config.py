@@ -167,6 +167,8 @@ class Config(BaseModel):
     window (docs/market_memory.md)."""
     hidden_dim: PositiveInt = 256
     """Width of the encoder and of the GRU."""
+    encoder_layers: NonNegativeInt = 2
+    """Layers with a ReLU before the GRU. 0 makes the encoder one linear map."""
     n_gru_layers: NonNegativeInt = 2
     """GRU layers. 0 makes a policy without memory."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1

@@ -1,11 +1,14 @@
 """The recurrent actor-critic: one trunk that remembers, one head that acts, one head that values.
 
-obs → [Linear ReLU LayerNorm]² → GRU × L → Linear ReLU LayerNorm Linear → action logits
-                                         ↘ Linear ReLU LayerNorm Linear → value
+obs → encoder → GRU × L → Linear ReLU LayerNorm Linear → action logits
+                        ↘ Linear ReLU LayerNorm Linear → value
+
+The encoder is [Linear ReLU LayerNorm] × E, or one Linear where E = 0.
 """
 
 import math
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -37,9 +40,10 @@ class ActorCritic(Network):
         dropout: p, in [0, 1): the share of units that `masks` drop.
         value_scale: the value is this times the head's output, so that the head learns at unit scale.
         generator: source of the initial weights; None for torch's global one.
+        encoder_layers: layers with a ReLU before the GRU; 0 for one linear map.
 
     Raises:
-        ValueError: the number of GRU layers is negative, or the dropout is not in [0, 1).
+        ValueError: a number of layers is negative, or the dropout is not in [0, 1).
     """
 
     name = "recurrent"
@@ -53,14 +57,17 @@ class ActorCritic(Network):
         dropout: float = 0.1,
         value_scale: float = 1.0,
         generator: torch.Generator | None = None,
+        encoder_layers: int = 2,
     ) -> None:
         super().__init__()
-        if n_gru_layers < 0:
-            raise ValueError(f"n_gru_layers is {n_gru_layers}: it cannot be negative")
+        for name, layers in (("n_gru_layers", n_gru_layers), ("encoder_layers", encoder_layers)):
+            if layers < 0:
+                raise ValueError(f"{name} is {layers}: it cannot be negative")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}: it must lie in [0, 1)")
         self.obs_dim, self.n_actions = obs_dim, n_actions
         self.hidden_dim, self.n_gru_layers, self.dropout = hidden_dim, n_gru_layers, dropout
+        self.encoder_layers = encoder_layers
         self._make_layers()
         # A buffer, not a parameter: a constant of the run that travels with the weights.
         self.register_buffer("value_scale", torch.tensor(float(value_scale)))
@@ -72,7 +79,9 @@ class ActorCritic(Network):
         self._make_heads(self.hidden_dim)
 
     def _make_trunk(self, n_in: int) -> None:
-        self.encoder = nn.Sequential(*dense(n_in, self.hidden_dim), *dense(self.hidden_dim, self.hidden_dim))
+        widths = (n_in, *[self.hidden_dim] * self.encoder_layers)
+        layers = [layer for pair in pairwise(widths) for layer in dense(*pair)]
+        self.encoder = nn.Sequential(*(layers or [nn.Linear(n_in, self.hidden_dim)]))
         self.gru = nn.ModuleList(GruLayer(self.hidden_dim, self.hidden_dim) for _ in range(self.n_gru_layers))
 
     def _make_heads(self, n_in: int) -> None:
@@ -89,6 +98,7 @@ class ActorCritic(Network):
             hidden_dim=self.hidden_dim,
             n_gru_layers=self.n_gru_layers,
             dropout=self.dropout,
+            encoder_layers=self.encoder_layers,
         )
 
     def initial_state(self, n_envs: int) -> Float[Tensor, "layer env hidden"]:

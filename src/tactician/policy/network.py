@@ -16,6 +16,8 @@ class Architecture(TypedDict):
     hidden_dim: int
     n_gru_layers: int
     dropout: float
+    encoder_layers: NotRequired[int]
+    """2 in files older than the key."""
     members: NotRequired[int]
     """Of an ensemble: how many networks of this kind it has."""
 
@@ -28,8 +30,8 @@ class Network(nn.Module, ABC):
     the others mean. The state goes in and comes out; nothing that changes with data lives on the module, and nothing depends
     on training or evaluation mode.
 
-    A network is made as ``kind(obs_dim=…, n_actions=…, hidden_dim=…, n_gru_layers=…, dropout=…, value_scale=…,
-    generator=…)`` by `make_network`, and passes over what it has no use for.
+    A network is made as ``kind(obs_dim=…, n_actions=…, hidden_dim=…, n_gru_layers=…, dropout=…, encoder_layers=…,
+    value_scale=…, generator=…)`` by `make_network`, and passes over what it has no use for.
     """
 
     name: str

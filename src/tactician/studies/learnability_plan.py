@@ -36,7 +36,9 @@ rate is the actor's at this width."""
 METHODS: dict[str, dict[str, Any]] = {
     "window": {},
     "weight decay": {"weight_decay": 10.0},
-    "weight decay 3": {"weight_decay": 3.0},
+    "linear encoder": {"weight_decay": 10.0, "encoder_layers": 0},
+    "entropy 0.3": {"weight_decay": 10.0, "entropy_coef": 0.3},
+    "all three": {"weight_decay": 10.0, "encoder_layers": 0, "entropy_coef": 0.3},
     "dropout 0.3": {"dropout": 0.3},
     "16 units": {"hidden_dim": 16},
     "32 per window": {"portfolios_per_window": 32},
@@ -57,7 +59,7 @@ _LAWS = 1
 _DEFAULTS = {name: field.default for name, field in Config.model_fields.items()}
 _ELSEWHERE = HARMLESS | OF_DATA
 """Keys that no training of the study depends on. Its markets are made, not read."""
-_SINCE = {"network": "recurrent"}
+_SINCE = {"network": "recurrent", "encoder_layers": 2, "held_out_names": 0, "held_out_seed": 0}
 """Keys that came after the first trainings were stored, with the value that these had: it does not tell a training apart."""
 
 COST_SHARES = (0.5, 0.75, 0.9, 1.1, 1.5)

@@ -60,7 +60,9 @@ _OF_ENVIRONMENTS = OF_DATA | {
 }
 """If one of these keys changes, the simulated portfolios cannot continue and begin new episodes."""
 
-_OF_NETWORK = frozenset({"network", "hidden_dim", "n_gru_layers"})
+_OF_NETWORK = frozenset({"network", "hidden_dim", "encoder_layers", "n_gru_layers"})
+_BEFORE = {"encoder_layers": 2, "weight_decay": 0.0}
+"""Keys that some checkpoints are older than, with the values that these were trained with."""
 _SIZES = ("n_envs", "n_steps", "batch_size")
 FILLED_IN = (*_SIZES, "anneal_steps", "actor_lr", "critic_lr")
 """Keys whose value a run chooses at its start if the configuration leaves it open."""
@@ -147,8 +149,8 @@ def settings_to_go_on(
         UserError: this version does not know a setting of the checkpoint.
     """
     if is_legacy(content):
-        return config
-    saved = {key: value for key, value in content["config"].items() if key in Config.model_fields}
+        return config if "encoder_layers" in given else config.model_copy(update={"encoder_layers": 2})
+    saved = _BEFORE | {key: value for key, value in content["config"].items() if key in Config.model_fields}
     # ``kept`` are the keys whose value comes from the checkpoint. All others come from the present settings.
     kept = set(content.get("flags", saved)) if file_named else set(saved)
     kept |= _OF_NETWORK | {key for key in FILLED_IN if getattr(config, key) is None}
@@ -302,7 +304,10 @@ def _run_that_goes_on(setup: Setup, content: Mapping[str, Any], anew: bool) -> s
 def _mismatch(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
     if network_of(theirs) != network_of(ours):
         return True
-    return any(ours[key] != theirs[key] for key in ("obs_dim", "n_actions", "hidden_dim", "n_gru_layers"))
+    ours, theirs = ({"encoder_layers": _BEFORE["encoder_layers"], **one} for one in (ours, theirs))
+    return any(
+        ours[key] != theirs[key] for key in ("obs_dim", "n_actions", "hidden_dim", "encoder_layers", "n_gru_layers")
+    )
 
 
 def _owns_best(progress: Mapping[str, Any], best: Path) -> bool:

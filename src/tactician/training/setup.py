@@ -139,6 +139,7 @@ def architecture(config: Config, n_actions: int) -> Architecture:
         hidden_dim=config.hidden_dim,
         n_gru_layers=config.n_gru_layers,
         dropout=config.dropout,
+        encoder_layers=config.encoder_layers,
     )
 
 
