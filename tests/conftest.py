@@ -22,6 +22,7 @@ TINY = {
     "validation_until": "2013-03-28",
     "cash_rate": 0.01,
     "hidden_dim": 16,
+    "encoder_layers": 2,
     "n_gru_layers": 1,
     "n_envs": 8,
     "portfolios_per_window": 1,

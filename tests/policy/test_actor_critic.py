@@ -36,6 +36,19 @@ def test_the_specified_network_has_941457_parameters():
     assert sum(p.numel() for p in ActorCritic(64, 16).parameters()) == 941_457
 
 
+def test_without_layers_the_encoder_is_one_linear_map():
+    encoder = make(encoder_layers=0).encoder
+    x, y = observations(), observations(seed=3)
+    torch.testing.assert_close(encoder(x + y) - encoder(y), encoder(x) - encoder(0 * x))
+    linear, deep = ActorCritic(64, 16, encoder_layers=0), ActorCritic(64, 16)
+    fewer = sum(p.numel() for p in deep.parameters()) - sum(p.numel() for p in linear.parameters())
+    assert fewer == 512 + 256 * 256 + 256 + 512  # two LayerNorms and the second layer
+    again = make_network(linear.architecture)
+    assert again.state_dict().keys() == linear.state_dict().keys()
+    with pytest.raises(ValueError, match="encoder_layers is -1"):
+        make(encoder_layers=-1)
+
+
 def test_the_first_policy_is_near_uniform_and_the_first_values_near_zero():
     policy = ActorCritic(64, 12, value_scale=8.0, generator=torch.Generator().manual_seed(0))
     logits, values, _ = policy(observations(50, 20, 64), policy.initial_state(20))
@@ -228,7 +241,7 @@ def test_each_mask_thins_the_input_of_its_own_layer():
 
 
 def test_architecture_names_every_argument_that_was_given():
-    given = {"obs_dim": 9, "n_actions": 4, "hidden_dim": 8, "n_gru_layers": 3, "dropout": 0.25}
+    given = {"obs_dim": 9, "n_actions": 4, "hidden_dim": 8, "n_gru_layers": 3, "dropout": 0.25, "encoder_layers": 1}
     assert ActorCritic(**given).architecture == {"network": "recurrent", **given}
 
 

@@ -24,7 +24,7 @@ def test_an_architecture_without_a_name_is_the_recurrent_networks():
     assert network_of(OLD) == DEFAULT_NETWORK == "recurrent" and NETWORKS[DEFAULT_NETWORK] is ActorCritic
     network = make_network(OLD, 3.0)
     assert isinstance(network, ActorCritic) and float(network.value_scale) == 3.0
-    assert network.architecture == {"network": "recurrent", **OLD}
+    assert network.architecture == {"network": "recurrent", **OLD, "encoder_layers": 2}
 
 
 @pytest.mark.parametrize("name", list(NETWORKS))

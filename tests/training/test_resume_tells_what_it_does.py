@@ -78,9 +78,33 @@ def test_a_named_checkpoint_that_is_missing_or_damaged_is_refused(tiny, tmp_path
 def test_another_network_warns_with_both_shapes_and_starts_fresh(tiny, trained, capsys):
     assert run(tiny, trained, "--iterations", "1", "--resume", "--hidden-dim", "24") == 0
     said = flat(capsys.readouterr().out)
-    assert "1 GRU layers of 16 → 12 actions" in said and "1 GRU layers of 24 → 12 actions" in said
+    assert "1 GRU layer of 16 → 12 actions" in said and "1 GRU layer of 24 → 12 actions" in said
     assert "starts from the beginning" in said
     assert read_checkpoint(trained / "model_final.pt")["progress"]["iteration"] == 1
+
+
+def test_a_file_older_than_the_keys_of_its_network_goes_on_with_the_network_that_it_has(tiny, tmp_path, capsys):
+    tiny_text, older = tiny.read_text(), tmp_path / "older.yaml"
+    older.write_text(tiny_text.replace("encoder_layers", "# encoder_layers"))
+    folder = tmp_path / "run"
+    assert run(older, folder, "--iterations", "1", "--encoder-layers", "2", "-q") == 0
+    content = read_checkpoint(folder / "model_final.pt")
+    for part in (content["config"], content["architecture"]):
+        assert part.pop("encoder_layers") == 2
+    del content["config"]["weight_decay"]
+    content["flags"] = [key for key in content["flags"] if key != "encoder_layers"]
+    save_tensors(content, folder / "model_final.pt")
+    (folder / "model_best.pt").unlink()
+    capsys.readouterr()
+    assert run(older, folder, "--iterations", "2", "--resume") == 0
+    assert "starts from the beginning" not in flat(capsys.readouterr().out)
+    saved = read_checkpoint(folder / "model_final.pt")
+    assert saved["progress"]["iteration"] == 2 and saved["architecture"]["encoder_layers"] == 2
+    linear = ("--iterations", "3", "--resume", "--encoder-layers", "0")
+    assert run(older, folder, *linear) == 0
+    said = flat(capsys.readouterr().out)
+    assert "64 entries → 2 encoder layers → 1 GRU layer" in said and "64 entries → linear encoder → 1 GRU layer" in said
+    assert "starts from the beginning" in said
 
 
 def test_changed_settings_are_shown_with_whether_they_matter(tiny, trained, capsys):
