@@ -35,6 +35,7 @@ def make_setup(args: argparse.Namespace):
         args.config,
         {
             "hidden_dim": args.hidden_dim,
+            "encoder_layers": 2,  # the specified network, and that of the peers
             "n_gru_layers": args.layers,
             "n_envs": args.n_envs,
             "batch_size": args.batch_size,

@@ -48,7 +48,16 @@ DAYS, AGES, LAMBDA = 64, 4, 0.95
 SEED = 200
 """Of market and training: no other figure of the documentation has it."""
 
-NETWORK = {"network": "market_memory", "hidden_dim": 64, "n_gru_layers": 1, "dropout": 0.0, "device": "cpu"}
+NETWORK = {
+    "network": "market_memory",
+    "hidden_dim": 64,
+    "encoder_layers": 2,
+    "n_gru_layers": 1,
+    "dropout": 0.0,
+    "entropy_coef": 0.1,
+    "device": "cpu",
+}
+"""All that the figures of the documentation hang on, whatever the defaults are."""
 
 ESTIMATORS = {
     "PPO, critic": 1,

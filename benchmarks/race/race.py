@@ -249,7 +249,7 @@ def run_learning(contestants: Sequence[Contestant], seconds: float, seeds: int, 
     """The ``learning`` part, kept after each run."""
     runs = {_key(known): known for known in recorded(path).get("learning", {}).get("runs", [])}
     chosen = range(FIRST_SEED, FIRST_SEED + seeds)
-    size = {"hidden_dim": 64, "n_gru_layers": 1}
+    size = {"hidden_dim": 64, "encoder_layers": 2, "n_gru_layers": 1}
     for result in learning(contestants, seconds, chosen, before=list(runs.values()), **size):
         runs[_key(result)] = result
         print(json.dumps(result), flush=True)
@@ -274,7 +274,7 @@ def main() -> None:
         (chosen,) = (c for c in CONTESTANTS if c.name == args.contestant)
         print(json.dumps(peak_memory(chosen, PROBLEMS["regimes"](0), **args.changes)))
     elif args.part == "speed":
-        size = {"hidden_dim": args.hidden_dim, "n_gru_layers": args.layers}
+        size = {"hidden_dim": args.hidden_dim, "encoder_layers": 2, "n_gru_layers": args.layers}
         result = speed(entrants(), PROBLEMS["regimes"](0), args.rounds, **size)
         print(json.dumps(result, indent=1))
         keep("speed", result, args.out)

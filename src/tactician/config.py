@@ -167,7 +167,7 @@ class Config(BaseModel):
     window (docs/market_memory.md)."""
     hidden_dim: PositiveInt = 256
     """Width of the encoder and of the GRU."""
-    encoder_layers: NonNegativeInt = 2
+    encoder_layers: NonNegativeInt = 0
     """Layers with a ReLU before the GRU. 0 makes the encoder one linear map."""
     n_gru_layers: NonNegativeInt = 2
     """GRU layers. 0 makes a policy without memory."""
@@ -203,7 +203,7 @@ class Config(BaseModel):
     the window's other portfolios on the same day."""
     clip: PositiveFloat = 0.2
     """PPO clips the probability ratio to 1 ± this."""
-    entropy_coef: NonNegativeFloat = 0.1
+    entropy_coef: NonNegativeFloat = 0.3
     """Weight of the entropy bonus."""
     value_coef: NonNegativeFloat = 0.5
     """Weight of the value loss in the joint update."""
@@ -219,7 +219,7 @@ class Config(BaseModel):
     sharpening: Annotated[float, Field(ge=1, le=1000), FileOnly] = 8.0
     """Factor by which the policy's logits grow in the second half of the annealing, beside what they learn. Then the policy
     that was trained, which draws its regimes, does nearly what is judged: the most probable one. 1, or no annealing: none."""
-    weight_decay: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, le=1000)] = 10.0
     """Decay of the memory's weights: each update shrinks them by actor_lr times this. It hinders memorising."""
     target_kl: PositiveFloat | None = None
     """Mean KL divergence of an epoch above which the iteration's PPO epochs end. Default: they never end early."""
