@@ -27,9 +27,9 @@ $(VENV)/.dev: $(VENV)/.run
 
 setup: $(VENV)/.run ## make the virtual environment
 
-train: $(VENV)/.run ## train on the embedded market: cache, training, verdict (2 to 4 minutes)
+train: $(VENV)/.run ## train an ensemble on the embedded market: cache, training, verdict (2 to 4 minutes)
 	$(BIN)/tactician build-cache --config embedded_sp500
-	$(BIN)/tactician train --config embedded_sp500
+	$(BIN)/tactician train --config embedded_sp500 --members 8 --timesteps 400000
 
 trade-demo: $(VENV)/.run ## the cycle of live trading over a past year, beside the backtest; then one signal (a minute)
 	@test -e $(DEMO_MODEL) || $(MAKE) train

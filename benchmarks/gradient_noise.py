@@ -55,6 +55,7 @@ NETWORK = {
     "n_gru_layers": 1,
     "dropout": 0.0,
     "entropy_coef": 0.1,
+    "weight_decay": 0.0,
     "device": "cpu",
 }
 """All that the figures of the documentation hang on, whatever the defaults are."""

@@ -49,6 +49,10 @@ MOST_STEPS = 3_000_000
 """Duration that the schedules of our PPO are made for, as in `tactician learnability`."""
 
 
+AS_THE_PEERS: dict[str, Any] = {"encoder_layers": 2, "entropy_coef": 0.1, "weight_decay": 0.0}
+"""Settings in which the defaults differ from what the peers can do, and with which all are compared."""
+
+
 def make_setup(problem: Problem, contestant: Contestant, **changes: Any) -> Setup:
     """The run of a contestant on a market, as long as it likes."""
     return problem_setup(problem, {"timesteps": MOST_STEPS, **changes, **contestant.settings})
@@ -249,8 +253,8 @@ def run_learning(contestants: Sequence[Contestant], seconds: float, seeds: int, 
     """The ``learning`` part, kept after each run."""
     runs = {_key(known): known for known in recorded(path).get("learning", {}).get("runs", [])}
     chosen = range(FIRST_SEED, FIRST_SEED + seeds)
-    size = {"hidden_dim": 64, "encoder_layers": 2, "n_gru_layers": 1}
-    for result in learning(contestants, seconds, chosen, before=list(runs.values()), **size):
+    size = {"hidden_dim": 64, "n_gru_layers": 1}
+    for result in learning(contestants, seconds, chosen, before=list(runs.values()), **size, **AS_THE_PEERS):
         runs[_key(result)] = result
         print(json.dumps(result), flush=True)
         keep(
@@ -274,8 +278,8 @@ def main() -> None:
         (chosen,) = (c for c in CONTESTANTS if c.name == args.contestant)
         print(json.dumps(peak_memory(chosen, PROBLEMS["regimes"](0), **args.changes)))
     elif args.part == "speed":
-        size = {"hidden_dim": args.hidden_dim, "encoder_layers": 2, "n_gru_layers": args.layers}
-        result = speed(entrants(), PROBLEMS["regimes"](0), args.rounds, **size)
+        size = {"hidden_dim": args.hidden_dim, "n_gru_layers": args.layers}
+        result = speed(entrants(), PROBLEMS["regimes"](0), args.rounds, **size, **AS_THE_PEERS)
         print(json.dumps(result, indent=1))
         keep("speed", result, args.out)
     else:

@@ -97,7 +97,9 @@ def test_a_file_older_than_the_keys_of_its_network_goes_on_with_the_network_that
     (folder / "model_best.pt").unlink()
     capsys.readouterr()
     assert run(older, folder, "--iterations", "2", "--resume") == 0
-    assert "starts from the beginning" not in flat(capsys.readouterr().out)
+    said = flat(capsys.readouterr().out)
+    assert "starts from the beginning" not in said and "encoder_layers was" not in said
+    assert "weight_decay was not known and is now 10.0 (matters" in said  # the file is named, and has today's default
     saved = read_checkpoint(folder / "model_final.pt")
     assert saved["progress"]["iteration"] == 2 and saved["architecture"]["encoder_layers"] == 2
     linear = ("--iterations", "3", "--resume", "--encoder-layers", "0")

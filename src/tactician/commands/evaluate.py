@@ -61,6 +61,8 @@ def run(words: list[str]) -> int:
     if arguments.config_file is not None:
         remedy = command("build-cache", arguments.config_file, config)
     market = load_cached_market(config, remedy, alone=True)
+    if config.held_out_names and market.held_out is None:
+        raise UserError(f"{config.cache} has other held-out names than the model; make it anew with: {remedy}")
     model = candidate(path, loaded, config, market, allow_contaminated=arguments.allow_contaminated)
     if model.names.is_other:
         reporter.warn(model.names.sentence)

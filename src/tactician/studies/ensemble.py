@@ -44,7 +44,8 @@ def members_to_go_on_with(config: Config) -> tuple[Path, dict[str, Any]] | None:
         path, _, _ = newest_checkpoint(config.checkpoint_dir)
         if path is not None:
             raise UserError(
-                f"{config.checkpoint_dir} holds a model and no members to go on with; leave out --resume, which sets it aside."
+                f"{config.checkpoint_dir} holds a model and no members to go on with; add --members 1 to go on with it, or "
+                "leave out --resume, which sets it aside."
             )
     return there
 

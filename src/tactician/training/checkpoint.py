@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tactician.config import Config
 from tactician.environment import FEATURE_VERSION, OBSERVATION_NAMES
 from tactician.errors import UserError
 from tactician.evaluation import Found, found_from, hold_equal_weight
@@ -34,6 +35,15 @@ _VERSION = 1
 _PERIODIC = "model_iteration_"
 _OF_A_RUN = (*FILES, registration.FILE, "summary.json", "metrics.jsonl", "tensorboard")
 """What a run writes beside its models. ``summary.json`` is of versions before the report."""
+
+
+BEFORE = {"encoder_layers": 2, "weight_decay": 0.0}
+"""Keys that some checkpoints are older than, with the values that these were trained with."""
+
+
+def saved_settings(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration in a checkpoint. Keys that this version has no more are left out."""
+    return BEFORE | {key: value for key, value in content["config"].items() if key in Config.model_fields}
 
 
 def save_checkpoint(setup: Setup, state: TrainState, path: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from tactician.learning import Learner
 from tactician.monitor.progress import Reporter
 from tactician.monitor.wording import count
+from tactician.training.checkpoint import BEFORE
 from tactician.training.lineage import run_name, seen_by_checkpoint
 from tactician.training.setup import Setup
 from tactician.training.state import Progress, TrainState, load_optimiser
@@ -139,7 +140,7 @@ def legacy_weights(ours: Mapping[str, Tensor], theirs: Mapping[str, Any]) -> dic
 def shape_of(architecture: Mapping[str, Any]) -> str:
     """A network in words."""
     a = architecture
-    layers = a.get("encoder_layers", 2)
+    layers = a.get("encoder_layers", BEFORE["encoder_layers"])
     encoder = count(layers, "encoder layer") if layers else "linear encoder"
     memory = f"{count(a['n_gru_layers'], 'GRU layer')} of {a['hidden_dim']}"
     return f"{a['obs_dim']} entries → {encoder} → {memory} → {a['n_actions']} actions"

@@ -50,8 +50,8 @@ def sentence(gap: Mapping[str, Any]) -> str:
         "validation": "validation",
         "test": "test",
         "held_out_names": "held-out names on days of training",
-        "held_out_names_validation": "on validation",
-        "held_out_names_test": "on test",
+        "held_out_names_validation": "held-out names on validation",
+        "held_out_names_test": "held-out names on test",
     }
     parts = [f"{word} {100 * gap[name]:+.1f} %" for name, word in words.items() if gap.get(name) is not None]
     return "Log growth per year beyond equal weight: " + ", ".join(parts)

@@ -11,7 +11,7 @@ from tactician.environment import draw_held_out
 from tactician.errors import UserError
 from tactician.monitor.progress import Reporter
 from tactician.policy import network_of
-from tactician.training.checkpoint import BEST, is_legacy, newest_checkpoint, read_checkpoint
+from tactician.training.checkpoint import BEFORE, BEST, is_legacy, newest_checkpoint, read_checkpoint, saved_settings
 from tactician.training.legacy import from_legacy, shape_of, warn_mismatch
 from tactician.training.lineage import HARMLESS, run_name, run_of, seen_by_checkpoint
 from tactician.training.setup import Setup, architecture
@@ -61,8 +61,6 @@ _OF_ENVIRONMENTS = OF_DATA | {
 """If one of these keys changes, the simulated portfolios cannot continue and begin new episodes."""
 
 _OF_NETWORK = frozenset({"network", "hidden_dim", "encoder_layers", "n_gru_layers"})
-_BEFORE = {"encoder_layers": 2, "weight_decay": 0.0}
-"""Keys that some checkpoints are older than, with the values that these were trained with."""
 _SIZES = ("n_envs", "n_steps", "batch_size")
 FILLED_IN = (*_SIZES, "anneal_steps", "actor_lr", "critic_lr")
 """Keys whose value a run chooses at its start if the configuration leaves it open."""
@@ -149,8 +147,9 @@ def settings_to_go_on(
         UserError: this version does not know a setting of the checkpoint.
     """
     if is_legacy(content):
-        return config if "encoder_layers" in given else config.model_copy(update={"encoder_layers": 2})
-    saved = _BEFORE | {key: value for key, value in content["config"].items() if key in Config.model_fields}
+        layers = {} if "encoder_layers" in given else {"encoder_layers": BEFORE["encoder_layers"]}
+        return config.model_copy(update=layers)
+    saved = saved_settings(content)
     # ``kept`` are the keys whose value comes from the checkpoint. All others come from the present settings.
     kept = set(content.get("flags", saved)) if file_named else set(saved)
     kept |= _OF_NETWORK | {key for key in FILLED_IN if getattr(config, key) is None}
@@ -304,10 +303,8 @@ def _run_that_goes_on(setup: Setup, content: Mapping[str, Any], anew: bool) -> s
 def _mismatch(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
     if network_of(theirs) != network_of(ours):
         return True
-    ours, theirs = ({"encoder_layers": _BEFORE["encoder_layers"], **one} for one in (ours, theirs))
-    return any(
-        ours[key] != theirs[key] for key in ("obs_dim", "n_actions", "hidden_dim", "encoder_layers", "n_gru_layers")
-    )
+    shape = ("obs_dim", "n_actions", "hidden_dim", "encoder_layers", "n_gru_layers")
+    return any(ours.get(key, BEFORE.get(key)) != theirs.get(key, BEFORE.get(key)) for key in shape)
 
 
 def _owns_best(progress: Mapping[str, Any], best: Path) -> bool:
@@ -333,6 +330,6 @@ _GONE = {"cost_warmup": 0}
 
 
 def _before(key: str) -> Any:
-    """What a checkpoint that lacks a key was trained with: the default, or constant rates."""
-    default = 0 if key == "anneal_steps" else Config.model_fields[key].default
+    """What a checkpoint that lacks a key was trained with: the default, unless that has changed since."""
+    default = {**BEFORE, "anneal_steps": 0}.get(key, Config.model_fields[key].default)
     return list(default) if isinstance(default, tuple) else default  # as JSON has it

@@ -9,7 +9,7 @@ from tactician.config import Config, make_config, sections
 from tactician.environment import OBSERVATION_NAMES, MarketTensors, Names, TrainingDays, draw_held_out
 from tactician.errors import UserError
 from tactician.policy import settle_recurrence
-from tactician.training.checkpoint import LoadedPolicy
+from tactician.training.checkpoint import LoadedPolicy, saved_settings
 from tactician.training.lineage import contamination, refuse_contaminated, run_of, seen_by_checkpoint
 from tactician.training.reporting import Candidate
 from tactician.training.setup import prepare_judgement
@@ -17,8 +17,7 @@ from tactician.training.setup import prepare_judgement
 
 def settings_of(content: Mapping[str, Any], path: Path) -> Config:
     """A checkpoint's settings; keys that this version has no more are passed over."""
-    saved = {key: value for key, value in content["config"].items() if key in Config.model_fields}
-    return make_config(saved, f"the configuration in {path}")
+    return make_config(saved_settings(content), f"the configuration in {path}")
 
 
 def judged_settings(content: Mapping[str, Any], path: Path, file: Config | None) -> Config:
