@@ -38,7 +38,7 @@ def test_speed_tells_a_rate_and_its_share_of_the_products(race, problem):
 
 
 def test_operations_are_those_of_every_product(race, problem):
-    setup = race.make_setup(problem, race.CONTESTANTS[0], **TINY, ppo_epochs=2, critic_epochs=3)
+    setup = race.make_setup(problem, race.CONTESTANTS[0], **TINY, **race.AS_THE_PEERS, ppo_epochs=2, critic_epochs=3)
     trunk = 64 * 8 + 8 * 8 + 2 * 3 * 8 * 8
     actor, value = 8 * 128 + 128 * problem.market.regimes.n_actions, 8 * 128 + 128
     every = trunk + actor + value
