@@ -136,6 +136,7 @@ def test_without_optuna_it_is_said_how_to_install_it(home, refused, monkeypatch)
     assert refused(*words(home)).endswith("needs Optuna; install it with: pip install 'tactician[sweep]'")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_a_killed_process_goes_on_and_ends_as_one_that_was_not_killed(home):
     """The real thing: real trainings in real processes, and SIGKILL in the middle."""
