@@ -38,7 +38,8 @@ def differences(a, b, where="") -> list[str]:
         return [d for key in a if key not in WALL_CLOCK for d in differences(a[key], b[key], f"{where}/{key}")]
     if isinstance(a, list | tuple):
         return [d for k, (x, y) in enumerate(zip(a, b, strict=True)) for d in differences(x, y, f"{where}/{k}")]
-    return [] if a == b else [f"{where}: {a} != {b}"]
+    nothing = a != a and b != b  # NaN: not available in both
+    return [] if a == b or nothing else [f"{where}: {a} != {b}"]
 
 
 def state(path: Path) -> dict:
