@@ -139,6 +139,16 @@ def test_a_judgement_later_tells_the_same_gap_and_which_names_were_held_out(fini
     assert set(document["memorising"]) == KEPT | set(PLACES.values()) - {PLACES["test"]}
 
 
+def test_a_cache_of_other_held_out_names_is_refused_by_a_judgement(config_file, finished, tmp_path, refused):
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(config_file.read_text()), "cache_path": str(tmp_path / "own.pt")}))
+    assert main(["build-cache", "--config", str(path), "--held-out-names", "0"]) == 0
+    words = ("evaluate", "--checkpoint", str(finished / "model_best.pt"), "--config", str(path))
+    assert "has other held-out names than the model; make it anew with: tactician build-cache" in refused(*words)
+    assert main(["build-cache", "--config", str(path)]) == 0
+    assert main([*words, "--output", str(tmp_path / "judged")]) == 0
+
+
 def test_another_universe_has_no_held_out_names(config_file, finished, tmp_path, capsys):
     few = {"universe": {"all": list(NAMES[:4])}, "cache_path": str(tmp_path / "few.pt"), "held_out_names": 0}
     path = tmp_path / "few.yaml"

@@ -30,7 +30,7 @@ class LearnabilityArguments:
     sweep: bool = False
     """Also train at costs across the threshold where trading must stop, and draw the turnover."""
     timesteps: Count | None = None
-    """Environment steps per training; default: 3,000,000."""
+    """Environment steps per training; default: 3,000,000, or 1,000,000 with --rows."""
     out: Path = Path("learnability.json")
     """Where trainings and table are kept; those that it has already are not repeated. The picture goes beside it."""
     engine: Literal["local", "ray"] = "local"

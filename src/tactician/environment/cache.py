@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tactician.config import Config
 from tactician.environment.features import FEATURE_NAMES, FEATURE_VERSION
-from tactician.environment.further import further_key
+from tactician.environment.further import Built, further_key
 from tactician.environment.held_out import draw_held_out
 from tactician.environment.market_tensors import MarketTensors
 from tactician.errors import UserError
@@ -22,9 +22,6 @@ FURTHER = "further markets"
 """Name of the settings of the further markets, among those that a cache was built from."""
 HELD_OUT = "held-out names"
 """Name of the symbols that are held out from training, among those settings."""
-
-Built = tuple[MarketTensors, Mapping[str, tuple[str, ...]]]
-"""A market, and its symbols by group."""
 
 
 def save_market(

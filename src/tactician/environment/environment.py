@@ -300,7 +300,7 @@ def portfolio_index(env: Environment, state: EnvState) -> Int64[Tensor, " env"]:
 
 
 def _begin_episode(env: Environment, window: Tensor, episode: Tensor) -> EnvState:
-    """Begin episode ``episode`` of each window: on a random day, in cash or with the weights of a random regime."""
+    """Begin episode ``episode`` of each window: on a random day, in cash, in equal weight or with a random regime's weights."""
     start = _first_day(env, uniform(env.seed, Stream.EPISODE_START, window, episode))
     p = env.portfolios_per_window
     n = len(window) * p

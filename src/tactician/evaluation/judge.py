@@ -156,9 +156,8 @@ def judge(turns: Sequence[Turn], seed: int = 0) -> Judged:
     strategies, targets, hold = _everyone(question, agents)
     path = runs(targets, hold, [s.name for s in strategies if not s.missing])
     # Where all regimes hold equal weight, a move between two is no trade. So turns are told apart by the regimes' own targets.
-    result = summarised(
-        market if len(turns) > 1 else env.market, decisions, path
-    )  # refuses figures that are not finite
+    told_apart_by = market if len(turns) > 1 else env.market
+    result = summarised(told_apart_by, decisions, path)  # refuses figures that are not finite
     pair = [path.column(AGENT), path.column(EQUAL_WEIGHT)]
     by_cost = {
         m: path.only(_PAIR) if m == 1 else runs(targets[:, pair], hold[:, pair], _PAIR, costs=m) for m in MULTIPLIERS

@@ -29,8 +29,8 @@ class ActorCritic(Network):
     Dropout is variational (Gal and Ghahramani 2016, "A theoretically grounded application of dropout in recurrent neural
     networks"). Its masks are an argument, constant over the steps of a sequence. So what acted can be replayed for learning.
 
-    Initial weights are orthogonal (Saxe et al. 2014), gate by gate in the GRU. The gain is √2 where a ReLU follows, 0.01 at
-    the policy's last layer (a near-uniform first policy) and 0.1 at the value's. Biases start at 0.
+    Initial weights are orthogonal (Saxe et al. 2014), gate by gate in the GRU. The gain is √2 before a ReLU and in a
+    linear encoder, 0.01 at the policy's last layer (a near-uniform first policy) and 0.1 at the value's. Biases start at 0.
 
     Args:
         obs_dim: entries of an observation.

@@ -190,8 +190,8 @@ def refuse_other_names(config: Config, path: Path, content: Mapping[str, Any]) -
         raise UserError(f"{path} {what} {_listed(known)}, and this run would hold that out; {remedy}.")
     if is_legacy(content):
         return
-    saved = {key: value for key, value in content["config"].items() if key in Config.model_fields}
-    told = set(draw_held_out(make_config(saved, f"the configuration in {path}"))) & set(config.symbols) - held_out
+    theirs = make_config(saved_settings(content), f"the configuration in {path}")
+    told = set(draw_held_out(theirs)) & set(config.symbols) - held_out
     if told:
         raise UserError(f"{path} holds out {_listed(told)}, and this run would train on that; {remedy}.")
 
