@@ -16,7 +16,7 @@ from tactician.environment import Environment, Stream, first_state, load_cached_
 from tactician.hardware.probe import Taken
 from tactician.learning import collect_rollout, make_learner, make_precision, update
 from tactician.monitor.progress import Reporter
-from tactician.policy import ActorCritic, MarketMemory, settle_recurrence, use_native
+from tactician.policy import ActorCritic, MarketMemory, settle_recurrence, use_kernels
 from tactician.portfolio.frictions import Frictions
 from tactician.training.checkpoint import Keeper, read_checkpoint
 from tactician.training.loop import _iterate_within_memory, iterate
@@ -53,11 +53,11 @@ def make_policy(device: str, dropout: float = 0.0, kind: type[ActorCritic] = Act
 
 
 def rollout_on(
-    device: str, dropout: float = 0.0, n_envs: int = 16, precision=None, native: bool = True, kind=ActorCritic
+    device: str, dropout: float = 0.0, n_envs: int = 16, precision=None, kernels: str = "fused", kind=ActorCritic
 ):
     per_window = 4 if kind is MarketMemory else 1
     env, policy = make_env(device, portfolios_per_window=per_window), make_policy(device, dropout, kind)
-    use_native(policy, native)
+    use_kernels(policy, kernels)
     precision = precision or make_precision(None, device)
     begin = first_state(env, torch.arange(n_envs // per_window, device=device))
     rollout, _, _ = collect_rollout(
@@ -115,11 +115,11 @@ def test_an_update_moves_the_policy_as_on_a_cpu(monkeypatch, kind):
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("kernels", ["fused", "library", "plain"])
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_the_update_sees_the_policy_that_acted(dtype, native, kind):
+def test_the_update_sees_the_policy_that_acted(dtype, kernels, kind):
     precision = make_precision(dtype, "cuda")
-    _, policy, rollout = rollout_on("cuda", dropout=0.1, n_envs=64, precision=precision, native=native, kind=kind)
+    _, policy, rollout = rollout_on("cuda", dropout=0.1, n_envs=64, precision=precision, kernels=kernels, kind=kind)
     hyper = replace(HYPER, batch_size=10_000, ppo_epochs=1, critic_epochs=0)
     learner = make_learner(policy, hyper, precision)
     for _ in range(20):  # float16's scaler begins too high on purpose. Dropped updates leave the policy as it is
@@ -169,8 +169,8 @@ def test_the_guard_against_what_is_not_finite_does_not_wait_either():
 
 def test_the_recurrent_kernels_agree_with_their_definition_at_the_specified_size():
     policy = ActorCritic(64, 12, hidden_dim=256, n_gru_layers=2).cuda()
-    assert settle_recurrence(policy) is None
-    assert settle_recurrence(policy, torch.bfloat16) is None
+    for dtype in (None, torch.bfloat16, torch.float16):
+        assert settle_recurrence(policy, dtype) == ("fused", None)
 
 
 def run(config: Path, folder: Path, *words: str) -> int:

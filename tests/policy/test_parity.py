@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tactician.policy import ActorCritic, GruLayer, parity, settle_recurrence
-from tactician.policy.parity import native_error
+from tactician.policy import ActorCritic, GruLayer, fused_gru, parity, settle_recurrence
+from tactician.policy.parity import kernel_error
 
 
 def layer(size=16) -> GruLayer:
@@ -13,13 +13,13 @@ def layer(size=16) -> GruLayer:
 
 
 def test_right_kernels_differ_by_rounding_only():
-    assert native_error(layer(), torch.float32) < 1e-5
-    assert native_error(layer().double(), torch.float64) < 1e-13
+    assert kernel_error(layer(), torch.float32) < 1e-5
+    assert kernel_error(layer().double(), torch.float64) < 1e-13
 
 
 def test_sixteen_bits_differ_within_their_tolerance():
     # A few hundredths: bfloat16 has 8 bits of mantissa.
-    assert 1e-4 < native_error(layer(), torch.bfloat16) < parity._TOLERANCE[torch.bfloat16]
+    assert 1e-4 < kernel_error(layer(), torch.bfloat16) < parity._TOLERANCE[torch.bfloat16]
 
 
 class _WrongGradient(torch.autograd.Function):
@@ -37,7 +37,7 @@ class _WrongGradient(torch.autograd.Function):
 def test_right_states_with_wrong_gradients_are_found(monkeypatch):
     right = GruLayer.native_sequence
     monkeypatch.setattr(GruLayer, "native_sequence", lambda self, x, h: _WrongGradient.apply(right(self, x, h)))
-    assert native_error(layer(), torch.float32) == pytest.approx(0.3, abs=1e-3)
+    assert kernel_error(layer(), torch.float32) == pytest.approx(0.3, abs=1e-3)
 
 
 @pytest.fixture
@@ -51,23 +51,50 @@ def policy() -> ActorCritic:
 
 
 def test_on_a_cpu_nothing_is_asked(monkeypatch):
-    monkeypatch.setattr(parity, "native_error", None)
-    assert settle_recurrence(policy()) is None
+    monkeypatch.setattr(parity, "kernel_error", None)
+    assert settle_recurrence(policy()) == ("plain", None)
 
 
 def test_right_kernels_are_used(on_a_gpu):
     network = policy()
-    assert settle_recurrence(network) is None
-    assert settle_recurrence(network, torch.bfloat16) is None
-    assert all(x.native for x in network.gru)
+    assert settle_recurrence(network) == ("library", None)
+    assert settle_recurrence(network, torch.bfloat16) == ("library", None)
+    assert all(x.kernels == "library" for x in network.gru)
+
+
+def test_ours_are_preferred_where_they_fit(on_a_gpu, monkeypatch):
+    monkeypatch.setattr(fused_gru, "fits", lambda units: True)
+    monkeypatch.setattr(
+        fused_gru,
+        "fused_sequence",
+        lambda x, h, *weights: torch.gru(x, h[None], weights, True, 1, 0, True, False, False)[0],
+    )
+    network = policy()
+    assert settle_recurrence(network) == ("fused", None)
+    assert all(x.kernels == "fused" for x in network.gru)
+
+
+def test_without_a_compiler_for_ours_the_librarys_are_used_and_that_is_said(on_a_gpu, monkeypatch):
+    def failing(*_):
+        raise RuntimeError("Failed to find C compiler.")
+
+    monkeypatch.setattr(fused_gru, "fits", lambda units: True)
+    monkeypatch.setattr(fused_gru, "fused_sequence", failing)
+    network = policy()
+    kernels, said = settle_recurrence(network)
+    assert (
+        kernels == "library" and "Failed to find C compiler" in said and "library's own layer is used instead" in said
+    )
+    assert all(x.kernels == "library" for x in network.gru)
 
 
 @pytest.mark.parametrize("error", [0.3, float("nan")])
 def test_wrong_kernels_are_replaced_and_that_is_said(on_a_gpu, monkeypatch, error):
     network = policy()
-    monkeypatch.setattr(parity, "native_error", lambda *_: error)
-    assert "differ by" in settle_recurrence(network)
-    assert not any(x.native for x in network.gru)
+    monkeypatch.setattr(parity, "kernel_error", lambda *_: error)
+    kernels, said = settle_recurrence(network)
+    assert kernels == "plain" and "differ by" in said
+    assert all(x.kernels == "plain" for x in network.gru)
 
 
 def test_missing_kernels_are_replaced_and_that_is_said(on_a_gpu, monkeypatch):
@@ -76,14 +103,14 @@ def test_missing_kernels_are_replaced_and_that_is_said(on_a_gpu, monkeypatch):
 
     network = policy()
     monkeypatch.setattr(GruLayer, "native_sequence", missing)
-    said = settle_recurrence(network, torch.bfloat16)
+    kernels, said = settle_recurrence(network, torch.bfloat16)
     assert "not implemented for BFloat16" in said and "plain operations is used instead" in said
-    assert not any(x.native for x in network.gru)
+    assert kernels == "plain" and all(x.kernels == "plain" for x in network.gru)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_this_gpus_kernels_are_right(dtype):
     network = ActorCritic(64, 12).cuda()
-    said = settle_recurrence(network, dtype)
-    assert said is None or "plain operations" in said
+    kernels, said = settle_recurrence(network, dtype)
+    assert said is None and kernels == "fused"

@@ -17,7 +17,8 @@ class Guard:
         """1 if any of the scalars is not finite, else 0. The result is counted."""
         # Arithmetic instead of an if: a branch would have to wait for the GPU after every minibatch.
         bad = (~torch.stack(figures).isfinite().all()).to(torch.float32)
+        # In place, because a GPU's recording of an update counts in these very tensors.
         self.dropped += bad
-        self.in_a_row = (self.in_a_row + 1) * bad
-        self.longest = torch.maximum(self.longest, self.in_a_row)
+        self.in_a_row.add_(1).mul_(bad)
+        torch.maximum(self.longest, self.in_a_row, out=self.longest)
         return bad

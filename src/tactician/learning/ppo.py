@@ -25,6 +25,7 @@ from tactician.learning.collective import ALONE, Collective
 from tactician.learning.guard import Guard
 from tactician.learning.objective import Objective
 from tactician.learning.precision import FULL, Precision, guarded_step
+from tactician.learning.recorded import Recorded
 from tactician.learning.rollout import Rollout
 from tactician.learning.sequences import Dealer, Sequences, explained_variance, moments, prepare
 from tactician.learning.statistics import describe
@@ -221,17 +222,22 @@ def _joint_epochs(
 ) -> dict[str, Tensor]:
     sums = torch.zeros(len(_SUMS), device=data.day.device)
     norms = torch.zeros(len(_NORMS), device=data.day.device)
-    kept = torch.zeros((), device=data.day.device)
+    kept, epoch_kl = torch.zeros((), device=data.day.device), torch.zeros((), device=data.day.device)
     n_batches, epoch = dealer.count(), 0
+
+    def learn(index: Tensor, n_samples: Tensor) -> None:
+        figures, lengths, good = _joint_step(learner, data.take(index), n_samples, hyper, guard)
+        sums.add_(figures)
+        norms.add_(lengths)
+        kept.add_(good)
+        # The sum stays on the device. The host reads it once per epoch, and only with a target for KL.
+        epoch_kl.add_(figures[_SUMS.index("kl")] / n_batches)
+
+    learn_again = _recorded(learn, learner, data)
     for epoch in range(1, hyper.ppo_epochs + 1):
-        epoch_kl = torch.zeros((), device=sums.device)
+        epoch_kl.zero_()
         for done, batch in enumerate(dealer.deal(data, epoch), 1):
-            figures, lengths, good = _joint_step(learner, data.take(batch.index), batch.n_samples, hyper, guard)
-            sums += figures
-            norms += lengths
-            kept += good
-            # The sum stays on the device. The host reads it once per epoch, and only with a target for KL.
-            epoch_kl += figures[_SUMS.index("kl")] / n_batches
+            learn_again(batch.index, batch.n_samples)
             on_batch("ppo", done, n_batches, epoch, hyper.ppo_epochs)
         # The sum over processes is the same in all of them, so all stop or none does.
         if hyper.target_kl is not None and bool(learner.collective.add_up(epoch_kl) > hyper.target_kl):
@@ -241,6 +247,18 @@ def _joint_epochs(
     metrics = dict(zip(_SUMS, means.unbind(), strict=True))
     metrics |= zip(_NORMS, (norms / kept).unbind(), strict=True)
     return {**metrics, "ppo_epochs": torch.tensor(float(epoch))}
+
+
+def _recorded(learn: Callable[[Tensor, Tensor], None], learner: Learner, data: Sequences) -> Recorded:
+    """A minibatch's update, which a GPU repeats from a recording.
+
+    Not with several processes, whose messages are not part of the GPU's work, nor with a loss scale.
+    """
+    alone = learner.collective.size == 1 and not learner.precision.actor_scaler.is_enabled()
+    for optimiser in (learner.actor_optimiser, learner.critic_optimiser):
+        for group in optimiser.param_groups:
+            group["capturable"] = data.day.is_cuda  # torch's leave to record a step. Its fused step is the same with it
+    return Recorded(learn, enabled=alone and data.day.is_cuda)
 
 
 def _joint_step(
@@ -333,14 +351,21 @@ def _critic_epochs(
     if hyper.critic_epochs == 0:
         return loss
     kept = _all_features(learner, data, dealer) if keep_features else None
+    made = torch.zeros_like(loss)
+
+    def learn(index: Tensor, n_samples: Tensor) -> None:
+        part, features = data.take(index), None if kept is None else kept[:, index]
+        step_loss, good = _critic_step(learner, features, part, n_samples, hyper, guard)
+        loss.add_(step_loss)
+        made.add_(good)
+
+    learn_again = _recorded(learn, learner, data)
     for epoch in range(1, hyper.critic_epochs + 1):
-        loss, made = torch.zeros_like(loss), torch.zeros_like(loss)
+        loss.zero_()
+        made.zero_()
         # Negative numbers name orders of their own: no critic epoch repeats the minibatches of a joint one.
         for done, batch in enumerate(dealer.deal(data, -epoch), 1):
-            part, features = data.take(batch.index), None if kept is None else kept[:, batch.index]
-            step_loss, good = _critic_step(learner, features, part, batch.n_samples, hyper, guard)
-            loss += step_loss
-            made += good
+            learn_again(batch.index, batch.n_samples)
             on_batch("critic", done, dealer.count(), epoch, hyper.critic_epochs)
     return learner.collective.add_up(loss) / made
 

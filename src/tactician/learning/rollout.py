@@ -24,6 +24,7 @@ from tactician.environment import (
 )
 from tactician.learning.memory import renew_memory, sharing
 from tactician.learning.precision import FULL, Precision
+from tactician.learning.recorded import Recorded
 from tactician.policy import Network
 
 
@@ -107,28 +108,52 @@ def collect_rollout(
     first_hidden = []
 
     see = partial(_see, env, policy, masks, precision)
+    # What a step reads and replaces lies in the same place in all steps, so that a GPU can repeat a recorded step.
+    now, memory = _Kept(state), hidden.clone()
+    done = torch.zeros(1, dtype=torch.int64, device=env.market.device)
+
+    def act() -> None:
+        state = now.state
+        day, portfolio, logits, value, after = see(state, memory)
+        noise = uniform(seed, Stream.ACTION, iteration, done, index)
+        action, log_prob = sample_action(logits, noise)
+        # The portfolio was observed before the step: what is stored at t is what the action at t was chosen on.
+        state, outcome = step(env, state, action)
+        store.put(done, day=day.int(), portfolio=portfolio, actions=action.int(), log_probs=log_prob, values=value)
+        store.put_outcome(done, outcome)
+        now.replace(state)
+        memory.copy_(after)
+        done.add_(1)
+
+    act_again = Recorded(act, enabled=env.market.device.type == "cuda")
     for begin in range(0, n_steps, length):
         # The update starts each sequence from the recurrent state of the rollout ("stored state", Kapturowski et al. 2019,
         # R2D2). From zeros it would replay another policy than the one that acted.
-        first_hidden.append(hidden)
+        first_hidden.append(memory.clone())
         for t in range(begin, begin + length):
-            day, portfolio, logits, value, hidden = see(state, hidden)
-            noise = uniform(seed, Stream.ACTION, iteration, t, index)
-            action, log_prob = sample_action(logits, noise)
-            # The portfolio was observed before the step: what is stored at t is what the action at t was chosen on.
-            state, outcome = step(env, state, action)
-            store.put(t, day=day.int(), portfolio=portfolio, actions=action.int(), log_probs=log_prob, values=value)
-            store.put_outcome(t, outcome)
+            act_again()
             on_step(t + 1)
         # V(s_T) of the state reached, for the bootstrap at a time limit (Pardo et al. 2018). It is read before the restart,
         # because afterwards the observation belongs to a new episode. The returned recurrent state is dropped, because the
         # next sequence sees this observation again.
-        bootstrap = see(state, hidden)[3]
-        state, restarted = restart_finished(env, state)
+        bootstrap = see(now.state, memory)[3]
+        state, restarted = restart_finished(env, now.state)
         store.end_sequence(begin, length, bootstrap, restarted)
-        hidden = renew_memory(env, policy, state, hidden, restarted, masks)
+        now.replace(state)
+        memory.copy_(renew_memory(env, policy, state, memory, restarted, masks))
     begun, shared = torch.stack(first_hidden), sharing(env, policy)
-    return Rollout(env.market, **store.tensors, shared=shared, first_hidden=begun, masks=masks), state, hidden
+    return Rollout(env.market, **store.tensors, shared=shared, first_hidden=begun, masks=masks), now.state, memory
+
+
+class _Kept:
+    """A state of the environments whose tensors stay where they are."""
+
+    def __init__(self, state: EnvState) -> None:
+        self.state = EnvState(**{name: x.clone() for name, x in state.state_dict().items()})
+
+    def replace(self, state: EnvState) -> None:
+        for name, x in self.state.state_dict().items():
+            x.copy_(getattr(state, name))
 
 
 def _see(
@@ -175,13 +200,13 @@ class _Store:
         }
         self._shape = shape
 
-    def put(self, t: int, **rows: Tensor) -> None:
+    def put(self, t: Int64[Tensor, "1"], **rows: Tensor) -> None:
         for name, row in rows.items():
             if name not in self.tensors:
                 self.tensors[name] = torch.empty(*self._shape, *row.shape[1:], dtype=row.dtype, device=row.device)
-            self.tensors[name][t] = row
+            self.tensors[name].index_copy_(0, t, row[None])
 
-    def put_outcome(self, t: int, outcome: Outcome) -> None:
+    def put_outcome(self, t: Int64[Tensor, "1"], outcome: Outcome) -> None:
         self.put(t, rewards=outcome.reward, costs=outcome.costs, turnover=outcome.turnover)
         self.put(t, trade_closed=outcome.trade_closed, trade_return=outcome.trade_return)
 

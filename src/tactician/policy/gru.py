@@ -7,18 +7,20 @@ The cell is that of Cho et al. (2014) in the form of cuDNN and ``nn.GRU``, with 
     n  = tanh(W_in x + b_in + r ⊙ q),   q = W_hn h + b_hn
     h' = (1 − z) ⊙ n + z ⊙ h
 
-On a CUDA device ``nn.GRU`` is one cuDNN call. On a CPU it is a loop of separate operations whose autograd allocates every
+On a CUDA device kernels of our own compute it (`fused_gru`), or else one call of cuDNN. On a CPU ``nn.GRU`` is a loop of separate operations whose autograd allocates every
 intermediate and adds every step's weight gradient on its own. Here the derivative is written out instead. The loop over
 time keeps only what is truly sequential. Everything else is one large matrix product over many steps.
 """
 
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from tactician.policy import fused_gru
 
 # Weights in 16 bits, and those of a copied layer, are not contiguous in memory. cuDNN then copies them together at each call,
 # and warns. That costs microseconds, and a user can do nothing about it.
@@ -31,6 +33,10 @@ _ROWS_PER_CHUNK = 4096
 # d(loss)/d(pre-activation) from d(loss)/d(activation) and the activation, in one pass and without a temporary.
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
+
+
+Kernels = Literal["fused", "library", "plain"]
+"""Ours for a GPU (`fused_gru`), or else those of torch's own library, or the operations below. A CPU always takes the last."""
 
 
 class GruLayer(nn.GRU):
@@ -48,8 +54,8 @@ class GruLayer(nn.GRU):
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size)
-        self.native = True
-        """Whether a GPU's own recurrent kernels are used there; `tactician.policy.parity` turns it off if they err."""
+        self.kernels: Kernels = "library"
+        """Compute the layer on a GPU. A training takes faster ones once `tactician.policy.parity` has checked them."""
 
     @property
     def weights(self) -> tuple[nn.Parameter, ...]:
@@ -64,12 +70,18 @@ class GruLayer(nn.GRU):
         On a CPU always in the parameters' precision, on a GPU in that of autocast if it is on.
         """
         device = inputs.device.type
-        native = self.native and not inputs.is_cpu
-        autocast = torch.is_autocast_enabled(device) and native
+        kernels = "plain" if inputs.is_cpu else self.kernels
+        autocast = torch.is_autocast_enabled(device) and kernels != "plain"
         dtype = torch.get_autocast_dtype(device) if autocast else self.weight_ih_l0.dtype
         # Autocast would turn the weights of a recurrent layer into float16 even where bfloat16 was asked for.
         with torch.autocast(device, enabled=False):
-            return (self.native_sequence if native else self.own_sequence)(inputs.to(dtype), hidden.to(dtype))
+            return self.sequence_by(kernels, inputs.to(dtype), hidden.to(dtype))
+
+    def sequence_by(self, kernels: Kernels, inputs: Tensor, hidden: Tensor) -> Tensor:
+        """The layer by the kernels that are named, in the inputs' precision; the shapes of `sequence`."""
+        if kernels == "fused":
+            return fused_gru.fused_sequence(inputs, hidden, *self.weights)
+        return (self.own_sequence if kernels == "plain" else self.native_sequence)(inputs, hidden)
 
     def own_sequence(self, inputs: Tensor, hidden: Tensor) -> Tensor:
         """The layer as it is written out below; the shapes and types of `sequence`."""

@@ -8,59 +8,73 @@ badly. So the device's kernels are first compared with the written-out layer.
 import torch
 from torch import Tensor
 
-from tactician.policy.gru import GruLayer
+from tactician.policy import fused_gru
+from tactician.policy.gru import GruLayer, Kernels
 from tactician.policy.network import Network
 
 _STEPS, _ENVS = 32, 64
+_CANDIDATES: tuple[tuple[Kernels, str, str], ...] = (
+    ("fused", "Our recurrent kernels", "the GPU library's own layer"),
+    ("library", "This GPU's recurrent kernels", "a slower layer of plain operations"),
+)
+"""In the order in which they are tried: name, whose they are, and what comes after them."""
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 """Relative errors: float32 leaves room for TF32, which keeps 10 bits of a factor's mantissa as float16 does."""
 
 
-def settle_recurrence(policy: Network, dtype: torch.dtype | None = None) -> str | None:
-    """Use the device's recurrent kernels if they agree with the written-out layer, else that layer.
+def settle_recurrence(policy: Network, dtype: torch.dtype | None = None) -> tuple[Kernels, str | None]:
+    """Use the first recurrent kernels that agree with the written-out layer: ours, the library's, or that layer itself.
 
     Args:
-        policy: on its device; the ``native`` of its layers, if it has any, is set.
+        policy: on its device; the ``kernels`` of its layers, if it has any, are set.
         dtype: precision of the forward passes; None for that of the parameters.
 
     Returns:
-        What the user should be told, if the kernels cannot be used.
+        The kernels, and what the user should be told if better ones cannot be used.
     """
-    if _on_cpu(policy):  # the written-out layer is used anyway
-        return None
+    layers = _recurrent_layers(policy)
+    if _on_cpu(policy) or not layers:  # the written-out layer is used anyway
+        return "plain", None
     kind = dtype or policy.value_scale.dtype
-    try:
-        error = max((native_error(layer, kind) for layer in _recurrent_layers(policy)), default=0.0)
-        reason = f"differ by {error:.1g} from their definition"
-    except (RuntimeError, NotImplementedError) as problem:
-        error, reason = float("inf"), f"failed ({str(problem).splitlines()[0][:80]})"
-    use_native(policy, error <= _TOLERANCE[kind])
-    if error <= _TOLERANCE[kind]:
-        return None
     name = str(kind).removeprefix("torch.")
-    return f"This GPU's recurrent kernels {reason} in {name}: a slower layer of plain operations is used instead."
+    told = None
+    for kernels, whose, instead in _CANDIDATES:
+        if kernels == "fused" and not all(fused_gru.fits(layer.hidden_size) for layer in layers):
+            continue
+        try:
+            error = max(kernel_error(layer, kind, kernels) for layer in layers)
+            reason = f"differ by {error:.1g} from their definition"
+        except Exception as problem:  # a compiler of kernels raises whatever it likes, and the next candidate may work
+            error, reason = float("inf"), f"failed ({(str(problem) or repr(problem)).splitlines()[0][:80]})"
+        if error <= _TOLERANCE[kind]:
+            use_kernels(policy, kernels)
+            return kernels, told
+        told = f"{whose} {reason} in {name}: {instead} is used instead."
+    use_kernels(policy, "plain")
+    return "plain", told
 
 
 def _on_cpu(policy: Network) -> bool:
     return policy.value_scale.is_cpu  # every network has this buffer; one that holds equal weight has no parameters
 
 
-def use_native(policy: Network, native: bool) -> None:
-    """Let all recurrent layers use the device's kernels, or none."""
+def use_kernels(policy: Network, kernels: Kernels) -> None:
+    """Let all recurrent layers use these kernels on a GPU."""
     for layer in _recurrent_layers(policy):
-        layer.native = native
+        layer.kernels = kernels
 
 
 def _recurrent_layers(policy: Network) -> list[GruLayer]:
     return [module for module in policy.modules() if isinstance(module, GruLayer)]
 
 
-def native_error(layer: GruLayer, dtype: torch.dtype) -> float:
-    """Largest relative error, in the 2-norm, of the states and of every gradient that torch's own kernels compute.
+def kernel_error(layer: GruLayer, dtype: torch.dtype, kernels: Kernels = "library") -> float:
+    """Largest relative error, in the 2-norm, of the states and of every gradient that kernels compute.
 
     Args:
         layer: on the device in question; unchanged.
         dtype: precision of the kernels. They are compared with the written-out layer in the parameters' precision.
+        kernels: which.
     """
     weight = layer.weight_ih_l0
     generator = torch.Generator().manual_seed(0)
@@ -75,7 +89,7 @@ def native_error(layer: GruLayer, dtype: torch.dtype) -> float:
     with torch.enable_grad(), torch.autocast(weight.device.type, enabled=False):
         states = layer.own_sequence(inputs, hidden)
         right = [states.detach(), *torch.autograd.grad((states * direction).sum(), sources)]
-        states = layer.native_sequence(inputs.to(dtype), hidden.to(dtype))
+        states = layer.sequence_by(kernels, inputs.to(dtype), hidden.to(dtype))
         found = [states.detach(), *torch.autograd.grad((states * direction).sum(), sources)]
     errors = [(b.to(a) - a).norm() / a.norm().clamp(min=1e-12) for a, b in zip(right, found, strict=True)]
     return float(torch.stack(errors).max())

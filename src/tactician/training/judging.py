@@ -9,7 +9,7 @@ from tactician.environment import Names, draw_held_out
 from tactician.errors import UserError
 from tactician.evaluation import AGENT, Evaluation, NotFinite, PolicyNotFinite, evaluate
 from tactician.monitor.progress import Reporter
-from tactician.policy import Network, use_native
+from tactician.policy import Network, use_kernels
 from tactician.training.checkpoint import BEST, FINAL, Keeper, load_policy
 from tactician.training.counting import Counting
 from tactician.training.lineage import Contamination, Seen
@@ -180,7 +180,7 @@ def _best_policy(setup: Setup, folder: Path) -> Network:
     """The best model, on the run's device."""
     saved: Network = setup.process.from_leader(lambda: load_policy(folder / BEST).policy.cpu())
     policy = saved.to(setup.device)
-    use_native(policy, setup.native_recurrence)
+    use_kernels(policy, setup.recurrent_kernels)
     return policy
 
 

@@ -28,7 +28,7 @@ from tactician.hardware.processes import SINGLE, Process
 from tactician.hardware.sizes import Sizes, choose_sizes, note_on_learning, sequence_length, split_windows
 from tactician.learning import Hyperparameters, Precision
 from tactician.market import LEVEL_LEAK
-from tactician.policy import Architecture, Network, make_network, settle_recurrence, use_native
+from tactician.policy import Architecture, Kernels, Network, make_network, settle_recurrence, use_kernels
 from tactician.training.duration import n_iterations, total_timesteps
 from tactician.training.markets import (
     TrainedOn,
@@ -66,8 +66,8 @@ class Setup:
     windows: range
     """Windows of days of this process, each with ``portfolios_per_window`` portfolios."""
     autocast_dtype: torch.dtype | None = None
-    native_recurrence: bool = True
-    """Whether a GPU's own recurrent kernels may be used, because they agree with the definition."""
+    recurrent_kernels: Kernels = "library"
+    """Those of the recurrent layers that agree with the definition on this GPU."""
     process: Process = SINGLE
     notes: tuple[str, ...] = ()
     """Notes for the user before the run begins."""
@@ -105,7 +105,7 @@ class Setup:
     def make_policy(self) -> Network:
         """A fresh policy, the same for the same seed."""
         policy = make_policy(self.config, self.environment, self.value_scale)
-        use_native(policy, self.native_recurrence)
+        use_kernels(policy, self.recurrent_kernels)
         return policy
 
     def with_sizes(self, sizes: Sizes) -> "Setup":
@@ -186,7 +186,7 @@ def prepare_run(
     """
     request = _choose(config, market, splits or split_rows(config, market), normaliser, process)
     budgets = _budgets(request, process)
-    plan, pace, wrong_kernels = _probe(request, budgets, process)
+    plan, pace, kernels, wrong_kernels = _probe(request, budgets, process)
     sizes, plan, warnings = _fit(request, plan, None if fixed_sizes else pace, process)
     total = total_timesteps(config, sizes.n_envs, sizes.n_steps)
     notes = (*request.notes, wrong_kernels, *warnings, note_on_learning(sizes, total, config.ppo_epochs))
@@ -207,7 +207,7 @@ def prepare_run(
         value_scale=request.value_scale,
         windows=_share(sizes, config.portfolios_per_window, budgets, process),
         autocast_dtype=request.autocast_dtype,
-        native_recurrence=wrong_kernels is None,
+        recurrent_kernels=kernels,
         process=process,
         notes=tuple(x for x in notes if x),
     )
@@ -309,16 +309,18 @@ def _budgets(request: _Request, process: Process) -> list[float]:
     return process.gather_each(memory_budget(request.config, request.device, n_here))
 
 
-def _probe(request: _Request, budgets: list[float], process: Process) -> tuple[MemoryPlan, Pace | None, str | None]:
+def _probe(
+    request: _Request, budgets: list[float], process: Process
+) -> tuple[MemoryPlan, Pace | None, Kernels, str | None]:
     """Try small iterations with a policy of the run's own kind.
 
     Returns:
-        The memory plan of this process, the pace, and a note for the user on the device's kernels, or None.
+        The memory plan of this process, the pace, the recurrent kernels, and a note for the user on them, or None.
     """
     config, dtype = request.config, request.autocast_dtype
     with enough_memory():
         policy = make_policy(config, request.environment, request.value_scale)
-    wrong_kernels = settle_recurrence(policy, dtype)
+    kernels, wrong_kernels = settle_recurrence(policy, dtype)
     trial = Trial(
         environment=request.training_environment,
         policy=policy,
@@ -334,7 +336,7 @@ def _probe(request: _Request, budgets: list[float], process: Process) -> tuple[M
         probe = probe_iteration(trial)
         pace = _measure_pace(trial, request, share, process) if request.device.type == "cpu" else None
     plan = make_plan(probe, policy, n_actions, critic_epochs=config.critic_epochs, budget=budget, share=share)
-    return plan, pace, wrong_kernels
+    return plan, pace, kernels, wrong_kernels
 
 
 def _measure_pace(trial: Trial, request: _Request, share: float, process: Process) -> Pace:

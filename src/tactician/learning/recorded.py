@@ -1,0 +1,60 @@
+"""Recordings of a GPU's work, which one call starts again (CUDA graphs).
+
+To start a small operation takes the host longer than the GPU needs to do it. A rollout step and a minibatch are hundreds of
+them, always the same. So they are recorded once, and then started all at once.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+RECORD = True
+"""Whether anything is recorded. Benchmarks and tests compare with plain calls."""
+
+
+class Recorded:
+    """A function of tensors that is recorded when it is called for the second time with arguments of the same shapes.
+
+    The first call is a plain one: it compiles kernels and makes what is made once, such as an optimiser's moments. Later
+    ones copy their arguments to where the recording expects them, and repeat it. So the function must always do the same
+    work, read nothing else that changes but tensors, and leave its results in tensors that exist already.
+
+    Args:
+        run: the function. It never waits for the device.
+        enabled: whether to record; otherwise every call is a plain one.
+    """
+
+    def __init__(self, run: Callable[..., None], *, enabled: bool) -> None:
+        self._run, self._enabled = run, enabled and RECORD
+        self._recordings: dict[tuple[torch.Size, ...], tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]] | None] = {}
+        # A recording needs a stream of its own. The plain call uses the same, since libraries keep workspaces per stream.
+        self._stream = torch.cuda.Stream() if self._enabled else None
+
+    def __call__(self, *arguments: Tensor) -> None:
+        """Run the function, or repeat its recording."""
+        if self._stream is None:
+            self._run(*arguments)
+            return
+        shapes = tuple(x.shape for x in arguments)
+        if shapes not in self._recordings:
+            self._recordings[shapes] = None
+            self._stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._stream):
+                self._run(*arguments)
+            torch.cuda.current_stream().wait_stream(self._stream)
+            return
+        recording = self._recordings[shapes]
+        if recording is None:
+            recording = self._recordings[shapes] = self._record(arguments)
+        graph, places = recording
+        for place, argument in zip(places, arguments, strict=True):
+            place.copy_(argument)
+        graph.replay()
+
+    def _record(self, arguments: tuple[Tensor, ...]) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]]:
+        places = tuple(x.clone() for x in arguments)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self._stream):  # nothing is computed here
+            self._run(*places)
+        return graph, places

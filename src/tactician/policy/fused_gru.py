@@ -1,0 +1,279 @@
+"""The gated recurrent layer of `gru` on an NVIDIA GPU: one kernel for all steps of a sequence, and one for its derivative.
+
+A library's recurrent layer starts several kernels per step, and its derivative reads and writes every gate more than once. Here a
+program takes a few sequences and walks through all of their steps. The state stays in the caches between two steps, and a
+barrier inside the program takes the place of a launch. Sequences need nothing of one another, so programs never wait.
+
+What does not depend on the state is left to large matrix products of the library: the inputs' part of the gates before the
+loop, and the gradients of inputs and weights after it. Products take operands of the inputs' type and add up in float32 (TF32
+products for float32). States are rounded to the inputs' type after every step.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+try:
+    import triton
+    import triton.language as tl
+except ModuleNotFoundError:  # comes with torch for CUDA, and not with torch for a CPU
+    triton = None
+
+AVAILABLE = triton is not None
+"""Whether the kernels can be compiled here."""
+
+UNITS = 32
+"""The number of hidden units must be a multiple of it."""
+
+BLOCK_N, BLOCK_K = 64, 64
+"""Hidden units, and terms of a product, that a program computes at once; half of it where the units are no multiple."""
+
+WARPS, STAGES = 8, 3
+"""Warps of a program, and weight blocks that are loaded ahead."""
+
+FEWEST_ROWS, MOST_ROWS = 16, 64
+"""Sequences of a program. A tensor core multiplies at least 16 rows."""
+
+
+def fits(units: int) -> bool:
+    """Whether the kernels can compute a layer of so many hidden units here."""
+    return AVAILABLE and units % UNITS == 0
+
+
+def rows_per_program(n_rows: int, processors: int) -> int:
+    """Sequences that a program takes: as many as keep all processors busy, a power of two within the bounds.
+
+    Every program reads all weights in every step. So more sequences per program are cheaper, as long as no processor idles.
+    """
+    rows = FEWEST_ROWS
+    while rows < MOST_ROWS and 2 * rows * processors <= n_rows:
+        rows *= 2
+    return rows
+
+
+def fused_sequence(
+    inputs: Float[Tensor, "step env input"],
+    hidden: Float[Tensor, "env hidden"],
+    weight_ih: Float[Tensor, "gates input"],
+    weight_hh: Float[Tensor, "gates hidden"],
+    bias_ih: Float[Tensor, " gates"],
+    bias_hh: Float[Tensor, " gates"],
+) -> Float[Tensor, "step env hidden"]:
+    """The state after every step, as `gru.GruLayer.sequence` defines it.
+
+    Args:
+        inputs: of float32, bfloat16 or float16; the states have the same type.
+        hidden: the state before the first step, of the same type.
+        weight_ih: of the inputs, gates r, z, n one after the other.
+        weight_hh: of the state; its number of units is a multiple of `UNITS`.
+        bias_ih: of the inputs' part.
+        bias_hh: of the state's part.
+    """
+    states: Tensor = _FusedGru.apply(inputs, hidden, weight_ih, weight_hh, bias_ih, bias_hh)
+    return states
+
+
+class _FusedGru(torch.autograd.Function):
+    """The layer and its derivative."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        inputs: Tensor,
+        hidden: Tensor,
+        weight_ih: Tensor,
+        weight_hh: Tensor,
+        bias_ih: Tensor,
+        bias_hh: Tensor,
+    ) -> Tensor:
+        steps, envs, _ = inputs.shape
+        size = hidden.shape[-1]
+        kept = weight_ih.to(inputs.dtype), weight_hh.to(inputs.dtype)
+        # b_hr and b_hz only ever add to b_ir and b_iz; b_hn stays apart because r multiplies it.
+        bias = torch.cat((bias_ih[: 2 * size] + bias_hh[: 2 * size], bias_ih[2 * size :])).to(inputs.dtype)
+        gates = torch.addmm(bias, inputs.flatten(0, 1), kept[0].t())
+        states = inputs.new_empty(steps + 1, envs, size)
+        states[0] = hidden
+        train = any(ctx.needs_input_grad)
+        # The derivative needs the four activations. Three overwrite the inputs' part of the gates.
+        products = inputs.new_empty(steps * envs, size) if train else gates
+        block = rows_per_program(envs, _processors(inputs))
+        _forward[(triton.cdiv(envs, block),)](
+            gates,
+            kept[1].t().contiguous(),
+            bias_hh[2 * size :].float(),
+            states,
+            products,
+            envs,
+            steps,
+            size,
+            train,
+            block,
+            *_blocks(inputs, size),
+            num_warps=WARPS,
+            num_stages=STAGES,
+        )
+        ctx.save_for_backward(inputs, *kept, gates, products, states)
+        return states[1:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, weight_ih, weight_hh, gates, products, states = ctx.saved_tensors
+        steps, envs, input_size = inputs.shape
+        size, rows = states.shape[-1], steps * envs
+        # Columns q, r, z, n: the first three meet W_hh and the last three W_ih, so neither product copies anything.
+        grads = inputs.new_empty(rows, 4 * size)
+        carried = torch.zeros(envs, size, dtype=torch.float32, device=inputs.device)
+        block = rows_per_program(envs, _processors(inputs))
+        _backward[(triton.cdiv(envs, block),)](
+            gates,
+            torch.cat((weight_hh[2 * size :], weight_hh[: 2 * size])),
+            states,
+            products,
+            grad_states.contiguous(),
+            grads,
+            carried,
+            envs,
+            steps,
+            size,
+            block,
+            *_blocks(inputs, size),
+            num_warps=WARPS,
+            num_stages=STAGES,
+        )
+        of_inputs, of_state = grads[:, size:], grads[:, : 3 * size]
+        grad_ih = of_inputs.t() @ inputs.view(rows, input_size)
+        grad_qrz = of_state.t() @ states[:-1].view(rows, size)
+        grad_bias = grads.sum(0, dtype=torch.float32)
+        grad_inputs = (of_inputs @ weight_ih).view_as(inputs) if ctx.needs_input_grad[0] else None
+        # Back from the order q, r, z to the parameters' own r, z, n.
+        grad_hh, grad_bias_hh = (torch.cat((x[size : 3 * size], x[:size])) for x in (grad_qrz, grad_bias))
+        return grad_inputs, carried.to(inputs.dtype), grad_ih, grad_hh, grad_bias[size:], grad_bias_hh
+
+
+def _blocks(like: Tensor, size: int) -> tuple[int, int, str]:
+    """Hidden units and terms of a block, and how float32 is multiplied: torch's switch of its own recurrent kernels counts."""
+    tf32 = torch.backends.cudnn.allow_tf32 or like.dtype != torch.float32
+    return *(part if size % part == 0 else UNITS for part in (BLOCK_N, BLOCK_K)), "tf32" if tf32 else "ieee"
+
+
+def _processors(like: Tensor) -> int:
+    return torch.cuda.get_device_properties(like.device).multi_processor_count if like.is_cuda else 1
+
+
+if AVAILABLE:
+
+    @triton.jit(do_not_specialize=["envs"])
+    def _forward(
+        gates,
+        weight,
+        bias_n,
+        states,
+        products,
+        envs,
+        STEPS: tl.constexpr,
+        SIZE: tl.constexpr,
+        TRAIN: tl.constexpr,
+        ROWS: tl.constexpr,
+        BLOCK_N: tl.constexpr,
+        BLOCK_K: tl.constexpr,
+        PRECISION: tl.constexpr,
+    ):
+        """Walk ``ROWS`` sequences through all steps.
+
+        ``gates [step·env, 3·SIZE]`` holds the inputs' part of r, z, n, and their activations afterwards (with ``TRAIN``);
+        ``weight [SIZE, 3·SIZE]`` is W_hh transposed; ``states [step + 1, env, SIZE]``; ``products [step·env, SIZE]`` gets q.
+        """
+        kind: tl.constexpr = states.dtype.element_ty
+        row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+        inside = (row < envs)[:, None]
+        for t in range(STEPS):
+            now = t * envs.to(tl.int64) + row
+            before, after = states + now[:, None] * SIZE, states + (now + envs)[:, None] * SIZE
+            gate = gates + now[:, None] * (3 * SIZE)
+            for j in range(0, SIZE, BLOCK_N):
+                unit = (j + tl.arange(0, BLOCK_N))[None, :]
+                r = tl.zeros((ROWS, BLOCK_N), tl.float32)
+                z = tl.zeros((ROWS, BLOCK_N), tl.float32)
+                q = tl.zeros((ROWS, BLOCK_N), tl.float32)
+                for k in range(0, SIZE, BLOCK_K):
+                    term = k + tl.arange(0, BLOCK_K)
+                    h = tl.load(before + term[None, :], mask=inside, other=0.0)
+                    column = weight + term[:, None] * (3 * SIZE) + unit
+                    r = tl.dot(h, tl.load(column), r, input_precision=PRECISION)
+                    z = tl.dot(h, tl.load(column + SIZE), z, input_precision=PRECISION)
+                    q = tl.dot(h, tl.load(column + 2 * SIZE), q, input_precision=PRECISION)
+                r = tl.sigmoid(r + tl.load(gate + unit, mask=inside, other=0.0).to(tl.float32))
+                z = tl.sigmoid(z + tl.load(gate + SIZE + unit, mask=inside, other=0.0).to(tl.float32))
+                q += tl.load(bias_n + unit)
+                n = tl.load(gate + 2 * SIZE + unit, mask=inside, other=0.0).to(tl.float32) + r * q
+                n = 2.0 * tl.sigmoid(2.0 * n) - 1.0
+                h_own = tl.load(before + unit, mask=inside, other=0.0).to(tl.float32)
+                tl.store(after + unit, (n + z * (h_own - n)).to(kind), mask=inside)
+                if TRAIN:
+                    tl.store(gate + unit, r.to(kind), mask=inside)
+                    tl.store(gate + SIZE + unit, z.to(kind), mask=inside)
+                    tl.store(gate + 2 * SIZE + unit, n.to(kind), mask=inside)
+                    tl.store(products + now[:, None] * SIZE + unit, q.to(kind), mask=inside)
+            # The next step reads what other threads of this program have written.
+            tl.debug_barrier()
+
+    @triton.jit(do_not_specialize=["envs"])
+    def _backward(
+        gates,
+        weight,
+        states,
+        products,
+        grad_states,
+        grads,
+        carried,
+        envs,
+        STEPS: tl.constexpr,
+        SIZE: tl.constexpr,
+        ROWS: tl.constexpr,
+        BLOCK_N: tl.constexpr,
+        BLOCK_K: tl.constexpr,
+        PRECISION: tl.constexpr,
+    ):
+        """Walk ``ROWS`` sequences backwards; the formulas are those of `gru._gate_gradients`.
+
+        ``weight [3·SIZE, SIZE]`` is W_hn, W_hr, W_hz; ``grads [step·env, 4·SIZE]`` gets the gradients of q, r, z, n;
+        ``carried [env, SIZE]`` begins as 0 and ends as the gradient of the first state.
+        """
+        kind: tl.constexpr = states.dtype.element_ty
+        row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+        inside = (row < envs)[:, None]
+        carry = carried + row[:, None] * SIZE
+        for i in range(STEPS):
+            now = (STEPS - 1 - i) * envs.to(tl.int64) + row
+            gate, grad = gates + now[:, None] * (3 * SIZE), grads + now[:, None] * (4 * SIZE)
+            own = now[:, None] * SIZE
+            for j in range(0, SIZE, BLOCK_N):
+                unit = (j + tl.arange(0, BLOCK_N))[None, :]
+                d = tl.load(carry + unit, mask=inside, other=0.0)
+                d += tl.load(grad_states + own + unit, mask=inside, other=0.0).to(tl.float32)
+                r = tl.load(gate + unit, mask=inside, other=0.0).to(tl.float32)
+                z = tl.load(gate + SIZE + unit, mask=inside, other=0.0).to(tl.float32)
+                n = tl.load(gate + 2 * SIZE + unit, mask=inside, other=0.0).to(tl.float32)
+                q = tl.load(products + own + unit, mask=inside, other=0.0).to(tl.float32)
+                h = tl.load(states + own + unit, mask=inside, other=0.0).to(tl.float32)
+                dn = d * (1.0 - z) * (1.0 - n * n)
+                tl.store(grad + unit, (dn * r).to(kind), mask=inside)
+                tl.store(grad + SIZE + unit, (dn * q * r * (1.0 - r)).to(kind), mask=inside)
+                tl.store(grad + 2 * SIZE + unit, (d * (h - n) * z * (1.0 - z)).to(kind), mask=inside)
+                tl.store(grad + 3 * SIZE + unit, dn.to(kind), mask=inside)
+                tl.store(carry + unit, d * z, mask=inside)
+            tl.debug_barrier()
+            for j in range(0, SIZE, BLOCK_N):
+                unit = (j + tl.arange(0, BLOCK_N))[None, :]
+                d = tl.load(carry + unit, mask=inside, other=0.0)
+                for k in range(0, 3 * SIZE, BLOCK_K):
+                    term = k + tl.arange(0, BLOCK_K)
+                    g = tl.load(grad + term[None, :], mask=inside, other=0.0)
+                    d = tl.dot(g, tl.load(weight + term[:, None] * SIZE + unit), d, input_precision=PRECISION)
+                tl.store(carry + unit, d, mask=inside)
+            tl.debug_barrier()
