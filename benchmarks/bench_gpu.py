@@ -1,0 +1,363 @@
+"""Everything that is measured on a GPU, in one run: ceilings, the recurrent layer, whole iterations by phase, and a profile.
+
+    python benchmarks/bench_gpu.py [ceilings] [layer] [iterations] [memory] [sizes] [profile] [--json FILE]
+
+Without names all parts run. Alternatives are measured in turns, after a warm-up, and the median counts. The file is written
+after every part, so that an interrupted run keeps what it has. Without a GPU, `--device cpu --small` tries every part on a CPU.
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from command_line import cached_market, run
+
+from tactician.config import load_config
+from tactician.hardware.sizes import Sizes
+from tactician.learning import collect_rollout, recorded, update
+from tactician.policy import GruLayer, fused_gru
+from tactician.training.setup import Setup, prepare_run
+from tactician.training.state import TrainState, first_train_state
+
+PARTS = ("ceilings", "layer", "iterations", "memory", "sizes", "profile")
+
+
+def seconds(work: Callable[[], Any], device: torch.device, repeats: int = 5, warm_up: int = 2) -> float:
+    """The median duration of a call, on the device's clock."""
+    found = []
+    for k in range(warm_up + repeats):
+        begun = time.perf_counter()
+        if device.type == "cuda":
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            start.record()
+            work()
+            end.record()
+            torch.cuda.synchronize()
+            took = start.elapsed_time(end) / 1000
+        else:
+            work()
+            took = time.perf_counter() - begun
+        if k >= warm_up:
+            found.append(took)
+    return statistics.median(found)
+
+
+def ceilings(device: torch.device, small: bool) -> dict[str, float]:
+    """What the chip gives at most: bytes per second of a copy (read and written), and flops per second of a product."""
+    numbers, side = (10**6, 256) if small else (2 * 10**9, 8192)
+    source = torch.randn(numbers, device=device)
+    target = torch.empty_like(source)
+    copied = seconds(lambda: target.copy_(source), device)
+    a, b = (torch.randn(side, side, device=device).bfloat16() for _ in range(2))
+    multiplied = seconds(lambda: a @ b, device)
+    return {
+        "copy_tb_per_s": 2 * source.nbytes / copied / 1e12,
+        "matmul_tflop_per_s": 2 * side**3 / multiplied / 1e12,
+    }
+
+
+def layer(device: torch.device, small: bool) -> list[dict[str, Any]]:
+    """The recurrent layer forwards, and forwards and backwards, by torch's kernels and by ours with blocks of all sizes."""
+    steps, units = (8, 32) if small else (64, 256)
+    table = []
+    for dtype, rows in itertools.product((torch.bfloat16, torch.float32), (32,) if small else (1024, 4096, 8192)):
+        torch.manual_seed(0)
+        gru = GruLayer(units, units).to(device)
+        x = torch.randn(steps, rows, units, device=device, dtype=dtype).requires_grad_()
+        h = torch.randn(rows, units, device=device, dtype=dtype)
+        direction = torch.randn(steps, rows, units, device=device, dtype=dtype)
+
+        def forwards(kernels: str, gru=gru, x=x, h=h) -> None:
+            with torch.no_grad():
+                gru.sequence_by(kernels, x, h)
+
+        def both(kernels: str, gru=gru, x=x, h=h, direction=direction) -> None:
+            states = gru.sequence_by(kernels, x, h)
+            torch.autograd.grad(states, (x, *gru.weights), direction)
+
+        def entry(name: str, kernels: str, dtype=dtype, rows=rows, forwards=forwards, both=both) -> dict[str, Any]:
+            row = {"layer": name, "dtype": str(dtype), "rows": rows}
+            try:
+                row |= {
+                    "forwards_ms": 1000 * seconds(lambda: forwards(kernels), device),
+                    "both_ms": 1000 * seconds(lambda: both(kernels), device),
+                }
+            except Exception as error:  # blocks that the chip has no room for
+                row["failed"] = str(error).splitlines()[0][:80]
+            print(" ", row, flush=True)
+            return row
+
+        table.append(entry("library", "library" if device.type == "cuda" else "plain"))
+        if device.type != "cuda" or not fused_gru.AVAILABLE:
+            continue
+        for most, warps, (n, k) in itertools.product((16, 32, 64), (4, 8), ((64, 64), (32, 64), (64, 128))):
+            # Only rows that fill the chip about once, and for float32 only what fits into its shared memory.
+            if not 0.4 <= rows / most / 132 <= 2 or (dtype == torch.float32 and (n, k) != (32, 64)):
+                continue
+            with blocks(most, n, k, warps):
+                table.append(entry(f"fused {most} rows, {n} units, {k} terms, {warps} warps", "fused"))
+    return table
+
+
+@contextmanager
+def blocks(rows: int, n: int, k: int, warps: int) -> Iterator[None]:
+    names = ("rows_per_program", "BLOCK_N", "BLOCK_K", "WARPS")
+    before = [getattr(fused_gru, name) for name in names]
+    for name, value in zip(names, (lambda *_: rows, n, k, warps), strict=True):
+        setattr(fused_gru, name, value)
+    try:
+        yield
+    finally:
+        for name, value in zip(names, before, strict=True):
+            setattr(fused_gru, name, value)
+
+
+def make_setup(args: argparse.Namespace, network: str = "recurrent", per_window: int = 1, **changes: Any) -> Setup:
+    """A setup of the specified network, or of market memory with as many units."""
+    sizes = {"hidden_dim": 32, "n_envs": 64, "n_steps": 64, "batch_size": 1024} if args.small else {}
+    config = load_config(
+        args.config,
+        {"hidden_dim": 256, "n_gru_layers": 2, "encoder_layers": 2, "n_envs": 1024, "n_steps": 64, "batch_size": 65_536}
+        | {"device": args.device, "amp": not args.small, "network": network, "portfolios_per_window": per_window}
+        | {"timesteps": 10**12, "seed": 0, "baseline": "window" if per_window > 1 else "critic"}
+        | sizes
+        | changes,
+    )
+    return prepare_run(config, cached_market(args.config), fixed_sizes=True)
+
+
+def phases(setup: Setup, state: TrainState) -> tuple[dict[str, float], TrainState]:
+    """One iteration, with the device waited for after the rollout, and the beginning of the critic's epochs marked."""
+    wait = torch.cuda.synchronize if setup.device.type == "cuda" else lambda: None
+    marks: dict[str, float] = {}
+
+    def on_batch(kind: str, done: int, total: int, epoch: int, epochs: int) -> None:
+        if kind == "ppo" and (done, epoch) == (total, epochs):
+            wait()
+            marks["joint"] = time.perf_counter()
+
+    wait()
+    begun = time.perf_counter()
+    rollout, env_state, hidden = collect_rollout(
+        setup.training_environment,
+        state.learner.policy,
+        state.env_state,
+        state.hidden,
+        n_steps=setup.config.n_steps,
+        sequence_length=setup.sequence_length,
+        seed=0,
+        iteration=state.progress.iteration,
+        precision=state.learner.precision,
+    )
+    wait()
+    collected = time.perf_counter()
+    update(
+        state.learner,
+        rollout,
+        setup.hyper,
+        seed=0,
+        iteration=state.progress.iteration,
+        keep_features=setup.memory.keep_features,
+        on_batch=on_batch,
+    )
+    wait()
+    ended = time.perf_counter()
+    joint = marks.get("joint", collected)
+    took = {"rollout": collected - begun, "joint": joint - collected, "critic": ended - joint}
+    progress = replace(state.progress, iteration=state.progress.iteration + 1)
+    return took, replace(state, env_state=env_state, hidden=hidden, progress=progress)
+
+
+@contextmanager
+def ways(setup: Setup, kernels: str, record: bool, fused: bool) -> Iterator[Setup]:
+    """A setup whose recurrent layers, recordings and environment go one way or the other."""
+    before = recorded.RECORD
+    recorded.RECORD = record
+    switch(fused)
+    try:
+        yield replace(setup, recurrent_kernels=kernels)
+    finally:
+        recorded.RECORD = before
+        switch(True)
+
+
+def switch(fused: bool) -> None:
+    """Let the environment use its kernels, or plain operations."""
+
+
+def measure(setup: Setup, iterations: int) -> dict[str, Any]:
+    """Steps per second of whole iterations by phase, the first dropped, and the peak of memory."""
+    if setup.device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    state, found = first_train_state(setup), []
+    for _ in range(iterations + 1):
+        took, state = phases(setup, state)
+        found.append(took)
+    medians = {name: statistics.median(x[name] for x in found[1:]) for name in found[0]}
+    samples = setup.sizes.samples
+    report: dict[str, Any] = {f"{name}_ns": 1e9 * took / samples for name, took in medians.items()}
+    report["steps_per_second"] = samples / sum(medians.values())
+    hyper = setup.hyper
+    report["updates_per_million_samples"] = 1e6 * hyper.ppo_epochs / hyper.batch_size
+    if setup.device.type == "cuda":
+        report["peak_gb"] = torch.cuda.max_memory_reserved() / 1e9
+    return report
+
+
+def table_of(
+    setups: Sequence[tuple[dict[str, Any], Callable[[], dict[str, Any]]]], rounds: int
+) -> list[dict[str, Any]]:
+    """Every alternative in turns; of each the round with the median rate."""
+    found: list[list[dict[str, Any]]] = [[] for _ in setups]
+    for _ in range(rounds):
+        for place, (name, work) in zip(found, setups, strict=True):
+            try:
+                place.append(name | work())
+            except RuntimeError as error:  # memory that does not suffice
+                place.append(name | {"failed": str(error).splitlines()[0][:100], "steps_per_second": 0.0})
+            print(" ", {k: f"{v:,.2f}" if isinstance(v, float) else v for k, v in place[-1].items()}, flush=True)
+    return [sorted(rows, key=lambda row: row["steps_per_second"])[len(rows) // 2] for rows in found]
+
+
+def iterations(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """The specified network: kernels × recordings × environment."""
+    base = make_setup(args)
+    setup = base.with_sizes(Sizes(*((64, 64, 1024) if args.small else (65_536, 128, 65_536))))
+    alternatives = []
+    for kernels, record, fused in (
+        ("library", False, False),
+        ("fused", False, False),
+        ("fused", False, True),
+        ("fused", True, True),
+        ("library", True, True),
+    ):
+
+        def work(kernels=kernels, record=record, fused=fused) -> dict[str, Any]:
+            with ways(setup, kernels, record, fused) as way:
+                return measure(way, 1)
+
+        alternatives.append(({"layer": kernels, "recorded": record, "fused environment": fused}, work))
+    return table_of(alternatives, args.rounds)
+
+
+def memory(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Market memory with many portfolios per window."""
+    alternatives = []
+    base = make_setup(args, "market_memory", 16 if args.small else 64)
+    many = (
+        ((64, 64, 1024),) if args.small else ((65_536, 128, 65_536), (65_536, 128, 262_144), (262_144, 128, 1_048_576))
+    )
+    for sizes in many:
+        setup = base.with_sizes(Sizes(*sizes))
+        for record in (False, True):
+
+            def work(setup=setup, record=record) -> dict[str, Any]:
+                with ways(setup, "fused", record, True) as way:
+                    return measure(way, 1)
+
+            alternatives.append((asdict(setup.sizes) | {"recorded": record}, work))
+    return table_of(alternatives, args.rounds)
+
+
+def sizes(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """The specified network at sizes of minibatches and lengths of sequences."""
+    many = [(65_536, 64), (65_536, 32), (131_072, 64), (262_144, 64), (524_288, 64), (262_144, 128)]
+    alternatives = []
+    for batch, length in [(1024, 32)] if args.small else many:
+        base = make_setup(args, bptt_length=length)
+        setup = base.with_sizes(Sizes(*((64, 64, batch) if args.small else (65_536, 128, batch))))
+        alternatives.append((asdict(setup.sizes) | {"bptt_length": length}, lambda setup=setup: measure(setup, 1)))
+    return table_of(alternatives, 1)
+
+
+def profile(args: argparse.Namespace) -> dict[str, Any]:
+    """What the device does in a rollout step, in a joint minibatch and in a critic's, by kernel."""
+    base, found = make_setup(args), {}
+    activities = [
+        torch.profiler.ProfilerActivity.CPU,
+        *([torch.profiler.ProfilerActivity.CUDA] if base.device.type == "cuda" else []),
+    ]
+    setup = base.with_sizes(Sizes(*((64, 64, 1024) if args.small else (16_384, 64, 262_144))))
+    changes = {"rollout": None, "joint": (1, 0), "critic": (0, 1)}
+    recorded.RECORD = False
+    try:
+        for name, epochs in changes.items():
+            state = first_train_state(setup)
+            collect = lambda: collect_rollout(  # noqa: E731
+                setup.training_environment, state.learner.policy, state.env_state, state.hidden, n_steps=setup.config.n_steps,
+                sequence_length=setup.sequence_length, seed=0, iteration=0, precision=state.learner.precision,
+            )  # fmt: skip
+            rollout = collect()[0]
+            hyper = (
+                setup.hyper if epochs is None else replace(setup.hyper, ppo_epochs=epochs[0], critic_epochs=epochs[1])
+            )
+            work = collect if epochs is None else lambda: update(state.learner, rollout, hyper, seed=0, iteration=0)
+            work()
+            with torch.profiler.profile(activities=activities) as seen:
+                begun = time.perf_counter()
+                work()
+                if setup.device.type == "cuda":
+                    torch.cuda.synchronize()
+                wall = time.perf_counter() - begun
+            events = [e for e in seen.key_averages() if e.device_type == torch.autograd.DeviceType.CUDA]
+            total = sum(e.self_device_time_total for e in events)
+            top = sorted(events, key=lambda e: -e.self_device_time_total)[:22]
+            found[name] = {
+                "wall_ms": 1000 * wall,
+                "busy_ms": total / 1000,
+                "launches": sum(e.count for e in events),
+                "kernels": [[e.key[:70], e.count, e.self_device_time_total / 1000] for e in top],
+            }
+            print(
+                f"  {name}: wall {1000 * wall:.1f} ms, busy {total / 1000:.1f} ms, {found[name]['launches']} launches"
+            )
+            for key, count, took in found[name]["kernels"]:
+                print(f"    {took:8.2f} ms {count:6d} × {key}")
+    finally:
+        recorded.RECORD = True
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[])
+    parser.add_argument("--config", default="embedded_sp500")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--small", action="store_true", help="tiny sizes, to try the script")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    device = torch.device(args.device)
+    report: dict[str, Any] = {
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "torch": torch.__version__,
+    }
+    works: dict[str, Callable[[], Any]] = {
+        "ceilings": lambda: ceilings(device, args.small),
+        "layer": lambda: layer(device, args.small),
+        "iterations": lambda: iterations(args),
+        "memory": lambda: memory(args),
+        "sizes": lambda: sizes(args),
+        "profile": lambda: profile(args),
+    }
+    for name in args.parts or PARTS:
+        begun = time.perf_counter()
+        print(name, flush=True)
+        report[name] = works[name]()
+        print(f"  {time.perf_counter() - begun:.0f} s", flush=True)
+        if args.json:
+            args.json.write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(report.get("ceilings")))
+
+
+if __name__ == "__main__":
+    run(main)
