@@ -22,7 +22,7 @@ from command_line import cached_market, run
 
 from tactician.config import load_config
 from tactician.hardware.sizes import Sizes
-from tactician.learning import collect_rollout, recorded, update
+from tactician.learning import Rollout, collect_rollout, update
 from tactician.policy import GruLayer, fused_gru
 from tactician.training.setup import Setup, prepare_run
 from tactician.training.state import TrainState, first_train_state
@@ -127,7 +127,7 @@ def make_setup(args: argparse.Namespace, network: str = "recurrent", per_window:
         args.config,
         {"hidden_dim": 256, "n_gru_layers": 2, "encoder_layers": 2, "n_envs": 1024, "n_steps": 64, "batch_size": 65_536}
         | {"device": args.device, "amp": not args.small, "network": network, "portfolios_per_window": per_window}
-        | {"timesteps": 10**12, "seed": 0, "baseline": "window" if per_window > 1 else "critic"}
+        | {"fused": True, "timesteps": 10**12, "seed": 0, "baseline": "window" if per_window > 1 else "critic"}
         | sizes
         | changes,
     )
@@ -156,6 +156,7 @@ def phases(setup: Setup, state: TrainState) -> tuple[dict[str, float], TrainStat
         seed=0,
         iteration=state.progress.iteration,
         precision=state.learner.precision,
+        recorded=state.learner.recorded,
     )
     wait()
     collected = time.perf_counter()
@@ -176,21 +177,14 @@ def phases(setup: Setup, state: TrainState) -> tuple[dict[str, float], TrainStat
     return took, replace(state, env_state=env_state, hidden=hidden, progress=progress)
 
 
-@contextmanager
-def ways(setup: Setup, kernels: str, record: bool, fused: bool) -> Iterator[Setup]:
+def going(setup: Setup, kernels: str, record: bool, fused: bool) -> Setup:
     """A setup whose recurrent layers, recordings and environment go one way or the other."""
-    before = recorded.RECORD
-    recorded.RECORD = record
-    switch(fused)
-    try:
-        yield replace(setup, recurrent_kernels=kernels)
-    finally:
-        recorded.RECORD = before
-        switch(True)
-
-
-def switch(fused: bool) -> None:
-    """Let the environment use its kernels, or plain operations."""
+    return replace(
+        setup,
+        recurrent_kernels=kernels,
+        config=setup.config.model_copy(update={"fused": record}),
+        training_environment=replace(setup.training_environment, fused=fused),
+    )
 
 
 def measure(setup: Setup, iterations: int) -> dict[str, Any]:
@@ -242,8 +236,7 @@ def iterations(args: argparse.Namespace) -> list[dict[str, Any]]:
     ):
 
         def work(kernels=kernels, record=record, fused=fused) -> dict[str, Any]:
-            with ways(setup, kernels, record, fused) as way:
-                return measure(way, 1)
+            return measure(going(setup, kernels, record, fused), 1)
 
         alternatives.append(({"layer": kernels, "recorded": record, "fused environment": fused}, work))
     return table_of(alternatives, args.rounds)
@@ -261,8 +254,7 @@ def memory(args: argparse.Namespace) -> list[dict[str, Any]]:
         for record in (False, True):
 
             def work(setup=setup, record=record) -> dict[str, Any]:
-                with ways(setup, "fused", record, True) as way:
-                    return measure(way, 1)
+                return measure(going(setup, "fused", record, True), 1)
 
             alternatives.append((asdict(setup.sizes) | {"recorded": record}, work))
     return table_of(alternatives, args.rounds)
@@ -280,50 +272,59 @@ def sizes(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def profile(args: argparse.Namespace) -> dict[str, Any]:
-    """What the device does in a rollout step, in a joint minibatch and in a critic's, by kernel."""
-    base, found = make_setup(args), {}
-    activities = [
-        torch.profiler.ProfilerActivity.CPU,
-        *([torch.profiler.ProfilerActivity.CUDA] if base.device.type == "cuda" else []),
-    ]
-    setup = base.with_sizes(Sizes(*((64, 64, 1024) if args.small else (16_384, 64, 262_144))))
-    changes = {"rollout": None, "joint": (1, 0), "critic": (0, 1)}
-    recorded.RECORD = False
-    try:
-        for name, epochs in changes.items():
-            state = first_train_state(setup)
-            collect = lambda: collect_rollout(  # noqa: E731
-                setup.training_environment, state.learner.policy, state.env_state, state.hidden, n_steps=setup.config.n_steps,
-                sequence_length=setup.sequence_length, seed=0, iteration=0, precision=state.learner.precision,
-            )  # fmt: skip
-            rollout = collect()[0]
-            hyper = (
-                setup.hyper if epochs is None else replace(setup.hyper, ppo_epochs=epochs[0], critic_epochs=epochs[1])
-            )
-            work = collect if epochs is None else lambda: update(state.learner, rollout, hyper, seed=0, iteration=0)
-            work()
-            with torch.profiler.profile(activities=activities) as seen:
-                begun = time.perf_counter()
-                work()
-                if setup.device.type == "cuda":
-                    torch.cuda.synchronize()
-                wall = time.perf_counter() - begun
-            events = [e for e in seen.key_averages() if e.device_type == torch.autograd.DeviceType.CUDA]
-            total = sum(e.self_device_time_total for e in events)
-            top = sorted(events, key=lambda e: -e.self_device_time_total)[:22]
-            found[name] = {
-                "wall_ms": 1000 * wall,
-                "busy_ms": total / 1000,
-                "launches": sum(e.count for e in events),
-                "kernels": [[e.key[:70], e.count, e.self_device_time_total / 1000] for e in top],
-            }
-            print(
-                f"  {name}: wall {1000 * wall:.1f} ms, busy {total / 1000:.1f} ms, {found[name]['launches']} launches"
-            )
-            for key, count, took in found[name]["kernels"]:
-                print(f"    {took:8.2f} ms {count:6d} × {key}")
-    finally:
-        recorded.RECORD = True
+    """What the device does in a rollout, in joint minibatches and in the critic's, by kernel; nothing is recorded."""
+    setup = make_setup(args)
+    setup = setup.with_sizes(Sizes(*((64, 64, 1024) if args.small else (16_384, 64, 262_144))))
+    setup = going(setup, setup.recurrent_kernels, False, True)
+    state = first_train_state(setup)
+
+    def collect() -> Rollout:
+        return collect_rollout(
+            setup.training_environment,
+            state.learner.policy,
+            state.env_state,
+            state.hidden,
+            n_steps=setup.config.n_steps,
+            sequence_length=setup.sequence_length,
+            seed=0,
+            iteration=0,
+            precision=state.learner.precision,
+        )[0]
+
+    rollout = collect()
+
+    def learn(joint: int, critic: int) -> Callable[[], Any]:
+        hyper = replace(setup.hyper, ppo_epochs=joint, critic_epochs=critic)
+        return lambda: update(state.learner, rollout, hyper, seed=0, iteration=0)
+
+    works = {"rollout": collect, "joint": learn(1, 0), "critic": learn(0, 1)}
+    return {name: profiled(name, work, setup.device) for name, work in works.items()}
+
+
+def profiled(name: str, work: Callable[[], Any], device: torch.device) -> dict[str, Any]:
+    """Wall time, the device's own time, launches, and the kernels that take most of it."""
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    kinds += [torch.profiler.ProfilerActivity.CUDA] if device.type == "cuda" else []
+    work()
+    with torch.profiler.profile(activities=kinds) as seen:
+        begun = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        wall = time.perf_counter() - begun
+    events = [e for e in seen.key_averages() if e.device_type == torch.autograd.DeviceType.CUDA]
+    found = {
+        "wall_ms": 1000 * wall,
+        "busy_ms": sum(e.self_device_time_total for e in events) / 1000,
+        "launches": sum(e.count for e in events),
+        "kernels": [
+            [e.key[:70], e.count, e.self_device_time_total / 1000]
+            for e in sorted(events, key=lambda e: -e.self_device_time_total)[:22]
+        ],
+    }
+    print(f"  {name}: wall {found['wall_ms']:.1f} ms, busy {found['busy_ms']:.1f} ms, {found['launches']} launches")
+    for key, count, took in found["kernels"]:
+        print(f"    {took:8.2f} ms {count:6d} × {key}", flush=True)
     return found
 
 

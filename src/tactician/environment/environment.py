@@ -59,6 +59,8 @@ class Environment:
     """Rows of each of several markets that lie one after another in ``market`` (`many_markets`); none means one market."""
     cost_multipliers: tuple[float, float] = (1.0, 1.0)
     """Least and largest factor of all costs. Each window draws one per episode, log-uniformly; (1, 1) draws none."""
+    fused: bool = False
+    """On a GPU: compute a step and an observation by kernels of our own."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be simulated."""

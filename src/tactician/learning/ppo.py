@@ -71,10 +71,17 @@ class Learner:
     critic_optimiser: torch.optim.Optimizer
     precision: Precision = FULL
     collective: Collective = ALONE
+    recorded: bool = False
+    """Whether a GPU repeats minibatches from recordings."""
 
 
 def make_learner(
-    policy: Network, hyper: Hyperparameters, precision: Precision = FULL, collective: Collective = ALONE
+    policy: Network,
+    hyper: Hyperparameters,
+    precision: Precision = FULL,
+    collective: Collective = ALONE,
+    *,
+    recorded: bool = False,
 ) -> Learner:
     """Adam for the actor and Adam for the critic, ε = 1e-5 (Huang et al. 2022, "The 37 implementation details of PPO", 3).
 
@@ -89,6 +96,7 @@ def make_learner(
         torch.optim.Adam(critic, lr=hyper.critic_lr, eps=1e-5, fused=True),
         precision,
         collective,
+        recorded,
     )
 
 
@@ -250,15 +258,16 @@ def _joint_epochs(
 
 
 def _recorded(learn: Callable[[Tensor, Tensor], None], learner: Learner, data: Sequences) -> Recorded:
-    """A minibatch's update, which a GPU repeats from a recording.
+    """A minibatch's update, which a GPU repeats from a recording if the learner says so.
 
     Not with several processes, whose messages are not part of the GPU's work, nor with a loss scale.
     """
     alone = learner.collective.size == 1 and not learner.precision.actor_scaler.is_enabled()
+    enabled = learner.recorded and alone and data.day.is_cuda
     for optimiser in (learner.actor_optimiser, learner.critic_optimiser):
         for group in optimiser.param_groups:
-            group["capturable"] = data.day.is_cuda  # torch's leave to record a step. Its fused step is the same with it
-    return Recorded(learn, enabled=alone and data.day.is_cuda)
+            group["capturable"] = enabled  # torch's leave to record a step. Its fused step is the same with it
+    return Recorded(learn, enabled=enabled)
 
 
 def _joint_step(

@@ -9,9 +9,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-RECORD = True
-"""Whether anything is recorded. Benchmarks and tests compare with plain calls."""
-
 
 class Recorded:
     """A function of tensors that is recorded when it is called for the second time with arguments of the same shapes.
@@ -26,10 +23,10 @@ class Recorded:
     """
 
     def __init__(self, run: Callable[..., None], *, enabled: bool) -> None:
-        self._run, self._enabled = run, enabled and RECORD
+        self._run = run
         self._recordings: dict[tuple[torch.Size, ...], tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]] | None] = {}
         # A recording needs a stream of its own. The plain call uses the same, since libraries keep workspaces per stream.
-        self._stream = torch.cuda.Stream() if self._enabled else None
+        self._stream = torch.cuda.Stream() if enabled else None
 
     def __call__(self, *arguments: Tensor) -> None:
         """Run the function, or repeat its recording."""

@@ -81,6 +81,7 @@ def collect_rollout(
     seed: int,
     iteration: int,
     precision: Precision = FULL,
+    recorded: bool = False,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> tuple[Rollout, EnvState, Float[Tensor, "layer env hidden"]]:
     """Let the policy act for ``n_steps``, restarting finished episodes between sequences.
@@ -95,6 +96,7 @@ def collect_rollout(
         seed: of the action and dropout noise.
         iteration: number of this rollout in the run; its noise depends on it.
         precision: of the forward passes.
+        recorded: let a GPU repeat its steps from a recording.
         on_step: called with the steps done.
 
     Returns:
@@ -125,7 +127,7 @@ def collect_rollout(
         memory.copy_(after)
         done.add_(1)
 
-    act_again = Recorded(act, enabled=env.market.device.type == "cuda")
+    act_again = Recorded(act, enabled=recorded and env.market.device.type == "cuda")
     for begin in range(0, n_steps, length):
         # The update starts each sequence from the recurrent state of the rollout ("stored state", Kapturowski et al. 2019,
         # R2D2). From zeros it would replay another policy than the one that acted.

@@ -1,7 +1,7 @@
 """The gated recurrent layer of `gru` on an NVIDIA GPU: one kernel for all steps of a sequence, and one for its derivative.
 
-A library's recurrent layer starts several kernels per step, and its derivative reads and writes every gate more than once. Here a
-program takes a few sequences and walks through all of their steps. The state stays in the caches between two steps, and a
+A library's recurrent layer starts several kernels per step, and its derivative reads and writes every gate more than once. Here
+a program takes a few sequences and walks through all of their steps. The state stays in the caches between two steps, and a
 barrier inside the program takes the place of a launch. Sequences need nothing of one another, so programs never wait.
 
 What does not depend on the state is left to large matrix products of the library: the inputs' part of the gates before the
@@ -158,7 +158,8 @@ class _FusedGru(torch.autograd.Function):
 def _blocks(like: Tensor, size: int) -> tuple[int, int, str]:
     """Hidden units and terms of a block, and how float32 is multiplied: torch's switch of its own recurrent kernels counts."""
     tf32 = torch.backends.cudnn.allow_tf32 or like.dtype != torch.float32
-    return *(part if size % part == 0 else UNITS for part in (BLOCK_N, BLOCK_K)), "tf32" if tf32 else "ieee"
+    n, k = (part if size % part == 0 else UNITS for part in (BLOCK_N, BLOCK_K))
+    return n, k, "tf32" if tf32 else "ieee"
 
 
 def _processors(like: Tensor) -> int:
@@ -169,111 +170,111 @@ if AVAILABLE:
 
     @triton.jit(do_not_specialize=["envs"])
     def _forward(
-        gates,
-        weight,
-        bias_n,
-        states,
-        products,
-        envs,
-        STEPS: tl.constexpr,
-        SIZE: tl.constexpr,
-        TRAIN: tl.constexpr,
-        ROWS: tl.constexpr,
-        BLOCK_N: tl.constexpr,
-        BLOCK_K: tl.constexpr,
-        PRECISION: tl.constexpr,
-    ):
-        """Walk ``ROWS`` sequences through all steps.
+        gates: tl.tensor,
+        weight: tl.tensor,
+        bias_n: tl.tensor,
+        states: tl.tensor,
+        products: tl.tensor,
+        envs: tl.tensor,
+        steps: tl.constexpr,
+        size: tl.constexpr,
+        train: tl.constexpr,
+        rows: tl.constexpr,
+        block_n: tl.constexpr,
+        block_k: tl.constexpr,
+        precision: tl.constexpr,
+    ) -> None:
+        """Walk ``rows`` sequences through all steps.
 
-        ``gates [step·env, 3·SIZE]`` holds the inputs' part of r, z, n, and their activations afterwards (with ``TRAIN``);
-        ``weight [SIZE, 3·SIZE]`` is W_hh transposed; ``states [step + 1, env, SIZE]``; ``products [step·env, SIZE]`` gets q.
+        ``gates [step·env, 3·size]`` holds the inputs' part of r, z, n, and their activations afterwards (with ``train``);
+        ``weight [size, 3·size]`` is W_hh transposed; ``states [step + 1, env, size]``; ``products [step·env, size]`` gets q.
         """
         kind: tl.constexpr = states.dtype.element_ty
-        row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+        row = tl.program_id(0).to(tl.int64) * rows + tl.arange(0, rows)
         inside = (row < envs)[:, None]
-        for t in range(STEPS):
+        for t in range(steps):
             now = t * envs.to(tl.int64) + row
-            before, after = states + now[:, None] * SIZE, states + (now + envs)[:, None] * SIZE
-            gate = gates + now[:, None] * (3 * SIZE)
-            for j in range(0, SIZE, BLOCK_N):
-                unit = (j + tl.arange(0, BLOCK_N))[None, :]
-                r = tl.zeros((ROWS, BLOCK_N), tl.float32)
-                z = tl.zeros((ROWS, BLOCK_N), tl.float32)
-                q = tl.zeros((ROWS, BLOCK_N), tl.float32)
-                for k in range(0, SIZE, BLOCK_K):
-                    term = k + tl.arange(0, BLOCK_K)
+            before, after = states + now[:, None] * size, states + (now + envs)[:, None] * size
+            gate = gates + now[:, None] * (3 * size)
+            for j in range(0, size, block_n):
+                unit = (j + tl.arange(0, block_n))[None, :]
+                r = tl.zeros((rows, block_n), tl.float32)
+                z = tl.zeros((rows, block_n), tl.float32)
+                q = tl.zeros((rows, block_n), tl.float32)
+                for k in range(0, size, block_k):
+                    term = k + tl.arange(0, block_k)
                     h = tl.load(before + term[None, :], mask=inside, other=0.0)
-                    column = weight + term[:, None] * (3 * SIZE) + unit
-                    r = tl.dot(h, tl.load(column), r, input_precision=PRECISION)
-                    z = tl.dot(h, tl.load(column + SIZE), z, input_precision=PRECISION)
-                    q = tl.dot(h, tl.load(column + 2 * SIZE), q, input_precision=PRECISION)
+                    column = weight + term[:, None] * (3 * size) + unit
+                    r = tl.dot(h, tl.load(column), r, input_precision=precision)
+                    z = tl.dot(h, tl.load(column + size), z, input_precision=precision)
+                    q = tl.dot(h, tl.load(column + 2 * size), q, input_precision=precision)
                 r = tl.sigmoid(r + tl.load(gate + unit, mask=inside, other=0.0).to(tl.float32))
-                z = tl.sigmoid(z + tl.load(gate + SIZE + unit, mask=inside, other=0.0).to(tl.float32))
+                z = tl.sigmoid(z + tl.load(gate + size + unit, mask=inside, other=0.0).to(tl.float32))
                 q += tl.load(bias_n + unit)
-                n = tl.load(gate + 2 * SIZE + unit, mask=inside, other=0.0).to(tl.float32) + r * q
+                n = tl.load(gate + 2 * size + unit, mask=inside, other=0.0).to(tl.float32) + r * q
                 n = 2.0 * tl.sigmoid(2.0 * n) - 1.0
                 h_own = tl.load(before + unit, mask=inside, other=0.0).to(tl.float32)
                 tl.store(after + unit, (n + z * (h_own - n)).to(kind), mask=inside)
-                if TRAIN:
+                if train:
                     tl.store(gate + unit, r.to(kind), mask=inside)
-                    tl.store(gate + SIZE + unit, z.to(kind), mask=inside)
-                    tl.store(gate + 2 * SIZE + unit, n.to(kind), mask=inside)
-                    tl.store(products + now[:, None] * SIZE + unit, q.to(kind), mask=inside)
+                    tl.store(gate + size + unit, z.to(kind), mask=inside)
+                    tl.store(gate + 2 * size + unit, n.to(kind), mask=inside)
+                    tl.store(products + now[:, None] * size + unit, q.to(kind), mask=inside)
             # The next step reads what other threads of this program have written.
             tl.debug_barrier()
 
     @triton.jit(do_not_specialize=["envs"])
     def _backward(
-        gates,
-        weight,
-        states,
-        products,
-        grad_states,
-        grads,
-        carried,
-        envs,
-        STEPS: tl.constexpr,
-        SIZE: tl.constexpr,
-        ROWS: tl.constexpr,
-        BLOCK_N: tl.constexpr,
-        BLOCK_K: tl.constexpr,
-        PRECISION: tl.constexpr,
-    ):
-        """Walk ``ROWS`` sequences backwards; the formulas are those of `gru._gate_gradients`.
+        gates: tl.tensor,
+        weight: tl.tensor,
+        states: tl.tensor,
+        products: tl.tensor,
+        grad_states: tl.tensor,
+        grads: tl.tensor,
+        carried: tl.tensor,
+        envs: tl.tensor,
+        steps: tl.constexpr,
+        size: tl.constexpr,
+        rows: tl.constexpr,
+        block_n: tl.constexpr,
+        block_k: tl.constexpr,
+        precision: tl.constexpr,
+    ) -> None:
+        """Walk ``rows`` sequences backwards; the formulas are those of `gru._gate_gradients`.
 
-        ``weight [3·SIZE, SIZE]`` is W_hn, W_hr, W_hz; ``grads [step·env, 4·SIZE]`` gets the gradients of q, r, z, n;
-        ``carried [env, SIZE]`` begins as 0 and ends as the gradient of the first state.
+        ``weight [3·size, size]`` is W_hn, W_hr, W_hz; ``grads [step·env, 4·size]`` gets the gradients of q, r, z, n;
+        ``carried [env, size]`` begins as 0 and ends as the gradient of the first state.
         """
         kind: tl.constexpr = states.dtype.element_ty
-        row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+        row = tl.program_id(0).to(tl.int64) * rows + tl.arange(0, rows)
         inside = (row < envs)[:, None]
-        carry = carried + row[:, None] * SIZE
-        for i in range(STEPS):
-            now = (STEPS - 1 - i) * envs.to(tl.int64) + row
-            gate, grad = gates + now[:, None] * (3 * SIZE), grads + now[:, None] * (4 * SIZE)
-            own = now[:, None] * SIZE
-            for j in range(0, SIZE, BLOCK_N):
-                unit = (j + tl.arange(0, BLOCK_N))[None, :]
+        carry = carried + row[:, None] * size
+        for i in range(steps):
+            now = (steps - 1 - i) * envs.to(tl.int64) + row
+            gate, grad = gates + now[:, None] * (3 * size), grads + now[:, None] * (4 * size)
+            own = now[:, None] * size
+            for j in range(0, size, block_n):
+                unit = (j + tl.arange(0, block_n))[None, :]
                 d = tl.load(carry + unit, mask=inside, other=0.0)
                 d += tl.load(grad_states + own + unit, mask=inside, other=0.0).to(tl.float32)
                 r = tl.load(gate + unit, mask=inside, other=0.0).to(tl.float32)
-                z = tl.load(gate + SIZE + unit, mask=inside, other=0.0).to(tl.float32)
-                n = tl.load(gate + 2 * SIZE + unit, mask=inside, other=0.0).to(tl.float32)
+                z = tl.load(gate + size + unit, mask=inside, other=0.0).to(tl.float32)
+                n = tl.load(gate + 2 * size + unit, mask=inside, other=0.0).to(tl.float32)
                 q = tl.load(products + own + unit, mask=inside, other=0.0).to(tl.float32)
                 h = tl.load(states + own + unit, mask=inside, other=0.0).to(tl.float32)
                 dn = d * (1.0 - z) * (1.0 - n * n)
                 tl.store(grad + unit, (dn * r).to(kind), mask=inside)
-                tl.store(grad + SIZE + unit, (dn * q * r * (1.0 - r)).to(kind), mask=inside)
-                tl.store(grad + 2 * SIZE + unit, (d * (h - n) * z * (1.0 - z)).to(kind), mask=inside)
-                tl.store(grad + 3 * SIZE + unit, dn.to(kind), mask=inside)
+                tl.store(grad + size + unit, (dn * q * r * (1.0 - r)).to(kind), mask=inside)
+                tl.store(grad + 2 * size + unit, (d * (h - n) * z * (1.0 - z)).to(kind), mask=inside)
+                tl.store(grad + 3 * size + unit, dn.to(kind), mask=inside)
                 tl.store(carry + unit, d * z, mask=inside)
             tl.debug_barrier()
-            for j in range(0, SIZE, BLOCK_N):
-                unit = (j + tl.arange(0, BLOCK_N))[None, :]
+            for j in range(0, size, block_n):
+                unit = (j + tl.arange(0, block_n))[None, :]
                 d = tl.load(carry + unit, mask=inside, other=0.0)
-                for k in range(0, 3 * SIZE, BLOCK_K):
-                    term = k + tl.arange(0, BLOCK_K)
+                for k in range(0, 3 * size, block_k):
+                    term = k + tl.arange(0, block_k)
                     g = tl.load(grad + term[None, :], mask=inside, other=0.0)
-                    d = tl.dot(g, tl.load(weight + term[:, None] * SIZE + unit), d, input_precision=PRECISION)
+                    d = tl.dot(g, tl.load(weight + term[:, None] * size + unit), d, input_precision=precision)
                 tl.store(carry + unit, d, mask=inside)
             tl.debug_barrier()

@@ -7,9 +7,10 @@ The cell is that of Cho et al. (2014) in the form of cuDNN and ``nn.GRU``, with 
     n  = tanh(W_in x + b_in + r ⊙ q),   q = W_hn h + b_hn
     h' = (1 − z) ⊙ n + z ⊙ h
 
-On a CUDA device kernels of our own compute it (`fused_gru`), or else one call of cuDNN. On a CPU ``nn.GRU`` is a loop of separate operations whose autograd allocates every
-intermediate and adds every step's weight gradient on its own. Here the derivative is written out instead. The loop over
-time keeps only what is truly sequential. Everything else is one large matrix product over many steps.
+On a CUDA device one call of cuDNN computes it, or kernels of our own (`fused_gru`). On a CPU ``nn.GRU`` is a loop of separate
+operations whose autograd allocates every intermediate and adds every step's weight gradient on its own. Here the derivative is
+written out instead. The loop over time keeps only what is truly sequential. Everything else is one large matrix product over
+many steps.
 """
 
 import warnings

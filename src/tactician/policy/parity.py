@@ -22,12 +22,15 @@ _TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-3, torch.float16: 2e-2, tor
 """Relative errors: float32 leaves room for TF32, which keeps 10 bits of a factor's mantissa as float16 does."""
 
 
-def settle_recurrence(policy: Network, dtype: torch.dtype | None = None) -> tuple[Kernels, str | None]:
+def settle_recurrence(
+    policy: Network, dtype: torch.dtype | None = None, *, fused: bool = False
+) -> tuple[Kernels, str | None]:
     """Use the first recurrent kernels that agree with the written-out layer: ours, the library's, or that layer itself.
 
     Args:
         policy: on its device; the ``kernels`` of its layers, if it has any, are set.
         dtype: precision of the forward passes; None for that of the parameters.
+        fused: whether ours are tried.
 
     Returns:
         The kernels, and what the user should be told if better ones cannot be used.
@@ -39,7 +42,7 @@ def settle_recurrence(policy: Network, dtype: torch.dtype | None = None) -> tupl
     name = str(kind).removeprefix("torch.")
     told = None
     for kernels, whose, instead in _CANDIDATES:
-        if kernels == "fused" and not all(fused_gru.fits(layer.hidden_size) for layer in layers):
+        if kernels == "fused" and not (fused and all(fused_gru.fits(layer.hidden_size) for layer in layers)):
             continue
         try:
             error = max(kernel_error(layer, kind, kernels) for layer in layers)

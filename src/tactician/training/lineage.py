@@ -28,6 +28,7 @@ HARMLESS = frozenset(
         "high_vram",
         "low_vram",
         "multi_gpu",
+        "fused",
         "max_dropped_updates",
         "timesteps",
         "episodes",

@@ -201,6 +201,7 @@ def _collect(setup: Setup, state: TrainState, share: Share, reporter: Reporter) 
             seed=setup.config.seed,
             iteration=state.progress.iteration,
             precision=state.learner.precision,
+            recorded=state.learner.recorded,
             on_step=lambda done: phase.advance(done, share.n_steps),
         )
 

@@ -215,6 +215,7 @@ def make_environment(config: Config, market: MarketTensors, rows: range) -> Envi
         portfolio_value=config.portfolio_value,
         first_holdings=config.first_holdings,
         seed=config.seed,
+        fused=config.fused,
     )
 
 

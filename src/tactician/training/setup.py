@@ -320,7 +320,7 @@ def _probe(
     config, dtype = request.config, request.autocast_dtype
     with enough_memory():
         policy = make_policy(config, request.environment, request.value_scale)
-    kernels, wrong_kernels = settle_recurrence(policy, dtype)
+    kernels, wrong_kernels = settle_recurrence(policy, dtype, fused=config.fused)
     trial = Trial(
         environment=request.training_environment,
         policy=policy,

@@ -127,7 +127,11 @@ def first_train_state(setup: Setup) -> TrainState:
     policy = setup.make_policy()
     return TrainState(
         learner=make_learner(
-            policy, setup.hyper, make_precision(setup.autocast_dtype, setup.device.type), setup.process.collective
+            policy,
+            setup.hyper,
+            make_precision(setup.autocast_dtype, setup.device.type),
+            setup.process.collective,
+            recorded=setup.config.fused,
         ),
         **fresh_environments(setup, policy),
         run=run_name(setup.config.model_dump(mode="json"), setup.environment.market.fingerprint),
