@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.signals import as_from_a_terminal
@@ -23,9 +24,9 @@ _FORKED.set_forkserver_preload(
 class Program:
     """A running ``tactician``, with what is used here of `subprocess.Popen`."""
 
-    def __init__(self, *words: str, log: Path, **environment: str) -> None:
-        """Its output and its errors go to the log as they come."""
-        self._process = _FORKED.Process(target=_run, args=(words, str(log), environment))
+    def __init__(self, *words: str, log: Path, before: Callable[[], None] | None = None, **environment: str) -> None:
+        """Its output and its errors go to the log as they come. ``before`` is called in the process first."""
+        self._process = _FORKED.Process(target=_run, args=(words, str(log), environment, before))
         log.touch()
         self._process.start()
         self.pid: int = self._process.pid
@@ -48,7 +49,7 @@ class Program:
         self._process.kill()
 
 
-def _run(words: tuple[str, ...], log: str, environment: dict[str, str]) -> None:
+def _run(words: tuple[str, ...], log: str, environment: dict[str, str], before: Callable[[], None] | None) -> None:
     as_from_a_terminal()
     os.environ.update(environment)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -61,4 +62,6 @@ def _run(words: tuple[str, ...], log: str, environment: dict[str, str]) -> None:
     from tactician.cli import main
 
     torch.set_num_threads(1)  # sums over another number of threads would round differently
+    if before is not None:
+        before()
     sys.exit(main(words))

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tactician.environment.noise import Stream, _hash, _mix_int, permutation, uniform
+from tactician.environment.noise import Stream, _mix_int, permutation, random_bits, uniform
 
 MASK = (1 << 64) - 1
 
@@ -32,7 +32,7 @@ def test_mixing_function_gives_the_published_splitmix64_sequence():
 )
 @settings(deadline=None, max_examples=50)
 def test_tensor_arithmetic_equals_scalar_arithmetic(seed, a, b):
-    got = _hash(seed, Stream.ACTION, a, torch.tensor(b))
+    got = random_bits(seed, Stream.ACTION, a, torch.tensor(b))
     expected = [scalar_hash(seed, int(Stream.ACTION), a, x) for x in b]
     assert [x & MASK for x in got.tolist()] == expected
 

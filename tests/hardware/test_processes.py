@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,12 +81,14 @@ def alone(tiny, tmp_path_factory):
     return read_checkpoint(folder / "model_final.pt")
 
 
-def together(words: list[list[str]], folder: Path) -> list[str]:
-    """Run two processes that find one another by themselves, without a launcher; what each has said."""
+def side_by_side(
+    words: list[list[str]], folder: Path, before: Callable[[], None] | None = None
+) -> tuple[list[int], list[str]]:
+    """Two processes that find one another by themselves, without a launcher: exit codes, and what each has said."""
     meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     logs = [folder / f"log_of_rank_{rank}" for rank in range(2)]
     programs = [
-        Program(*words[rank], log=log, **meeting, RANK=str(rank), GLOO_SOCKET_IFNAME="lo")
+        Program(*words[rank], log=log, before=before, **meeting, RANK=str(rank), GLOO_SOCKET_IFNAME="lo")
         for rank, log in enumerate(logs)
     ]
     try:
@@ -94,7 +96,12 @@ def together(words: list[list[str]], folder: Path) -> list[str]:
     finally:
         for program in programs:
             program.kill()
-    said = [log.read_text() for log in logs]
+    return codes, [log.read_text() for log in logs]
+
+
+def together(words: list[list[str]], folder: Path) -> list[str]:
+    """Two processes that end well; what each has said."""
+    codes, said = side_by_side(words, folder)
     assert codes == [0, 0], "\n".join(said)
     return said
 

@@ -29,7 +29,7 @@ from tactician.environment.many_markets import (
     training_part,
 )
 from tactician.environment.market_tensors import MarketTensors, build_market_tensors
-from tactician.environment.noise import Stream, permutation, uniform
+from tactician.environment.noise import Stream, permutation, random_bits, uniform
 from tactician.environment.observation import (
     MAX_REGIMES,
     OBS_DIM,
@@ -99,6 +99,7 @@ __all__ = [
     "observed_day",
     "permutation",
     "portfolio_index",
+    "random_bits",
     "restart_finished",
     "same_days",
     "save_market",

@@ -35,6 +35,7 @@ class Stream(IntEnum):
     COST_MULTIPLE = 9
     SUB_UNIVERSE = 10
     SUB_UNIVERSE_SIZE = 11
+    CHECKSUM = 12
 
 
 def uniform(seed: int, stream: Stream, *counters: int | Int64[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -51,7 +52,7 @@ def uniform(seed: int, stream: Stream, *counters: int | Int64[Tensor, "..."]) ->
         occurs.
     """
     # The top 23 bits k become (k + ½)/2²³. float32 holds each value exactly, and none is 0 or 1.
-    top = _shift_right(_hash(seed, stream, *counters), 41)
+    top = _shift_right(random_bits(seed, stream, *counters), 41)
     return top.to(torch.float32).mul_(2.0**-23).add_(2.0**-24)
 
 
@@ -59,10 +60,11 @@ def permutation(size: int, seed: int, stream: Stream, *counters: int, device: to
     """A random order of ``range(size)``: the indices sorted by their hash (ties, at 2⁻⁶⁴, keep their order)."""
     # torch.randperm is not used: its order differs between devices, and its generator has a state.
     index = torch.arange(size, device=device)
-    return _hash(seed, stream, *counters, index).argsort(stable=True)
+    return random_bits(seed, stream, *counters, index).argsort(stable=True)
 
 
-def _hash(seed: int, stream: Stream, *counters: int | Tensor) -> Tensor:
+def random_bits(seed: int, stream: Stream, *counters: int | Int64[Tensor, "..."]) -> Int64[Tensor, "..."]:
+    """64 random bits for each draw; arguments and shape as for `uniform`."""
     # The odd constant spreads each counter over all 64 bits. The counter is joined by exclusive or, and the result is mixed
     # before the next counter. With mixing only at the end, the counters 1, 2 and 2, 1 would give the same number.
     state: Tensor | None = None

@@ -1,6 +1,7 @@
 """The algorithm: rollout, advantages, PPO loss, two optimisers, critic epochs, precision, processes."""
 
 from tactician.learning.advantages import generalised_advantages, leave_one_out
+from tactician.learning.checksum import checksum
 from tactician.learning.collective import ALONE, Collective
 from tactician.learning.memory import begin_memory, sharing
 from tactician.learning.ppo import Hyperparameters, Learner, make_learner, policy_loss, update
@@ -19,6 +20,7 @@ __all__ = [
     "Precision",
     "Rollout",
     "begin_memory",
+    "checksum",
     "collect_rollout",
     "describe",
     "explained_variance",

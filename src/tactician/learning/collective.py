@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 
@@ -28,6 +29,12 @@ class Collective:
         if self.size > 1:
             torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX)
         return tensor
+
+    def differ(self, number: Int64[Tensor, ""]) -> Bool[Tensor, ""]:
+        """Whether the processes have different whole numbers, on the device; the same answer in all of them."""
+        # ~x is −x − 1: it turns the order round and cannot overflow. So one message finds the largest and the smallest.
+        most, least = self.largest(torch.stack([number, ~number])).unbind()
+        return most != ~least
 
     def add_up_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Replace each gradient by the sum over processes, in one message; a missing gradient counts as zero."""

@@ -1,4 +1,4 @@
-"""Mixed precision: autocast for the forward passes, float32 for losses, sums, parameters and optimisers.
+"""Mixed precision: autocast for the forward passes, float32 for values, losses, sums, parameters and optimisers.
 
 Rollout and update run under the same autocast, or the probability ratio would not be 1 at the first minibatch. float16 has
 too narrow a range for gradients, so its losses are scaled (Micikevicius et al. 2018, "Mixed precision training"). The joint

@@ -140,10 +140,17 @@ class ActorCritic(Network):
         return x, torch.stack(last) if last else hidden
 
     def values(self, features: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch"]:
-        """Expected discounted return, in units of reward."""
+        """Expected discounted return, in units of reward; in the parameters' precision, also under autocast."""
+        *others, last = cast("Iterable[nn.Linear]", self.value_head)
+        x = features
+        for layer in others:
+            x = layer(x)
+        # An advantage is a small difference of large values: rounded to 16 bits they would be noise in it.
+        with torch.autocast(features.device.type, enabled=False):
+            value = last(x.to(last.weight.dtype)).squeeze(-1)
         # Discounted returns in percent are of the order of 10, fresh outputs of the order of 0.1. Adam moves a weight by about
         # its rate per step, so without the scale most updates would go into reaching that size.
-        return self.value_scale * self.value_head(features).squeeze(-1)
+        return self.value_scale * value
 
     def heads(
         self, features: Float[Tensor, "*batch hidden"]

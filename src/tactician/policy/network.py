@@ -73,7 +73,10 @@ class Network(nn.Module, ABC):
     def heads(
         self, features: Float[Tensor, "*batch feature"]
     ) -> tuple[Float[Tensor, "*batch action"], Float[Tensor, "*batch"]]:
-        """Action logits, and values: the expected discounted return, in units of reward."""
+        """Action logits, and values: the expected discounted return, in units of reward.
+
+        Values keep the parameters' precision under autocast.
+        """
 
     @abstractmethod
     def masks(self, index: Int64[Tensor, " env"], seed: int, iteration: int) -> Float[Tensor, "mask env hidden"] | None:

@@ -18,6 +18,7 @@ from tactician.monitor.progress import Phase, Reporter
 from tactician.monitor.trackers import Trackers
 from tactician.monitor.wording import count
 from tactician.training.checkpoint import FINAL, Keeper
+from tactician.training.copies import compare_copies, stop_if_copies_differ
 from tactician.training.duration import Share, next_share
 from tactician.training.interruption import Interrupted, Interruption
 from tactician.training.judging import Diverged, counting, has_best, judge, judge_so_far, validate
@@ -72,8 +73,9 @@ def learn(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
         Interrupted: the run was asked to stop. Its state is saved, and the results so far are in ``report.json``.
         Diverged: a reward or a judged return was not finite, or too many consecutive updates were dropped. The last good
             state is saved.
-        UserError: the run's folder cannot be written.
+        UserError: the run's folder cannot be written, or the processes' copies of the policy differ.
     """
+    begun_at = state.progress.iteration
     # All processes begin with the first one's weights. They stay equal, because all apply the same summed gradients.
     setup.process.collective.share(state.learner.policy)
     keeper = Keeper(setup.config.checkpoint_dir, setup.config.keep_checkpoints)
@@ -87,7 +89,7 @@ def learn(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
         while state.progress.timesteps < setup.total_timesteps:
             reporter.iteration(state.progress.iteration + 1, state.progress.timesteps, setup.total_timesteps)
             planned, done_before = setup, state.progress.timesteps
-            setup, state = _iterate_within_memory(setup, state, keeper, reporter)
+            setup, state = _iterate_within_memory(setup, state, keeper, reporter, begun_at)
             if taken is not None:  # only once: later peaks include validation and saving
                 _compare_with_plan(planned, state.progress.timesteps - done_before, taken, reporter)
                 taken = None
@@ -136,8 +138,19 @@ def _marked(state: TrainState, contaminated: Contamination | None) -> TrainState
     return replace(state, metrics=metrics if contaminated is None else {**metrics, "contaminated": contaminated.metric})
 
 
-def iterate(setup: Setup, state: TrainState, reporter: Reporter) -> TrainState:
-    """One iteration: collect a rollout, update the policy, compute the metrics."""
+def iterate(setup: Setup, state: TrainState, reporter: Reporter, begun_at: int = 0) -> TrainState:
+    """One iteration: collect a rollout, update the policy, compute the metrics.
+
+    Args:
+        setup: of the run.
+        state: before it; its learner is changed in place.
+        reporter: tells the user.
+        begun_at: iterations that were done when this session began.
+
+    Raises:
+        NotFinite: a reward is not finite.
+        UserError: the processes' copies of the policy differ.
+    """
     progress, process = state.progress, setup.process
     remaining = setup.total_timesteps - progress.timesteps
     sizes, per_window = setup.sizes, setup.config.portfolios_per_window
@@ -157,8 +170,10 @@ def iterate(setup: Setup, state: TrainState, reporter: Reporter) -> TrainState:
     before, now = sharpness(setup, progress.timesteps), sharpness(setup, progress.timesteps + share.samples)
     if now != before:
         state.learner.policy.sharpen(now / before)
+    figures |= compare_copies(process, state.learner.policy, progress.iteration + 1, begun_at)
     # All figures are read together, because every read waits for the device.
     metrics = read_once(figures)
+    stop_if_copies_differ(process, metrics, progress.iteration + 1, begun_at)
     statistics = take_statistics(metrics)
     # Checked before the progress changes, so that the caller can save the state before this iteration.
     if not math.isfinite(metrics["reward"]):
@@ -237,7 +252,7 @@ def _learn(
 
 
 def _iterate_within_memory(
-    setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter
+    setup: Setup, state: TrainState, keeper: Keeper, reporter: Reporter, begun_at: int
 ) -> tuple[Setup, TrainState]:
     """Run one iteration. If memory runs out, save the state if anything was learnt, halve the environments, and go on.
 
@@ -247,7 +262,7 @@ def _iterate_within_memory(
     put_learner_back = snapshot(state.learner)
     while True:
         try:
-            return setup, iterate(setup, state, reporter)
+            return setup, iterate(setup, state, reporter, begun_at)
         except NotFinite as error:
             put_learner_back()  # it has learnt from the rewards that are not finite
             path = keeper.save_interrupted(setup, state)
