@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from command_line import cached_market, run
+from roofline import Shape, critic_bytes, critic_flop, joint_bytes, joint_flop, rollout_bytes, rollout_flop
 
 from tactician.config import load_config
 from tactician.hardware.sizes import Sizes
@@ -242,6 +243,23 @@ def iterations(args: argparse.Namespace) -> list[dict[str, Any]]:
     return table_of(alternatives, args.rounds)
 
 
+def roofline_of(report: dict[str, Any]) -> dict[str, Any]:
+    """What `roofline.py` draws: the ceilings, and the phases of the fastest way."""
+    best = max(report["iterations"], key=lambda row: row["steps_per_second"])
+    shape = Shape()
+    counted = {
+        "rollout": (rollout_flop(shape), rollout_bytes(shape)),
+        "joint": (joint_flop(shape, 4), joint_bytes(shape, 4)),
+        "critic": (critic_flop(shape, 4, 1), critic_bytes(shape, 4)),
+    }
+    return report["ceilings"] | {
+        "phases": [
+            {"name": name, "flop_per_step": flop, "bytes_per_step": size, "seconds_per_step": best[f"{name}_ns"] / 1e9}
+            for name, (flop, size) in counted.items()
+        ]
+    }
+
+
 def memory(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Market memory with many portfolios per window."""
     alternatives = []
@@ -355,6 +373,8 @@ def main() -> None:
         print(name, flush=True)
         report[name] = works[name]()
         print(f"  {time.perf_counter() - begun:.0f} s", flush=True)
+        if name == "iterations" and "ceilings" in report:
+            report |= roofline_of(report)
         if args.json:
             args.json.write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report.get("ceilings")))
