@@ -15,12 +15,14 @@ from tactician.environment import (
     Outcome,
     Stream,
     assemble,
+    fused_on,
+    mixed,
     observe_portfolio,
     observed_day,
     portfolio_index,
     restart_finished,
     step,
-    uniform,
+    uniform_after,
 )
 from tactician.learning.memory import renew_memory, sharing
 from tactician.learning.precision import FULL, Precision
@@ -113,8 +115,7 @@ def collect_rollout(
         first_hidden.append(hidden)
         for t in range(begin, begin + length):
             day, portfolio, logits, value, hidden = see(state, hidden)
-            noise = uniform(seed, Stream.ACTION, iteration, t, index)
-            action, log_prob = sample_action(logits, noise)
+            action, log_prob = sample_action(logits, mixed(seed, Stream.ACTION, iteration, t), index)
             # The portfolio was observed before the step: what is stored at t is what the action at t was chosen on.
             state, outcome = step(env, state, action)
             store.put(t, day=day.int(), portfolio=portfolio, actions=action.int(), log_probs=log_prob, values=value)
@@ -151,6 +152,24 @@ def _see(
 
 
 def sample_action(
+    logits: Float[Tensor, "env action"], number: int | Int64[Tensor, "1"], index: Int64[Tensor, " env"]
+) -> tuple[Int64[Tensor, " env"], Float[Tensor, " env"]]:
+    """Draw actions and return them with their log-probabilities.
+
+    Args:
+        logits: of every action.
+        number: `mixed` of the seed, `Stream.ACTION` and the counters of the step. As a tensor on the device of the logits it
+            can be another one whenever a CUDA graph is replayed.
+        index: global numbers of the environments.
+    """
+    if fused_on(logits.device):
+        from tactician.learning.fused_sampling import fused_sample_action
+
+        return fused_sample_action(logits, number, index)
+    return sample_action_eager(logits, uniform_after(number, index))
+
+
+def sample_action_eager(
     logits: Float[Tensor, "env action"], noise: Float[Tensor, " env"]
 ) -> tuple[Int64[Tensor, " env"], Float[Tensor, " env"]]:
     """Draw from the categorical distribution by inverting its cumulative distribution at the given uniform numbers."""
