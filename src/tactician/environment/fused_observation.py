@@ -65,6 +65,12 @@ def _observe(
     distance = tl.abs(risky - may / wide(n_tradable))
     names = invested * invested / tl.maximum(row_sum(risky * risky), 1e-12) / n_tradable
 
+    # The four ranks of an asset lie together, so they are read as one.
+    factor = tl.arange(0, 4)[None, :]
+    places = factor_ranks + cell[:, :, :, None] * 4 + factor[:, None, None, :]
+    ranks = tl.load(places, mask=inside[:, :, :, None], other=0.0)
+    tilts = tl.sum(tl.sum(risky[:, :, :, None] * ranks, axis=1), axis=1)
+
     # All values are in units of V, so the coefficients are those of a portfolio worth 1, times the episode's multiple.
     linear_rate = tl.full([rows], 1.0, tl.float32) * linear
     root_rate = tl.full([rows], 1.0, tl.float32) * root
@@ -100,9 +106,7 @@ def _observe(
     tl.store(row, cash, mask=there)
     tl.store(row + 1, tl.where(invested > 1e-6, names, 0.0), mask=there)
     tl.store(row + 2, row_max(risky), mask=there)  # holdings are not negative, so the padding's zeros do not matter
-    for f in tl.static_range(4):
-        rank = tl.load(factor_ranks + cell * 4 + f, mask=inside, other=0.0)
-        tl.store(row + (3 + f), row_sum(risky * rank), mask=there)
+    tl.store(row[:, None] + (3 + factor), tilts, mask=there[:, None])
     tl.store(row + 7, 0.5 * (cash + row_sum(distance)), mask=there)
     tl.store(row + 8, 100.0 * to_cash, mask=there)
     tl.store(row + 9, 100.0 * to_equal, mask=there)

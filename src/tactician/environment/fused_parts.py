@@ -1,6 +1,6 @@
 """What the fused kernels share: tiles, random numbers and costs.
 
-One program handles a tile of environments × assets. The tile has three axes, ``[group, env, lane]``, and asset
+One program handles a tile of environments × assets. The tile has three axes, ``[env, group, lane]``, and asset
 ``group · lanes + lane``. A thread holds all groups of its lane, so most of a sum over the assets needs no other thread.
 Numbers per environment are ``[env]``.
 
@@ -14,8 +14,8 @@ import triton.language as tl
 
 from tactician.environment.noise import GOLDEN, MIX1, MIX2, signed
 
-TILE = 1024
-"""Numbers in a tile, environments × assets. A benchmark may try other powers of two."""
+TILE = 512
+"""Numbers in a tile, environments × assets, at most. A benchmark may try other powers of two."""
 
 WARPS = 4
 """Most warps of a program, of 32 threads each."""
@@ -41,11 +41,11 @@ class Tile(NamedTuple):
 
 
 def tile(n_assets: int) -> Tile:
-    """The tile for a number of assets: about `TILE` numbers."""
+    """The tile for a number of assets. It has `TILE` numbers, or fewer if a thread would have to hold several environments."""
     block = max(2, triton.next_power_of_2(n_assets))
     # Eight lanes read one sector of memory. With more assets a whole warp reads a row, so that few rows fill a tile.
     lanes = min(block, 8 if block <= 64 else 32)
-    rows = min(128, max(1, TILE // block))
+    rows = max(1, min(TILE // block, 32 * WARPS // lanes))
     return Tile(block // lanes, rows, lanes, min(WARPS, max(1, rows * lanes // 32)))
 
 
@@ -83,26 +83,26 @@ def cost_multiple(
 
 @triton.jit
 def assets(groups: tl.constexpr, lanes: tl.constexpr) -> tl.tensor:
-    """Indices of a tile's assets, ``[group, 1, lane]``."""
-    return tl.arange(0, groups)[:, None, None] * lanes + tl.arange(0, lanes)[None, None, :]
+    """Indices of a tile's assets, ``[1, group, lane]``."""
+    return tl.arange(0, groups)[None, :, None] * lanes + tl.arange(0, lanes)[None, None, :]
 
 
 @triton.jit
 def wide(x: tl.tensor) -> tl.tensor:
     """Numbers per environment, to be combined with a tile."""
-    return x[None, :, None]
+    return x[:, None, None]
 
 
 @triton.jit
 def row_sum(x: tl.tensor) -> tl.tensor:
     """Sum over the assets, per environment."""
-    return tl.sum(tl.sum(x, axis=0), axis=1)
+    return tl.sum(tl.sum(x, axis=1), axis=1)
 
 
 @triton.jit
 def row_max(x: tl.tensor) -> tl.tensor:
     """Maximum over the assets, per environment."""
-    return tl.max(tl.max(x, axis=0), axis=1)
+    return tl.max(tl.max(x, axis=1), axis=1)
 
 
 @triton.jit
