@@ -69,7 +69,7 @@ def _observe(
     factor = tl.arange(0, 4)[None, :]
     places = factor_ranks + cell[:, :, :, None] * 4 + factor[:, None, None, :]
     ranks = tl.load(places, mask=inside[:, :, :, None], other=0.0)
-    tilts = tl.sum(tl.sum(risky[:, :, :, None] * ranks, axis=1), axis=1)
+    tilts = row_sum(risky[:, :, :, None] * ranks)
 
     # All values are in units of V, so the coefficients are those of a portfolio worth 1, times the episode's multiple.
     linear_rate = tl.full([rows], 1.0, tl.float32) * linear

@@ -1,6 +1,6 @@
 """What the fused kernels share: tiles, random numbers and costs.
 
-One program handles a tile of environments × assets. The tile has three axes, ``[env, group, lane]``, and asset
+One program handles a tile of environments × assets. The tile has three axes: environment, group and lane, with the asset
 ``group · lanes + lane``. A thread holds all groups of its lane, so most of a sum over the assets needs no other thread.
 Numbers per environment are ``[env]``.
 
@@ -19,6 +19,15 @@ TILE = 512
 
 WARPS = 4
 """Most warps of a program, of 32 threads each."""
+
+GROUPS_FIRST = tl.constexpr(tuple(int(x) for x in triton.__version__.split(".")[:2]) >= (3, 7))
+"""Whether tiles are ``[group, env, lane]`` instead of ``[env, group, lane]``. It decides speed, not results.
+
+Triton spreads the threads of a warp over the lanes and then over one more axis, which must be that of the environments. That
+is the first axis until Triton 3.6, and the second one since.
+"""
+
+GROUP_AXIS = tl.constexpr(0 if GROUPS_FIRST.value else 1)
 
 _GOLDEN = tl.constexpr(signed(GOLDEN))
 _MIX1 = tl.constexpr(signed(MIX1))
@@ -83,26 +92,33 @@ def cost_multiple(
 
 @triton.jit
 def assets(groups: tl.constexpr, lanes: tl.constexpr) -> tl.tensor:
-    """Indices of a tile's assets, ``[1, group, lane]``."""
-    return tl.arange(0, groups)[None, :, None] * lanes + tl.arange(0, lanes)[None, None, :]
+    """Indices of a tile's assets, the same for all environments."""
+    group, lane = tl.arange(0, groups), tl.arange(0, lanes)[None, None, :]
+    if GROUPS_FIRST:
+        return group[:, None, None] * lanes + lane
+    else:
+        return group[None, :, None] * lanes + lane
 
 
 @triton.jit
 def wide(x: tl.tensor) -> tl.tensor:
     """Numbers per environment, to be combined with a tile."""
-    return x[:, None, None]
+    if GROUPS_FIRST:
+        return x[None, :, None]
+    else:
+        return x[:, None, None]
 
 
 @triton.jit
 def row_sum(x: tl.tensor) -> tl.tensor:
     """Sum over the assets, per environment."""
-    return tl.sum(tl.sum(x, axis=1), axis=1)
+    return tl.sum(tl.sum(x, axis=GROUP_AXIS), axis=1)
 
 
 @triton.jit
 def row_max(x: tl.tensor) -> tl.tensor:
     """Maximum over the assets, per environment."""
-    return tl.max(tl.max(x, axis=1), axis=1)
+    return tl.max(tl.max(x, axis=GROUP_AXIS), axis=1)
 
 
 @triton.jit
