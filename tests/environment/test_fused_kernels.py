@@ -110,6 +110,9 @@ def test_steps_and_observations_are_those_of_the_eager_functions(kind, setting, 
     n_envs = 10 if kind == "wide" else 20
     windows = torch.arange(5, 5 + n_envs // portfolios, device=DEVICE)
     state = first_state(env, windows, stagger=4)
+    # As in the middle of a run: later episodes, open trades with gains and losses.
+    growth = torch.linspace(-1, 1, n_envs, device=DEVICE)
+    state = replace(state, episode=state.episode + windows % 3, trade_growth=growth, in_trade=growth.abs() > 0.1)
     for t in range(4):
         day = observed_day(env, state)
         seen, expected = fused_observe_portfolio(env, state, day), observe_portfolio_eager(env, state, day)
@@ -166,6 +169,16 @@ def test_a_portfolio_that_only_sells_what_it_can_is_never_in_debt():
         assert (cash >= 0).all()
         short += int((cash < 1e-5).sum())
     assert short > 5  # the case was there
+
+
+def test_cash_is_never_negative_when_everything_is_locked():
+    env = make_env(n_assets=11, masked=True, frictions=EVERY_COST)
+    state = first_state(env, torch.arange(32, device=DEVICE))
+    weights = torch.rand(128, 12, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    weights[:, -1] = 0
+    state = replace(state, day=torch.full_like(state.day, 9), holdings=weights / weights.sum(-1, keepdim=True))
+    moved, outcome = fused_step(env, state, torch.full_like(state.regime, 2))
+    assert not outcome.turnover.any() and not moved.holdings[:, -1].any()
 
 
 @triton.jit

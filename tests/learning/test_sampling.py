@@ -63,3 +63,18 @@ def test_what_is_not_a_number_stays_one():
     )
     assert log_prob[3].isnan() and there[3].isnan() and action[3] == expected[3] == 0
     assert log_prob.isnan().sum() == 1
+
+
+def test_a_number_above_the_last_edge_gives_the_last_action():
+    pytest.importorskip("triton")
+    from tactician.learning.fused_sampling import fused_sample_action
+
+    x, number = logits("plain", 64), mixed(0, Stream.ACTION)
+    many = torch.arange(2**23)
+    highest = int(uniform(0, Stream.ACTION, many).argmax())
+    index = torch.full((N,), highest, device=DEVICE)
+    noise = uniform(0, Stream.ACTION, index)
+    above = noise >= torch.log_softmax(x, -1).exp().cumsum(-1)[:, -1]
+    action, log_prob = fused_sample_action(x, number, index)
+    assert above.any() and (action[above] == 63).all() and log_prob.isfinite().all()
+    assert action.max() == sample_action_eager(x, noise)[0].max() == 63
