@@ -154,7 +154,7 @@ def _see(
 def sample_action(
     logits: Float[Tensor, "env action"], number: int | Int64[Tensor, "1"], index: Int64[Tensor, " env"]
 ) -> tuple[Int64[Tensor, " env"], Float[Tensor, " env"]]:
-    """Draw actions and return them with their log-probabilities.
+    """Draw actions and return them with their log-probabilities, without gradients on a GPU.
 
     Args:
         logits: of every action.
