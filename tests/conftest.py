@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ import yaml
 
 from tactician.cli import main
 from tests.report.browser import Reader, chromium
+
+if not torch.cuda.is_available():
+    # Triton reads it when it is first imported. Kernels then run in its interpreter, on a CPU.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 TINY = {
     "universe": {"first": ["AAA", "BBB"], "second": ["CCC"], "third": ["DDD", "CASH"]},

@@ -26,6 +26,17 @@ def test_a_missing_cache_is_told_with_the_command_that_makes_it(words, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
+def test_the_environment_alone_is_measured(tmp_path):
+    report, script = tmp_path / "report.json", BENCHMARKS / "bench_environment.py"
+    words = ["--device", "cpu", "--n-envs", "16", "--rows", "300", "--steps", "2", "--repeats", "1", "--megabytes", "1"]
+    subprocess.run([sys.executable, script, *words, "--json", report], check=True, capture_output=True)
+    found = json.loads(report.read_text())
+    assert [row["path"] for row in found["rows"]] == ["eager, restart", "eager"]
+    assert min(row["steps_per_second"] for row in found["rows"]) > 0
+    # Holdings of 30 assets and cash twice, 20 numbers observed, and little else.
+    assert 400 < found["rows"][0]["bytes_per_step"] < 450
+
+
 @pytest.mark.slow
 def test_the_growth_of_cost_is_measured_and_drawn(tmp_path):
     earlier, report, picture = (tmp_path / name for name in ("earlier.json", "report.json", "growth.png"))

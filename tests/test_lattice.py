@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tactician.environment import FEATURE_NAMES, OBS_DIM, PORTFOLIO_NAMES, Environment, EnvState, observe, step
-from tactician.learning import begin_memory, sample_action
+from tactician.learning import begin_memory, sample_action_eager
 from tactician.policy import MarketMemory
 from tactician.portfolio.frictions import Frictions
 from tests.markets import random_market
@@ -299,7 +299,7 @@ def test_what_the_lattice_expects_is_what_portfolios_earn_on_average(noise, monk
     for t in range(days):
         with torch.no_grad():
             logits, _, hidden = policy(observe(env, state)[None], hidden, None, n)
-        action, log_prob = sample_action(logits[0], torch.rand(n, generator=generator))
+        action, log_prob = sample_action_eager(logits[0], torch.rand(n, generator=generator))
         book = (state.regime - 1) * ages + age
         assert torch.allclose(log_prob.exp(), window.policy[t, 0, book, action], atol=1e-4)
         state, outcome = step(env, state, action)

@@ -12,9 +12,24 @@ import yaml
 
 from tactician.cli import main
 from tactician.config import load_config
-from tactician.environment import Environment, Stream, first_state, load_cached_market, observe, step, uniform
+from tactician.environment import (
+    Environment,
+    EnvState,
+    Stream,
+    first_state,
+    load_cached_market,
+    mixed,
+    observe,
+    observe_portfolio,
+    observe_portfolio_eager,
+    observed_day,
+    step,
+    step_eager,
+    supported,
+    uniform,
+)
 from tactician.hardware.probe import Taken
-from tactician.learning import collect_rollout, make_learner, make_precision, update
+from tactician.learning import collect_rollout, make_learner, make_precision, sample_action, sample_action_eager, update
 from tactician.monitor.progress import Reporter
 from tactician.policy import ActorCritic, MarketMemory, settle_recurrence, use_kernels
 from tactician.portfolio.frictions import Frictions
@@ -56,12 +71,21 @@ def rollout_on(
     device: str, dropout: float = 0.0, n_envs: int = 16, precision=None, kernels: str = "fused", kind=ActorCritic
 ):
     per_window = 4 if kind is MarketMemory else 1
-    env, policy = make_env(device, portfolios_per_window=per_window), make_policy(device, dropout, kind)
+    fused = kernels == "fused"
+    env, policy = make_env(device, portfolios_per_window=per_window, fused=fused), make_policy(device, dropout, kind)
     use_kernels(policy, kernels)
     precision = precision or make_precision(None, device)
     begin = first_state(env, torch.arange(n_envs // per_window, device=device))
     rollout, _, _ = collect_rollout(
-        env, policy, begin, policy.initial_state(n_envs), n_steps=32, seed=0, iteration=0, precision=precision
+        env,
+        policy,
+        begin,
+        policy.initial_state(n_envs),
+        n_steps=32,
+        seed=0,
+        iteration=0,
+        precision=precision,
+        recorded=fused,
     )
     return env, policy, rollout
 
@@ -93,6 +117,97 @@ def test_the_environment_goes_the_same_way():
         states = [s for s, _ in moved]
         torch.testing.assert_close(moved[1][1].reward.cpu(), moved[0][1].reward, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(states[1].holdings.cpu(), states[0].holdings, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("n_assets", "portfolios"), [(5, 1), (5, 4), (30, 8), (300, 4)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_kernels_do_what_the_eager_functions_do(n_assets, portfolios, masked):
+    market = random_market(n_assets=n_assets)
+    if masked:
+        fillable, delisted = market.fillable.clone(), market.delisted.clone()
+        fillable[::3, 0], fillable[1::2, 2:4], fillable[200:, 1], delisted[200:, 1] = False, False, False, True
+        market = replace(market, fillable=fillable, delisted=delisted)
+    env = Environment(
+        market.to(torch.device("cuda")),
+        Frictions(commission=0.0001, impact_linear=0.01),
+        rows=range(1, market.n_days),
+        episode_length=32,
+        portfolios_per_window=portfolios,
+        cost_multipliers=(0.5, 4.0),
+    )
+    assert supported(env)
+    state = first_state(env, torch.arange(1000 // portfolios, device="cuda"))  # no power of two
+    index = torch.arange(1000, device="cuda")
+    for t in range(16):
+        day = observed_day(env, state)
+        torch.testing.assert_close(
+            observe_portfolio(env, state, day), observe_portfolio_eager(env, state, day), rtol=1e-5, atol=5e-6
+        )
+        action = (12 * uniform(0, Stream.ACTION, t, index)).long()
+        (after, outcome), (expected, told) = step(env, state, action), step_eager(env, state, action)
+        for found, there in ((after, expected), (outcome, told)):
+            for name, value in vars(found).items():
+                atol = 2e-4 if name == "reward" else 5e-6
+                torch.testing.assert_close(
+                    value, vars(there)[name], rtol=1e-5, atol=atol, msg=lambda m, k=name: f"{k}: {m}"
+                )
+        hold = action == 0
+        assert (
+            torch.equal(after.holdings[hold], step_eager(env, state, torch.zeros_like(action))[0].holdings[hold])
+            or masked
+        )
+        assert (after.holdings >= 0).all()
+        state = after
+
+
+def test_the_kernel_draws_the_eager_actions():
+    index = torch.arange(100_003, device="cuda")
+    logits = 3 * torch.randn(len(index), 12, generator=torch.Generator().manual_seed(0)).cuda()
+    noise = uniform(3, Stream.ACTION, 1, 2, index)
+    (action, log_prob), (expected, _) = (
+        sample_action(logits, mixed(3, Stream.ACTION, 1, 2), index),
+        sample_action_eager(logits, noise),
+    )
+    # A number within the rounding of an edge may fall to either side.
+    assert (action != expected).float().mean() < 1e-4
+    there = torch.log_softmax(logits, -1).gather(-1, action[:, None])[:, 0]
+    torch.testing.assert_close(log_prob, there, rtol=1e-5, atol=2e-6)
+
+
+def test_a_graph_of_a_step_can_be_replayed_with_other_noise():
+    env = make_env("cuda", portfolios_per_window=4)
+    begin = first_state(env, torch.arange(64, device="cuda"))
+    index, logits = torch.arange(256, device="cuda"), torch.randn(256, 12, device="cuda")
+    state = EnvState(**{name: value.clone() for name, value in vars(begin).items()})
+    number = torch.zeros(1, dtype=torch.int64, device="cuda")
+
+    def live() -> tuple[torch.Tensor, torch.Tensor]:
+        seen = observe_portfolio(env, state, observed_day(env, state))
+        action, _ = sample_action(logits, number, index)
+        after, outcome = step(env, state, action)
+        for name, value in vars(after).items():
+            getattr(state, name).copy_(value)
+        return seen, outcome.reward
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        live()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        seen, reward = live()
+    for name, value in vars(begin).items():
+        getattr(state, name).copy_(value)
+    expected = begin
+    for t in range(8):
+        number.fill_(mixed(0, Stream.ACTION, 5, t))
+        graph.replay()
+        there = observe_portfolio(env, expected, observed_day(env, expected))
+        action, _ = sample_action(logits, mixed(0, Stream.ACTION, 5, t), index)
+        expected, outcome = step(env, expected, action)
+        assert torch.equal(seen, there) and torch.equal(reward, outcome.reward)
+    assert all(torch.equal(value, vars(expected)[name]) for name, value in vars(state).items())
 
 
 @pytest.mark.parametrize("kind", NETWORKS)

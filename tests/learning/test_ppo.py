@@ -15,7 +15,7 @@ from tactician.learning import (
     minibatches,
     policy_loss,
     prepare,
-    sample_action,
+    sample_action_eager,
     update,
 )
 from tactician.learning.guard import Guard
@@ -44,10 +44,10 @@ def test_clipped_surrogate_by_hand():
 def test_actions_follow_their_probabilities():
     logits = torch.log(torch.tensor([0.1, 0.6, 0.3])).expand(100_000, 3)
     noise = (torch.arange(100_000) + 0.5) / 100_000
-    action, log_prob = sample_action(logits, noise)
+    action, log_prob = sample_action_eager(logits, noise)
     assert torch.bincount(action).tolist() == pytest.approx([10_000, 60_000, 30_000], abs=2)
     assert torch.allclose(log_prob.exp(), torch.tensor([0.1, 0.6, 0.3])[action], atol=1e-6)
-    assert sample_action(torch.zeros(1, 3), torch.tensor([1 - 2**-24]))[0].item() == 2
+    assert sample_action_eager(torch.zeros(1, 3), torch.tensor([1 - 2**-24]))[0].item() == 2
 
 
 def test_critic_epochs_change_the_value_head_alone():

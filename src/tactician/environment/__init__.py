@@ -15,9 +15,11 @@ from tactician.environment.environment import (
     portfolio_index,
     restart_finished,
     step,
+    step_eager,
 )
 from tactician.environment.features import FEATURE_NAMES, FEATURE_VERSION
 from tactician.environment.further import draw_sub_universes, further_key, further_markets, held_out_markets
+from tactician.environment.fused import fused_on, supported, uses_kernels
 from tactician.environment.held_out import draw_held_out
 from tactician.environment.many_markets import (
     Joined,
@@ -29,7 +31,7 @@ from tactician.environment.many_markets import (
     training_part,
 )
 from tactician.environment.market_tensors import MarketTensors, build_market_tensors
-from tactician.environment.noise import Stream, permutation, random_bits, uniform
+from tactician.environment.noise import Stream, mixed, permutation, random_bits, uniform, uniform_after
 from tactician.environment.observation import (
     MAX_REGIMES,
     OBS_DIM,
@@ -41,6 +43,7 @@ from tactician.environment.observation import (
     normalise,
     observe,
     observe_portfolio,
+    observe_portfolio_eager,
     observed_day,
 )
 from tactician.environment.ranges import LOOK_BACK, InnerFold, fold_of_member, inner_folds, split_rows, stretches_of
@@ -86,16 +89,19 @@ __all__ = [
     "fold_of_member",
     "further_key",
     "further_markets",
+    "fused_on",
     "held_out_markets",
     "inner_folds",
     "join",
     "load_cached_market",
     "load_market",
     "market_bytes",
+    "mixed",
     "narrow",
     "normalise",
     "observe",
     "observe_portfolio",
+    "observe_portfolio_eager",
     "observed_day",
     "permutation",
     "portfolio_index",
@@ -105,7 +111,10 @@ __all__ = [
     "save_market",
     "split_rows",
     "step",
+    "step_eager",
     "stretches_of",
+    "supported",
     "training_part",
     "uniform",
+    "uniform_after",
 ]

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from tactician.environment.fused import uses_kernels
 from tactician.environment.market_tensors import MarketTensors
 from tactician.environment.noise import Stream, uniform
 from tactician.errors import UserError
@@ -166,6 +167,15 @@ def step(env: Environment, state: EnvState, action: Int64[Tensor, " env"]) -> tu
     Returns:
         The state one session later and the outcome. Episodes are never reset here: see `restart_finished`.
     """
+    if uses_kernels(env):
+        from tactician.environment.fused_step import fused_step
+
+        return fused_step(env, state, action)
+    return step_eager(env, state, action)
+
+
+def step_eager(env: Environment, state: EnvState, action: Int64[Tensor, " env"]) -> tuple[EnvState, Outcome]:
+    """`step` in torch's own operations, on any device. The kernel is held to it."""
     # Nothing in a step connects two windows, so they can go in blocks.
     p = env.portfolios_per_window
     parts = [

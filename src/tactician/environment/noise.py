@@ -10,14 +10,15 @@ generators", with Stafford's constants), applied once per counter.
 """
 
 from enum import IntEnum
+from itertools import takewhile
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-_GOLDEN = 0x9E3779B97F4A7C15
-_MIX1 = 0xBF58476D1CE4E5B9
-_MIX2 = 0x94D049BB133111EB
+GOLDEN = 0x9E3779B97F4A7C15
+MIX1 = 0xBF58476D1CE4E5B9
+MIX2 = 0x94D049BB133111EB
 _MASK = (1 << 64) - 1
 
 
@@ -51,9 +52,26 @@ def uniform(seed: int, stream: Stream, *counters: int | Int64[Tensor, "..."]) ->
         A float32 tensor of the counters' broadcast shape. Each value is a multiple of 2⁻²³ plus 2⁻²⁴, so neither 0 nor 1
         occurs.
     """
-    # The top 23 bits k become (k + ½)/2²³. float32 holds each value exactly, and none is 0 or 1.
-    top = _shift_right(random_bits(seed, stream, *counters), 41)
-    return top.to(torch.float32).mul_(2.0**-23).add_(2.0**-24)
+    return _as_uniform(random_bits(seed, stream, *counters))
+
+
+def uniform_after(number: int | Int64[Tensor, "1"], *counters: Int64[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """`uniform` with its leading integers mixed before.
+
+    Args:
+        number: `mixed` of seed, stream and leading integers; as a tensor it can change where plain numbers are fixed, as in
+            the replay of a CUDA graph.
+        counters: the other counters, at least one.
+    """
+    return _as_uniform(_absorb(number, *counters))
+
+
+def mixed(seed: int, stream: Stream, *counters: int) -> int:
+    """Seed, stream and leading integers of a draw as one number: 64 bits, signed, for `uniform_after` and the kernels."""
+    number = _mix_int((seed + GOLDEN * int(stream)) & _MASK)
+    for counter in counters:
+        number = _mix_int((number ^ counter * GOLDEN) & _MASK)
+    return signed(number)
 
 
 def permutation(size: int, seed: int, stream: Stream, *counters: int, device: torch.device) -> Int64[Tensor, " size"]:
@@ -65,35 +83,41 @@ def permutation(size: int, seed: int, stream: Stream, *counters: int, device: to
 
 def random_bits(seed: int, stream: Stream, *counters: int | Int64[Tensor, "..."]) -> Int64[Tensor, "..."]:
     """64 random bits for each draw; arguments and shape as for `uniform`."""
+    # Leading integers are mixed on the host: one mix per draw instead of one per element.
+    leading = list(takewhile(lambda counter: isinstance(counter, int), counters))
+    return _absorb(mixed(seed, stream, *leading), *counters[len(leading) :])  # type: ignore[arg-type]
+
+
+def _absorb(number: int | Tensor, *counters: int | Tensor) -> Tensor:
     # The odd constant spreads each counter over all 64 bits. The counter is joined by exclusive or, and the result is mixed
     # before the next counter. With mixing only at the end, the counters 1, 2 and 2, 1 would give the same number.
-    state: Tensor | None = None
-    number = _mix_int((seed + _GOLDEN * int(stream)) & _MASK)
+    state = number
     for counter in counters:
-        if state is None and isinstance(counter, int):
-            # Leading integers are mixed on the host: one mix per draw instead of one per element.
-            number = _mix_int((number ^ counter * _GOLDEN) & _MASK)
-            continue
         # int64 products wrap around like unsigned ones, so the host and the tensors give the same bits.
-        scaled = _signed(counter * _GOLDEN) if isinstance(counter, int) else counter * _signed(_GOLDEN)
-        state = _mix_tensor(scaled ^ (_signed(number) if state is None else state))  # type: ignore[arg-type]
-    if state is None:
+        scaled = signed(counter * GOLDEN) if isinstance(counter, int) else counter * signed(GOLDEN)
+        state = _mix_tensor(scaled ^ state)  # type: ignore[arg-type]
+    if isinstance(state, int):
         raise TypeError("at least one counter must be a tensor")
     return state
 
 
+def _as_uniform(hashed: Tensor) -> Tensor:
+    # The top 23 bits k become (k + ½)/2²³. float32 holds each value exactly, and none is 0 or 1.
+    return _shift_right(hashed, 41).to(torch.float32).mul_(2.0**-23).add_(2.0**-24)
+
+
 def _mix_int(x: int) -> int:
-    x = (x + _GOLDEN) & _MASK
-    x = ((x ^ (x >> 30)) * _MIX1) & _MASK
-    x = ((x ^ (x >> 27)) * _MIX2) & _MASK
+    x = (x + GOLDEN) & _MASK
+    x = ((x ^ (x >> 30)) * MIX1) & _MASK
+    x = ((x ^ (x >> 27)) * MIX2) & _MASK
     return x ^ (x >> 31)
 
 
 def _mix_tensor(x: Tensor) -> Tensor:
     # In place on a tensor of its own: one draw per portfolio and asset makes these the largest tensors of a step.
-    x = x + _signed(_GOLDEN)
-    x.bitwise_xor_(_shift_right(x, 30)).mul_(_signed(_MIX1))
-    x.bitwise_xor_(_shift_right(x, 27)).mul_(_signed(_MIX2))
+    x = x + signed(GOLDEN)
+    x.bitwise_xor_(_shift_right(x, 30)).mul_(signed(MIX1))
+    x.bitwise_xor_(_shift_right(x, 27)).mul_(signed(MIX2))
     return x.bitwise_xor_(_shift_right(x, 31))
 
 
@@ -102,7 +126,7 @@ def _shift_right(x: Tensor, bits: int) -> Tensor:
     return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
-def _signed(x: int) -> int:
+def signed(x: int) -> int:
     """The same 64 bits as a signed integer. Products of int64 wrap around, as SplitMix64 needs."""
     x &= _MASK
     return x - (1 << 64) if x >= 1 << 63 else x

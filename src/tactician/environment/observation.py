@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tactician.environment.environment import FULL_CASH, HOLD, Environment, EnvState, blocks, cost_multiple
 from tactician.environment.features import FEATURE_NAMES
+from tactician.environment.fused import uses_kernels
 from tactician.environment.market_tensors import MarketTensors
 from tactician.portfolio.ledger import move_cost
 
@@ -99,6 +100,15 @@ def assemble(
 
 def observe_portfolio(env: Environment, state: EnvState, day: Int64[Tensor, " env"]) -> Float[Tensor, "env 20"]:
     """The portfolio's entries of the observation. ``day`` is `observed_day`."""
+    if uses_kernels(env):
+        from tactician.environment.fused_observation import fused_observe_portfolio
+
+        return fused_observe_portfolio(env, state, day)
+    return observe_portfolio_eager(env, state, day)
+
+
+def observe_portfolio_eager(env: Environment, state: EnvState, day: Int64[Tensor, " env"]) -> Float[Tensor, "env 20"]:
+    """`observe_portfolio` in torch's own operations, on any device. The kernel is held to it."""
     market, p = env.market, env.portfolios_per_window
     # The portfolios of a window share the day, so what depends on the day alone is looked up once per window.
     day, holdings = day[::p], state.holdings.unflatten(0, (-1, p))

@@ -6,7 +6,7 @@ from tactician.learning.collective import ALONE, Collective
 from tactician.learning.memory import begin_memory, sharing
 from tactician.learning.ppo import Hyperparameters, Learner, make_learner, policy_loss, update
 from tactician.learning.precision import FULL, Precision, make_precision
-from tactician.learning.rollout import Rollout, collect_rollout, sample_action
+from tactician.learning.rollout import Rollout, collect_rollout, sample_action, sample_action_eager
 from tactician.learning.sequences import explained_variance, minibatches, moments, prepare
 from tactician.learning.statistics import STATISTIC, describe, extremes
 
@@ -34,6 +34,7 @@ __all__ = [
     "policy_loss",
     "prepare",
     "sample_action",
+    "sample_action_eager",
     "sharing",
     "update",
 ]

@@ -15,12 +15,14 @@ from tactician.environment import (
     Outcome,
     Stream,
     assemble,
+    fused_on,
     observe_portfolio,
     observed_day,
     portfolio_index,
+    random_bits,
     restart_finished,
     step,
-    uniform,
+    uniform_after,
 )
 from tactician.learning.memory import renew_memory, sharing
 from tactician.learning.precision import FULL, Precision
@@ -113,12 +115,12 @@ def collect_rollout(
     # What a step reads and replaces lies in the same place in all steps, so that a GPU can repeat a recorded step.
     now, memory = _Kept(state), hidden.clone()
     done = torch.zeros(1, dtype=torch.int64, device=env.market.device)
+    numbers = random_bits(seed, Stream.ACTION, iteration, torch.arange(n_steps, device=env.market.device))
 
     def act() -> None:
         state = now.state
         day, portfolio, logits, value, after = see(state, memory)
-        noise = uniform(seed, Stream.ACTION, iteration, done, index)
-        action, log_prob = sample_action(logits, noise)
+        action, log_prob = sample_action(logits, numbers[done], index, fused=env.fused)
         # The portfolio was observed before the step: what is stored at t is what the action at t was chosen on.
         state, outcome = step(env, state, action)
         store.put(done, day=day.int(), portfolio=portfolio, actions=action.int(), log_probs=log_prob, values=value)
@@ -178,6 +180,29 @@ def _see(
 
 
 def sample_action(
+    logits: Float[Tensor, "env action"],
+    number: int | Int64[Tensor, "1"],
+    index: Int64[Tensor, " env"],
+    *,
+    fused: bool = False,
+) -> tuple[Int64[Tensor, " env"], Float[Tensor, " env"]]:
+    """Draw actions and return them with their log-probabilities, without gradients on a GPU.
+
+    Args:
+        logits: of every action.
+        number: `mixed` of the seed, `Stream.ACTION` and the counters of the step, or the same as a tensor (`random_bits`). A
+            recording can read another number from a tensor each time.
+        index: global numbers of the environments.
+        fused: draw in one kernel where that can be.
+    """
+    if fused and fused_on(logits.device):
+        from tactician.learning.fused_sampling import fused_sample_action
+
+        return fused_sample_action(logits, number, index)
+    return sample_action_eager(logits, uniform_after(number, index))
+
+
+def sample_action_eager(
     logits: Float[Tensor, "env action"], noise: Float[Tensor, " env"]
 ) -> tuple[Int64[Tensor, " env"], Float[Tensor, " env"]]:
     """Draw from the categorical distribution by inverting its cumulative distribution at the given uniform numbers."""
