@@ -55,7 +55,8 @@ def tile(n_assets: int) -> Tile:
     # Eight lanes read one sector of memory. With more assets a whole warp reads a row, so that few rows fill a tile.
     lanes = min(block, 8 if block <= 64 else 32)
     rows = max(1, min(TILE // block, 32 * WARPS // lanes))
-    return Tile(block // lanes, rows, lanes, min(WARPS, max(1, rows * lanes // 32)))
+    # A thread holds at most eight numbers of a tile, as far as the warps allow: with more its registers run out.
+    return Tile(block // lanes, rows, lanes, min(WARPS, max(1, rows * lanes // 32, rows * block // 256)))
 
 
 @triton.jit
