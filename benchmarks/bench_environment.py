@@ -47,7 +47,12 @@ ROWS, ASSETS, EPISODE = 4000, 30, 256
 def environment(device: torch.device, portfolios: int, rows: int = ROWS, assets: int = ASSETS) -> Environment:
     market = random_market(n_days=rows, n_assets=assets, listing=False).to(device)
     return Environment(
-        market, Frictions(), range(1, rows), episode_length=min(EPISODE, rows // 2), portfolios_per_window=portfolios
+        market,
+        Frictions(),
+        range(1, rows),
+        episode_length=min(EPISODE, rows // 2),
+        portfolios_per_window=portfolios,
+        fused=True,
     )
 
 

@@ -25,8 +25,8 @@ from tactician.environment import (
     observed_day,
     step,
     step_eager,
-    supported,
     uniform,
+    uses_kernels,
 )
 from tactician.hardware.probe import Taken
 from tactician.learning import collect_rollout, make_learner, make_precision, sample_action, sample_action_eager, update
@@ -134,8 +134,9 @@ def test_the_kernels_do_what_the_eager_functions_do(n_assets, portfolios, masked
         episode_length=32,
         portfolios_per_window=portfolios,
         cost_multipliers=(0.5, 4.0),
+        fused=True,
     )
-    assert supported(env)
+    assert uses_kernels(env)
     state = first_state(env, torch.arange(1000 // portfolios, device="cuda"))  # no power of two
     index = torch.arange(1000, device="cuda")
     for t in range(16):
@@ -165,7 +166,7 @@ def test_the_kernel_draws_the_eager_actions():
     logits = 3 * torch.randn(len(index), 12, generator=torch.Generator().manual_seed(0)).cuda()
     noise = uniform(3, Stream.ACTION, 1, 2, index)
     (action, log_prob), (expected, _) = (
-        sample_action(logits, mixed(3, Stream.ACTION, 1, 2), index),
+        sample_action(logits, mixed(3, Stream.ACTION, 1, 2), index, fused=True),
         sample_action_eager(logits, noise),
     )
     # A number within the rounding of an edge may fall to either side.
@@ -175,7 +176,7 @@ def test_the_kernel_draws_the_eager_actions():
 
 
 def test_a_graph_of_a_step_can_be_replayed_with_other_noise():
-    env = make_env("cuda", portfolios_per_window=4)
+    env = make_env("cuda", portfolios_per_window=4, fused=True)
     begin = first_state(env, torch.arange(64, device="cuda"))
     index, logits = torch.arange(256, device="cuda"), torch.randn(256, 12, device="cuda")
     state = EnvState(**{name: value.clone() for name, value in vars(begin).items()})
@@ -183,7 +184,7 @@ def test_a_graph_of_a_step_can_be_replayed_with_other_noise():
 
     def live() -> tuple[torch.Tensor, torch.Tensor]:
         seen = observe_portfolio(env, state, observed_day(env, state))
-        action, _ = sample_action(logits, number, index)
+        action, _ = sample_action(logits, number, index, fused=True)
         after, outcome = step(env, state, action)
         for name, value in vars(after).items():
             getattr(state, name).copy_(value)
@@ -204,7 +205,7 @@ def test_a_graph_of_a_step_can_be_replayed_with_other_noise():
         number.fill_(mixed(0, Stream.ACTION, 5, t))
         graph.replay()
         there = observe_portfolio(env, expected, observed_day(env, expected))
-        action, _ = sample_action(logits, mixed(0, Stream.ACTION, 5, t), index)
+        action, _ = sample_action(logits, mixed(0, Stream.ACTION, 5, t), index, fused=True)
         expected, outcome = step(env, expected, action)
         assert torch.equal(seen, there) and torch.equal(reward, outcome.reward)
     assert all(torch.equal(value, vars(expected)[name]) for name, value in vars(state).items())
@@ -247,10 +248,46 @@ def test_the_update_sees_the_policy_that_acted(dtype, kernels, kind):
     assert float(metrics["dropped_updates"]) == 0
 
 
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_recordings_compute_what_plain_calls_compute(dtype, kind):
+    found = []
+    for recorded in (False, True):
+        precision = make_precision(dtype, "cuda")
+        per_window = 4 if kind is MarketMemory else 1
+        env, policy = make_env("cuda", portfolios_per_window=per_window, fused=True), make_policy("cuda", 0.1, kind)
+        use_kernels(policy, "fused")
+        learner, hyper = make_learner(policy, HYPER, precision, recorded=recorded), replace(HYPER, batch_size=128)
+        state = first_state(env, torch.arange(16 // per_window, device="cuda"))
+        hidden = policy.initial_state(16)
+        for iteration in range(2):
+            rollout, state, hidden = collect_rollout(
+                env,
+                policy,
+                state,
+                hidden,
+                n_steps=32,
+                seed=0,
+                iteration=iteration,
+                precision=precision,
+                recorded=recorded,
+            )
+            metrics = update(learner, rollout, hyper, seed=0, iteration=iteration)
+        found.append((rollout, metrics, {k: v.clone() for k, v in policy.state_dict().items()}))
+    (plain, told, weights), (again, told_too, weights_too) = found
+    assert torch.equal(plain.day, again.day) and (plain.actions == again.actions).float().mean() > 0.99
+    assert {k: float(v) for k, v in told.items()} == pytest.approx(
+        {k: float(v) for k, v in told_too.items()}, rel=0.05, abs=0.01
+    )
+    for name, weight in weights.items():
+        assert (weight - weights_too[name]).norm() <= 0.02 * weight.norm() + 1e-6, name
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_a_rollout_never_waits_for_the_device(dropout):
-    rollout_on("cuda", dropout)  # libraries load
-    env, policy = make_env("cuda"), make_policy("cuda", dropout)
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_rollout_never_waits_for_the_device(dropout, fused):
+    rollout_on("cuda", dropout, kernels="fused" if fused else "library")  # libraries load
+    env, policy = make_env("cuda", fused=fused), make_policy("cuda", dropout)
     begin, hidden = first_state(env, torch.arange(16, device="cuda")), policy.initial_state(16)
     with no_synchronisation():
         collect_rollout(env, policy, begin, hidden, n_steps=64, sequence_length=16, seed=0, iteration=0)
@@ -285,7 +322,8 @@ def test_the_guard_against_what_is_not_finite_does_not_wait_either():
 def test_the_recurrent_kernels_agree_with_their_definition_at_the_specified_size():
     policy = ActorCritic(64, 12, hidden_dim=256, n_gru_layers=2).cuda()
     for dtype in (None, torch.bfloat16, torch.float16):
-        assert settle_recurrence(policy, dtype) == ("fused", None)
+        assert settle_recurrence(policy, dtype, fused=True) == ("fused", None)
+        assert settle_recurrence(policy, dtype) == ("library", None)
 
 
 def run(config: Path, folder: Path, *words: str) -> int:
@@ -303,6 +341,9 @@ def run(config: Path, folder: Path, *words: str) -> int:
         ("--amp", "--amp-dtype", "fp16"),
         ("market_memory",),
         ("market_memory", "--amp"),
+        ("--fused",),
+        ("--fused", "--amp"),
+        ("market_memory", "--fused", "--amp"),
     ],
 )
 def test_n_and_resume_and_n_equal_2n_on_a_gpu_too(tiny, tmp_path, words):

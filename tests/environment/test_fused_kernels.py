@@ -17,10 +17,10 @@ from tactician.environment import (
     observed_day,
     restart_finished,
     step_eager,
-    supported,
     uniform,
     uniform_after,
 )
+from tactician.environment.fused import supported
 from tactician.portfolio.frictions import Frictions
 from tests.markets import random_market
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tactician.learning import collect_rollout, make_precision, prepare
-from tactician.learning.ppo import _features, make_learner
+from tactician.learning import collect_rollout, make_learner, make_precision, prepare
+from tactician.learning.ppo import _features
 from tactician.policy import Ensemble
 from tactician.policy.networks import NETWORKS
 from tests.learning.test_ratio_is_one import HYPER, make_run

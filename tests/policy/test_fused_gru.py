@@ -1,4 +1,4 @@
-"""The GPU's kernels of the recurrent layer, run by their interpreter on a CPU, against the layer that is written out."""
+"""The GPU's kernels of the recurrent layer against the layer that is written out; without a GPU in Triton's interpreter."""
 
 import os
 import subprocess
@@ -7,48 +7,75 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 
-from tactician.policy import fused_gru
+from tactician.policy import GruLayer, fused_gru
 
-SCRIPT = """
-    import torch
-    from tactician.policy import GruLayer, fused_gru
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+needs_triton = pytest.mark.skipif(not fused_gru.AVAILABLE, reason="needs triton")
 
+
+# Sequences that are no multiple of a program's rows, units that are no multiple of a block, and a single step.
+@needs_triton
+@pytest.mark.parametrize(
+    ("envs", "steps", "units", "inputs"), [(5, 3, 32, 48), (17, 4, 64, 64), (40, 2, 96, 32), (1, 1, 64, 8)]
+)
+def test_states_and_gradients_are_those_of_the_layer_that_is_written_out(monkeypatch, envs, steps, units, inputs):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     torch.manual_seed(0)
-    # Sequences that are no multiple of a program's rows, and units that are no multiple of a block.
-    for envs, steps, units, inputs in ((5, 3, 32, 48), (17, 4, 64, 64), (40, 2, 96, 32), (1, 1, 64, 8)):
-        layer = GruLayer(inputs, units)
-        with torch.no_grad():
-            for parameter in layer.parameters():
-                parameter.mul_(3)  # gates away from their middle
-        x, h = torch.randn(steps, envs, inputs, requires_grad=True), torch.randn(envs, units, requires_grad=True)
-        direction = torch.randn(steps, envs, units)
-        sources = (x, h, *layer.weights)
-        found = []
-        for kernels in ("plain", "fused"):
-            states = layer.sequence_by(kernels, x, h)
-            found.append([states.detach(), *torch.autograd.grad((states * direction).sum(), sources)])
-        for name, one, other in zip(("states", "x", "h", "W_ih", "W_hh", "b_ih", "b_hh"), *found, strict=True):
-            error = float((one - other).norm() / one.norm())
-            assert error < 2e-6, (name, envs, steps, units, error)
-        with torch.no_grad():  # nothing is kept for a derivative
-            assert torch.equal(layer.sequence_by("fused", x, h), found[1][0])
-    print("equal")
+    layer = GruLayer(inputs, units).to(DEVICE)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.mul_(3)  # gates away from their middle
+    x = torch.randn(steps, envs, inputs, device=DEVICE, requires_grad=True)
+    h = torch.randn(envs, units, device=DEVICE, requires_grad=True)
+    direction = torch.randn(steps, envs, units, device=DEVICE)
+    found = []
+    for kernels in ("plain", "fused"):
+        states = layer.sequence_by(kernels, x, h)
+        found.append([states.detach(), *torch.autograd.grad((states * direction).sum(), (x, h, *layer.weights))])
+    for name, one, other in zip(("states", "x", "h", "W_ih", "W_hh", "b_ih", "b_hh"), *found, strict=True):
+        assert float((one - other).norm() / one.norm()) < 2e-6, name
+    with torch.no_grad():  # nothing is kept for a derivative
+        assert torch.equal(layer.sequence_by("fused", x, h), found[1][0])
+
+
+COMPILE = """
+    from triton import compile
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+    from tactician.policy import fused_gru
+
+    def check(kernel, types, constants):
+        names = kernel.arg_names
+        signature = {name: types.get(name, "constexpr") for name in names}
+        aligned = {(names.index(name),): [["tt.divisibility", 16]] for name, kind in types.items() if kind[0] == "*"}
+        source = ASTSource(kernel, signature, {(names.index(k),): v for k, v in constants.items()}, aligned)
+        assert compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 8}).asm["cubin"]
+
+    for kind, precision, rows in (("bf16", "tf32", 64), ("fp32", "tf32", 16), ("fp32", "ieee", 16)):
+        sizes = dict(steps=64, size=64, rows=rows, block_n=64, block_k=64, precision=precision)
+        pointers = {name: f"*{kind}" for name in ("gates", "weight", "states", "products")} | {"envs": "i32"}
+        for train in (False, True):
+            check(fused_gru._forward, pointers | {"bias_n": "*fp32"}, sizes | {"train": train})
+        check(fused_gru._backward, pointers | {"grad_states": f"*{kind}", "grads": f"*{kind}", "carried": "*fp32"}, sizes)
+    print("compiled")
 """
 
 
-@pytest.mark.skipif(not fused_gru.AVAILABLE, reason="needs triton")
-def test_states_and_gradients_are_those_of_the_layer_that_is_written_out():
-    # In a process of its own: the interpreter is chosen when the kernels are imported.
+@needs_triton
+def test_the_kernels_compile_for_a_gpu_that_is_not_here(tmp_path):
+    # The interpreter allows what the compiler does not. In a process of its own, since the interpreter is chosen at import.
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"TRITON_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(SCRIPT)],
-        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        [sys.executable, "-c", textwrap.dedent(COMPILE)],
+        env=environment,
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         timeout=300,
     )
-    assert done.stdout.strip() == "equal", done.stderr[-2000:]
+    assert done.stdout.strip() == "compiled", done.stderr[-2000:]
 
 
 def test_programs_take_as_many_sequences_as_keep_all_processors_busy():

@@ -19,7 +19,7 @@ from tactician.environment.environment import (
 )
 from tactician.environment.features import FEATURE_NAMES, FEATURE_VERSION
 from tactician.environment.further import draw_sub_universes, further_key, further_markets, held_out_markets
-from tactician.environment.fused import fused_on, supported, uses_kernels
+from tactician.environment.fused import fused_on, uses_kernels
 from tactician.environment.held_out import draw_held_out
 from tactician.environment.many_markets import (
     Joined,
@@ -113,8 +113,8 @@ __all__ = [
     "step",
     "step_eager",
     "stretches_of",
-    "supported",
     "training_part",
     "uniform",
     "uniform_after",
+    "uses_kernels",
 ]

@@ -13,7 +13,7 @@ process computes the gradient of its part of the mean; all clip and apply the su
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from tactician.learning.advantages import generalised_advantages, leave_one_out
-from tactician.learning.collective import ALONE, Collective
+from tactician.learning.collective import Collective
 from tactician.learning.guard import Guard
+from tactician.learning.learner import Hyperparameters, Learner, recorded_update, set_rates
 from tactician.learning.objective import Objective
-from tactician.learning.precision import FULL, Precision, guarded_step
-from tactician.learning.recorded import Recorded
+from tactician.learning.precision import guarded_step
 from tactician.learning.rollout import Rollout
 from tactician.learning.sequences import Dealer, Sequences, explained_variance, moments, prepare
 from tactician.learning.statistics import describe
@@ -36,68 +36,6 @@ OnBatch = Callable[[str, int, int, int, int], None]
 
 _SUMS = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
 _NORMS = ("actor_grad_norm", "critic_grad_norm")
-
-
-@dataclass(frozen=True)
-class Hyperparameters:
-    """Hyperparameters of the update; `tactician.config.Config` documents each and holds the defaults."""
-
-    batch_size: int
-    ppo_epochs: int
-    critic_epochs: int
-    gamma: float
-    gae_lambda: float
-    baseline: str
-    portfolios_per_window: int
-    clip: float
-    entropy_coef: float
-    value_coef: float
-    max_grad_norm: float
-    actor_lr: float
-    critic_lr: float
-    target_kl: float | None
-    objective: str = "growth"
-    risk_aversion: float = 1.0
-    reward: str = "net"
-    weight_decay: float = 0.0
-
-
-@dataclass(frozen=True)
-class Learner:
-    """A policy and its two optimisers, which the update changes in place, with precision and processes."""
-
-    policy: Network
-    actor_optimiser: torch.optim.Optimizer
-    critic_optimiser: torch.optim.Optimizer
-    precision: Precision = FULL
-    collective: Collective = ALONE
-    recorded: bool = False
-    """Whether a GPU repeats minibatches from recordings."""
-
-
-def make_learner(
-    policy: Network,
-    hyper: Hyperparameters,
-    precision: Precision = FULL,
-    collective: Collective = ALONE,
-    *,
-    recorded: bool = False,
-) -> Learner:
-    """Adam for the actor and Adam for the critic, ε = 1e-5 (Huang et al. 2022, "The 37 implementation details of PPO", 3).
-
-    Fused, so that a bad step is skipped without asking the device (see `precision.guarded_step`).
-    """
-    # Two, as specified: each has its own rate, and the critic epochs step the value head alone. Both losses reach the trunk,
-    # but it has one owner, the actor's: two Adams would move it twice per minibatch.
-    actor, critic = policy.actor_parameters(), policy.critic_parameters()
-    return Learner(
-        policy,
-        torch.optim.Adam(actor, lr=hyper.actor_lr, eps=1e-5, fused=True),
-        torch.optim.Adam(critic, lr=hyper.critic_lr, eps=1e-5, fused=True),
-        precision,
-        collective,
-        recorded,
-    )
 
 
 def update(
@@ -144,7 +82,7 @@ def update(
         * dropped_at_the_end: joint updates in a row that were dropped last, those of ``dropped_before`` included if all were;
         * with ``statistics``: stat_advantage_mean, …_std, …_min and …_max, of the advantages before they are normalised.
     """
-    _set_rates(learner, hyper)
+    set_rates(learner, hyper)
     objective = _objective(hyper, rollout, valid, learner.collective)
     rewards = objective.rewards(rollout.market, rollout.day, rollout.rewards)
     # Computed once, from the values of the rollout: with new values the targets would move during the epochs.
@@ -185,13 +123,6 @@ def _dropped(joint: Guard, critic: Guard) -> dict[str, Tensor]:
         "dropped_in_a_row": torch.maximum(joint.longest, critic.longest),
         "dropped_at_the_end": joint.in_a_row,
     }
-
-
-def _set_rates(learner: Learner, hyper: Hyperparameters) -> None:
-    # Set in each iteration, since rates are annealed, and a restored optimiser has the rates of its checkpoint.
-    for optimiser, rate in ((learner.actor_optimiser, hyper.actor_lr), (learner.critic_optimiser, hyper.critic_lr)):
-        for group in optimiser.param_groups:
-            group["lr"] = rate
 
 
 def policy_loss(
@@ -241,7 +172,7 @@ def _joint_epochs(
         # The sum stays on the device. The host reads it once per epoch, and only with a target for KL.
         epoch_kl.add_(figures[_SUMS.index("kl")] / n_batches)
 
-    learn_again = _recorded(learn, learner, data)
+    learn_again = recorded_update(learn, learner)
     for epoch in range(1, hyper.ppo_epochs + 1):
         epoch_kl.zero_()
         for done, batch in enumerate(dealer.deal(data, epoch), 1):
@@ -255,19 +186,6 @@ def _joint_epochs(
     metrics = dict(zip(_SUMS, means.unbind(), strict=True))
     metrics |= zip(_NORMS, (norms / kept).unbind(), strict=True)
     return {**metrics, "ppo_epochs": torch.tensor(float(epoch))}
-
-
-def _recorded(learn: Callable[[Tensor, Tensor], None], learner: Learner, data: Sequences) -> Recorded:
-    """A minibatch's update, which a GPU repeats from a recording if the learner says so.
-
-    Not with several processes, whose messages are not part of the GPU's work, nor with a loss scale.
-    """
-    alone = learner.collective.size == 1 and not learner.precision.actor_scaler.is_enabled()
-    enabled = learner.recorded and alone and data.day.is_cuda
-    for optimiser in (learner.actor_optimiser, learner.critic_optimiser):
-        for group in optimiser.param_groups:
-            group["capturable"] = enabled  # torch's leave to record a step. Its fused step is the same with it
-    return Recorded(learn, enabled=enabled)
 
 
 def _joint_step(
@@ -368,7 +286,7 @@ def _critic_epochs(
         loss.add_(step_loss)
         made.add_(good)
 
-    learn_again = _recorded(learn, learner, data)
+    learn_again = recorded_update(learn, learner)
     for epoch in range(1, hyper.critic_epochs + 1):
         loss.zero_()
         made.zero_()
