@@ -28,6 +28,17 @@ from tactician.policy import GruLayer, fused_gru
 from tactician.training.setup import Setup, prepare_run
 from tactician.training.state import TrainState, first_train_state
 
+SHAPES = (
+    (16, 8, 32, 4),
+    (16, 4, 32, 4),
+    (16, 8, 64, 3),
+    (16, 8, 16, 4),
+    (32, 8, 32, 4),
+    (32, 4, 32, 4),
+    (32, 8, 64, 3),
+)
+"""Rows, warps, units of a block and stages of the layer's kernels."""
+
 PARTS = ("ceilings", "layer", "iterations", "memory", "sizes", "profile")
 
 
@@ -69,7 +80,7 @@ def layer(device: torch.device, small: bool) -> list[dict[str, Any]]:
     """The recurrent layer forwards, and forwards and backwards, by torch's kernels and by ours with blocks of all sizes."""
     steps, units = (8, 32) if small else (64, 256)
     table = []
-    for dtype, rows in itertools.product((torch.bfloat16, torch.float32), (32,) if small else (1024, 4096, 8192)):
+    for dtype, rows in itertools.product((torch.bfloat16,), (32,) if small else (1024, 2048, 4096, 8192)):
         torch.manual_seed(0)
         gru = GruLayer(units, units).to(device)
         x = torch.randn(steps, rows, units, device=device, dtype=dtype).requires_grad_()
@@ -99,25 +110,23 @@ def layer(device: torch.device, small: bool) -> list[dict[str, Any]]:
         table.append(entry("library", "library" if device.type == "cuda" else "plain"))
         if device.type != "cuda" or not fused_gru.AVAILABLE:
             continue
-        for most, warps, (n, k) in itertools.product((16, 32, 64), (4, 8), ((64, 64), (32, 64), (64, 128))):
-            # Only rows that fill the chip about once, and for float32 only what fits into its shared memory.
-            if not 0.4 <= rows / most / 132 <= 2 or (dtype == torch.float32 and (n, k) != (32, 64)):
-                continue
-            with blocks(most, n, k, warps):
-                table.append(entry(f"fused {most} rows, {n} units, {k} terms, {warps} warps", "fused"))
+        for most, warps, block, stages in SHAPES:
+            with blocks(most, block * units, warps, stages):
+                table.append(entry(f"fused {most} rows, {block} units, {warps} warps, {stages} stages", "fused"))
     return table
 
 
 @contextmanager
-def blocks(rows: int, n: int, k: int, warps: int) -> Iterator[None]:
-    names = ("rows_per_program", "BLOCK_N", "BLOCK_K", "WARPS")
-    before = [getattr(fused_gru, name) for name in names]
-    for name, value in zip(names, (lambda *_: rows, n, k, warps), strict=True):
+def blocks(rows: int, block: int, warps: int, stages: int) -> Iterator[None]:
+    """The layer's kernels with other sizes."""
+    changes = {"rows_per_program": lambda *_: rows, "BLOCK": block, "WARPS": warps, "STAGES": stages}
+    before = {name: getattr(fused_gru, name) for name in changes}
+    for name, value in changes.items():
         setattr(fused_gru, name, value)
     try:
         yield
     finally:
-        for name, value in zip(names, before, strict=True):
+        for name, value in before.items():
             setattr(fused_gru, name, value)
 
 
@@ -280,7 +289,7 @@ def memory(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def sizes(args: argparse.Namespace) -> list[dict[str, Any]]:
     """The specified network at sizes of minibatches and lengths of sequences."""
-    many = [(65_536, 64), (65_536, 32), (131_072, 64), (262_144, 64), (524_288, 64), (262_144, 128)]
+    many = [(65_536, 64), (262_144, 64), (524_288, 64), (262_144, 32)]
     alternatives = []
     for batch, length in [(1024, 32)] if args.small else many:
         base = make_setup(args, bptt_length=length)

@@ -80,7 +80,7 @@ def test_critic_epochs_on_features_equal_epochs_through_the_whole_network(keep_f
                     batch = data.take(index)
                     _, values, _ = policy(batch.obs, batch.first_hidden, batch.masks)
                     learner.critic_optimiser.zero_grad()
-                    _value_losses(policy, values, batch).mean().backward()
+                    _value_losses(policy, values, batch.targets).mean().backward()
                     torch.nn.utils.clip_grad_norm_(policy.critic_parameters(), hyper.max_grad_norm)
                     learner.critic_optimiser.step()
         results.append(torch.cat([p.flatten() for p in policy.critic_parameters()]).detach())

@@ -18,7 +18,7 @@ needs_triton = pytest.mark.skipif(not fused_gru.AVAILABLE, reason="needs triton"
 # Sequences that are no multiple of a program's rows, units that are no multiple of a block, and a single step.
 @needs_triton
 @pytest.mark.parametrize(
-    ("envs", "steps", "units", "inputs"), [(5, 3, 32, 48), (17, 4, 64, 64), (40, 2, 96, 32), (1, 1, 64, 8)]
+    ("envs", "steps", "units", "inputs"), [(5, 3, 32, 48), (17, 4, 64, 64), (40, 2, 128, 32), (1, 1, 64, 8)]
 )
 def test_states_and_gradients_are_those_of_the_layer_that_is_written_out(monkeypatch, envs, steps, units, inputs):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
@@ -53,8 +53,8 @@ COMPILE = """
         source = ASTSource(kernel, signature, {(names.index(k),): v for k, v in constants.items()}, aligned)
         assert compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 8}).asm["cubin"]
 
-    for kind, precision, rows in (("bf16", "tf32", 64), ("fp32", "tf32", 16), ("fp32", "ieee", 16)):
-        sizes = dict(steps=64, size=64, rows=rows, block_n=64, block_k=64, precision=precision)
+    for kind, precision, rows in (("bf16", "tf32", 32), ("fp32", "tf32", 16), ("fp32", "ieee", 16)):
+        sizes = dict(steps=64, size=64, rows=rows, block=64, precision=precision)
         pointers = {name: f"*{kind}" for name in ("gates", "weight", "states", "products")} | {"envs": "i32"}
         for train in (False, True):
             check(fused_gru._forward, pointers | {"bias_n": "*fp32"}, sizes | {"train": train})
@@ -80,9 +80,11 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_here(tmp_path):
 
 def test_programs_take_as_many_sequences_as_keep_all_processors_busy():
     rows = [fused_gru.rows_per_program(n, 132) for n in (1, 1024, 132 * 16, 132 * 32, 132 * 64, 10**6)]
-    assert rows == [16, 16, 16, 32, 64, 64]
+    assert rows == [16, 16, 16, 32, 32, 32]
 
 
-@pytest.mark.parametrize(("units", "fits"), [(16, False), (32, True), (48, False), (64, True), (256, True)])
+@pytest.mark.parametrize(
+    ("units", "fits"), [(16, False), (32, True), (48, False), (96, False), (256, True), (512, True), (1024, False)]
+)
 def test_a_layer_fits_if_its_units_fill_the_blocks(units, fits):
     assert fused_gru.fits(units) == (fits and fused_gru.AVAILABLE)

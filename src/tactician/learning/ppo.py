@@ -253,7 +253,7 @@ def _joint_loss(
         return (x if batch.weight is None else x * batch.weight).sum() / n_samples
 
     actor_loss = mean(surrogate)
-    value_loss = mean(_value_losses(learner.policy, values, batch))
+    value_loss = mean(_value_losses(learner.policy, values, batch.targets))
     entropy = mean(-(log_all.exp() * log_all).sum(-1))
     loss = actor_loss + hyper.value_coef * value_loss - hyper.entropy_coef * entropy
     with torch.no_grad():
@@ -281,8 +281,11 @@ def _critic_epochs(
     made = torch.zeros_like(loss)
 
     def learn(index: Tensor, n_samples: Tensor) -> None:
-        part, features = data.take(index), None if kept is None else kept[:, index]
-        step_loss, good = _critic_step(learner, features, part, n_samples, hyper, guard)
+        features = None
+        if len(index):
+            features = _features(learner, data.take(index)) if kept is None else kept[:, index]
+        weight = None if data.weight is None else data.weight[:, index]
+        step_loss, good = _critic_step(learner, features, data.targets[:, index], weight, n_samples, hyper, guard)
         loss.add_(step_loss)
         made.add_(good)
 
@@ -298,18 +301,27 @@ def _critic_epochs(
 
 
 def _critic_step(
-    learner: Learner, features: Tensor | None, batch: Sequences, n_samples: Tensor, hyper: Hyperparameters, guard: Guard
+    learner: Learner,
+    features: Float[Tensor, "step seq feature"] | None,
+    targets: Float[Tensor, "step seq"],
+    weight: Float[Tensor, "step seq"] | None,
+    n_samples: Tensor,
+    hyper: Hyperparameters,
+    guard: Guard,
 ) -> tuple[Tensor, Float[Tensor, ""]]:
-    """One step of the critic. Returns this process's part of the mean loss, and 1; zeros if the step was dropped."""
+    """One step of the critic, on the features of its sequences; None if another process holds all of them.
+
+    Returns:
+        This process's part of the mean loss, and 1; zeros if the step was dropped.
+    """
     policy, critic, scaler = learner.policy, learner.critic_optimiser, learner.precision.critic_scaler
     critic.zero_grad(set_to_none=True)
     loss = n_samples.new_zeros(())
-    if len(batch):
-        features = _features(learner, batch) if features is None else features
+    if features is not None:
         with learner.precision.autocast():
             values = policy.values(features)
-        losses = _value_losses(policy, values, batch)
-        loss = (losses if batch.weight is None else losses * batch.weight).sum() / n_samples
+        losses = _value_losses(policy, values, targets)
+        loss = (losses if weight is None else losses * weight).sum() / n_samples
         scaler.scale(loss).backward()
     parameters = policy.critic_parameters()
     learner.collective.add_up_gradients(parameters)
@@ -341,7 +353,7 @@ def _all_features(learner: Learner, data: Sequences, dealer: Dealer) -> Float[Te
     return features
 
 
-def _value_losses(policy: Network, values: Tensor, batch: Sequences) -> Float[Tensor, "step seq"]:
+def _value_losses(policy: Network, values: Tensor, targets: Tensor) -> Float[Tensor, "step seq"]:
     # Rewards are in percent and γ sums up many of them, so errors of some units are usual and their squares large. In units
     # of s the value's gradient is of the size of the policy's, and value_coef means the same in every market.
-    return 0.5 * ((values.float() - batch.targets) / policy.value_scale).square()
+    return 0.5 * ((values.float() - targets) / policy.value_scale).square()

@@ -135,7 +135,7 @@ class ActorCritic(Network):
         last = []
         for i, layer in enumerate(cast("Iterable[GruLayer]", self.gru)):
             # The mask lies on a layer's input, not on its recurrent state, where a dropped unit would remember nothing.
-            x = layer.sequence(x if masks is None else x * masks[i], hidden[i])
+            x = layer.sequence(x if masks is None else x * masks[i].to(x.dtype), hidden[i])
             last.append(x[-1].to(hidden.dtype))
         return x, torch.stack(last) if last else hidden
 
@@ -213,4 +213,17 @@ class ActorCritic(Network):
 def dense(n_in: int, n_out: int) -> tuple[nn.Module, ...]:
     """Linear, ReLU and LayerNorm."""
     # The ReLU may overwrite its input: neither it nor the Linear before it needs that input for its derivative.
-    return nn.Linear(n_in, n_out), nn.ReLU(inplace=True), nn.LayerNorm(n_out)
+    return nn.Linear(n_in, n_out), nn.ReLU(inplace=True), Norm(n_out)
+
+
+class Norm(nn.LayerNorm):
+    """Layer normalisation whose result is as precise as its input; its sums are in float32 anyway.
+
+    Autocast would give float32 back, which doubles the bytes of everything after it up to the next matrix product.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise the last dimension."""
+        with torch.autocast(input.device.type, enabled=False):
+            weight, bias = self.weight.to(input.dtype), self.bias.to(input.dtype)
+            return nn.functional.layer_norm(input, self.normalized_shape, weight, bias, self.eps)

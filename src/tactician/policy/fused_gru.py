@@ -25,22 +25,22 @@ except ModuleNotFoundError:  # comes with torch for CUDA, and not with torch for
 AVAILABLE = triton is not None
 """Whether the kernels can be compiled here."""
 
-UNITS = 32
-"""The number of hidden units must be a multiple of it."""
+FEWEST_UNITS, MOST_UNITS = 32, 512
+"""Hidden units of a layer: a power of two within these bounds."""
 
-BLOCK_N, BLOCK_K = 64, 64
-"""Hidden units, and terms of a product, that a program computes at once; half of it where the units are no multiple."""
+BLOCK, MOST_BLOCK, FEWEST_BLOCK = 8192, 64, 16
+"""Numbers of a weight block per gate, and hidden units that it has at most and at least."""
 
-WARPS, STAGES = 8, 3
-"""Warps of a program, and weight blocks that are loaded ahead."""
+WARPS, STAGES = 8, 4
+"""Warps of a program, and weight blocks in its fast memory at once, so that the next ones are on their way."""
 
-FEWEST_ROWS, MOST_ROWS = 16, 64
+FEWEST_ROWS, MOST_ROWS = 16, 32
 """Sequences of a program. A tensor core multiplies at least 16 rows."""
 
 
 def fits(units: int) -> bool:
     """Whether the kernels can compute a layer of so many hidden units here."""
-    return AVAILABLE and units % UNITS == 0
+    return AVAILABLE and FEWEST_UNITS <= units <= MOST_UNITS and units & (units - 1) == 0
 
 
 def rows_per_program(n_rows: int, processors: int) -> int:
@@ -68,7 +68,7 @@ def fused_sequence(
         inputs: of float32, bfloat16 or float16; the states have the same type.
         hidden: the state before the first step, of the same type.
         weight_ih: of the inputs, gates r, z, n one after the other.
-        weight_hh: of the state; its number of units is a multiple of `UNITS`.
+        weight_hh: of the state; its number of units `fits`.
         bias_ih: of the inputs' part.
         bias_hh: of the state's part.
     """
@@ -100,8 +100,8 @@ class _FusedGru(torch.autograd.Function):
         train = any(ctx.needs_input_grad)
         # The derivative needs the four activations. Three overwrite the inputs' part of the gates.
         products = inputs.new_empty(steps * envs, size) if train else gates
-        block = rows_per_program(envs, _processors(inputs))
-        _forward[(triton.cdiv(envs, block),)](
+        rows_of_each = rows_per_program(envs, _processors(inputs))
+        _forward[(triton.cdiv(envs, rows_of_each),)](
             gates,
             kept[1].t().contiguous(),
             bias_hh[2 * size :].float(),
@@ -111,10 +111,8 @@ class _FusedGru(torch.autograd.Function):
             steps,
             size,
             train,
-            block,
-            *_blocks(inputs, size),
-            num_warps=WARPS,
-            num_stages=STAGES,
+            rows_of_each,
+            **_blocks(inputs, size),
         )
         ctx.save_for_backward(inputs, *kept, gates, products, states)
         return states[1:]
@@ -128,8 +126,8 @@ class _FusedGru(torch.autograd.Function):
         # Columns q, r, z, n: the first three meet W_hh and the last three W_ih, so neither product copies anything.
         grads = inputs.new_empty(rows, 4 * size)
         carried = torch.zeros(envs, size, dtype=torch.float32, device=inputs.device)
-        block = rows_per_program(envs, _processors(inputs))
-        _backward[(triton.cdiv(envs, block),)](
+        rows_of_each = rows_per_program(envs, _processors(inputs))
+        _backward[(triton.cdiv(envs, rows_of_each),)](
             gates,
             torch.cat((weight_hh[2 * size :], weight_hh[: 2 * size])),
             states,
@@ -140,10 +138,8 @@ class _FusedGru(torch.autograd.Function):
             envs,
             steps,
             size,
-            block,
-            *_blocks(inputs, size),
-            num_warps=WARPS,
-            num_stages=STAGES,
+            rows_of_each,
+            **_blocks(inputs, size),
         )
         of_inputs, of_state = grads[:, size:], grads[:, : 3 * size]
         grad_ih = of_inputs.t() @ inputs.view(rows, input_size)
@@ -155,11 +151,15 @@ class _FusedGru(torch.autograd.Function):
         return grad_inputs, carried.to(inputs.dtype), grad_ih, grad_hh, grad_bias[size:], grad_bias_hh
 
 
-def _blocks(like: Tensor, size: int) -> tuple[int, int, str]:
-    """Hidden units and terms of a block, and how float32 is multiplied: torch's switch of its own recurrent kernels counts."""
+def _blocks(like: Tensor, size: int) -> dict[str, Any]:
+    """Hidden units of a block, how float32 is multiplied, warps, and stages."""
+    # Of float32 torch's switch of its own recurrent kernels counts.
     tf32 = torch.backends.cudnn.allow_tf32 or like.dtype != torch.float32
-    n, k = (part if size % part == 0 else UNITS for part in (BLOCK_N, BLOCK_K))
-    return n, k, "tf32" if tf32 else "ieee"
+    units = min(max(BLOCK // size, FEWEST_BLOCK), MOST_BLOCK, size)
+    # Shared memory has 227 KiB: the gradients of three gates, and blocks of their weights, one fewer than stages.
+    room = (220 << 10) - 3 * MOST_ROWS * size * like.element_size()
+    stages = max(1, min(STAGES, 1 + room // (3 * size * units * like.element_size())))
+    return {"block": units, "precision": "tf32" if tf32 else "ieee", "num_warps": WARPS, "num_stages": stages}
 
 
 def _processors(like: Tensor) -> int:
@@ -180,8 +180,7 @@ if AVAILABLE:
         size: tl.constexpr,
         train: tl.constexpr,
         rows: tl.constexpr,
-        block_n: tl.constexpr,
-        block_k: tl.constexpr,
+        block: tl.constexpr,
         precision: tl.constexpr,
     ) -> None:
         """Walk ``rows`` sequences through all steps.
@@ -192,28 +191,27 @@ if AVAILABLE:
         kind: tl.constexpr = states.dtype.element_ty
         row = tl.program_id(0).to(tl.int64) * rows + tl.arange(0, rows)
         inside = (row < envs)[:, None]
+        term = tl.arange(0, size)
         for t in range(steps):
             now = t * envs.to(tl.int64) + row
             before, after = states + now[:, None] * size, states + (now + envs)[:, None] * size
             gate = gates + now[:, None] * (3 * size)
-            for j in range(0, size, block_n):
-                unit = (j + tl.arange(0, block_n))[None, :]
-                r = tl.zeros((rows, block_n), tl.float32)
-                z = tl.zeros((rows, block_n), tl.float32)
-                q = tl.zeros((rows, block_n), tl.float32)
-                for k in range(0, size, block_k):
-                    term = k + tl.arange(0, block_k)
-                    h = tl.load(before + term[None, :], mask=inside, other=0.0)
-                    column = weight + term[:, None] * (3 * size) + unit
-                    r = tl.dot(h, tl.load(column), r, input_precision=precision)
-                    z = tl.dot(h, tl.load(column + size), z, input_precision=precision)
-                    q = tl.dot(h, tl.load(column + 2 * size), q, input_precision=precision)
-                r = tl.sigmoid(r + tl.load(gate + unit, mask=inside, other=0.0).to(tl.float32))
-                z = tl.sigmoid(z + tl.load(gate + size + unit, mask=inside, other=0.0).to(tl.float32))
-                q += tl.load(bias_n + unit)
-                n = tl.load(gate + 2 * size + unit, mask=inside, other=0.0).to(tl.float32) + r * q
-                n = 2.0 * tl.sigmoid(2.0 * n) - 1.0
+            h = tl.load(before + term[None, :], mask=inside, other=0.0)
+            for j in range(0, size, block):
+                unit = (j + tl.arange(0, block))[None, :]
+                # What the products do not need is asked for before them, so that it arrives while they are made.
+                r_in = tl.load(gate + unit, mask=inside, other=0.0)
+                z_in = tl.load(gate + size + unit, mask=inside, other=0.0)
+                n_in = tl.load(gate + 2 * size + unit, mask=inside, other=0.0)
                 h_own = tl.load(before + unit, mask=inside, other=0.0).to(tl.float32)
+                column = weight + term[:, None] * (3 * size) + unit
+                r = tl.dot(h, tl.load(column), input_precision=precision)
+                z = tl.dot(h, tl.load(column + size), input_precision=precision)
+                q = tl.dot(h, tl.load(column + 2 * size), input_precision=precision)
+                r = tl.sigmoid(r + r_in.to(tl.float32))
+                z = tl.sigmoid(z + z_in.to(tl.float32))
+                q += tl.load(bias_n + unit)
+                n = 2.0 * tl.sigmoid(2.0 * (n_in.to(tl.float32) + r * q)) - 1.0
                 tl.store(after + unit, (n + z * (h_own - n)).to(kind), mask=inside)
                 if train:
                     tl.store(gate + unit, r.to(kind), mask=inside)
@@ -236,8 +234,7 @@ if AVAILABLE:
         steps: tl.constexpr,
         size: tl.constexpr,
         rows: tl.constexpr,
-        block_n: tl.constexpr,
-        block_k: tl.constexpr,
+        block: tl.constexpr,
         precision: tl.constexpr,
     ) -> None:
         """Walk ``rows`` sequences backwards; the formulas are those of `gru._gate_gradients`.
@@ -248,13 +245,14 @@ if AVAILABLE:
         kind: tl.constexpr = states.dtype.element_ty
         row = tl.program_id(0).to(tl.int64) * rows + tl.arange(0, rows)
         inside = (row < envs)[:, None]
+        term = tl.arange(0, size)
         carry = carried + row[:, None] * size
         for i in range(steps):
             now = (steps - 1 - i) * envs.to(tl.int64) + row
             gate, grad = gates + now[:, None] * (3 * size), grads + now[:, None] * (4 * size)
             own = now[:, None] * size
-            for j in range(0, size, block_n):
-                unit = (j + tl.arange(0, block_n))[None, :]
+            for j in range(0, size, block):
+                unit = (j + tl.arange(0, block))[None, :]
                 d = tl.load(carry + unit, mask=inside, other=0.0)
                 d += tl.load(grad_states + own + unit, mask=inside, other=0.0).to(tl.float32)
                 r = tl.load(gate + unit, mask=inside, other=0.0).to(tl.float32)
@@ -269,12 +267,15 @@ if AVAILABLE:
                 tl.store(grad + 3 * size + unit, dn.to(kind), mask=inside)
                 tl.store(carry + unit, d * z, mask=inside)
             tl.debug_barrier()
-            for j in range(0, size, block_n):
-                unit = (j + tl.arange(0, block_n))[None, :]
+            dq = tl.load(grad + term[None, :], mask=inside, other=0.0)
+            dr = tl.load(grad + size + term[None, :], mask=inside, other=0.0)
+            dz = tl.load(grad + 2 * size + term[None, :], mask=inside, other=0.0)
+            for j in range(0, size, block):
+                unit = (j + tl.arange(0, block))[None, :]
                 d = tl.load(carry + unit, mask=inside, other=0.0)
-                for k in range(0, 3 * size, block_k):
-                    term = k + tl.arange(0, block_k)
-                    g = tl.load(grad + term[None, :], mask=inside, other=0.0)
-                    d = tl.dot(g, tl.load(weight + term[:, None] * size + unit), d, input_precision=precision)
+                column = weight + term[:, None] * size + unit
+                d = tl.dot(dq, tl.load(column), d, input_precision=precision)
+                d = tl.dot(dr, tl.load(column + size * size), d, input_precision=precision)
+                d = tl.dot(dz, tl.load(column + 2 * size * size), d, input_precision=precision)
                 tl.store(carry + unit, d, mask=inside)
             tl.debug_barrier()

@@ -13,6 +13,8 @@ from tactician.policy.gru import GruLayer, Kernels
 from tactician.policy.network import Network
 
 _STEPS, _ENVS = 32, 64
+_SIXTEEN = (torch.bfloat16, torch.float16)
+"""Precisions in which our kernels are faster than the library's (docs/performance.md)."""
 _CANDIDATES: tuple[tuple[Kernels, str, str], ...] = (
     ("fused", "Our recurrent kernels", "the GPU library's own layer"),
     ("library", "This GPU's recurrent kernels", "a slower layer of plain operations"),
@@ -30,7 +32,7 @@ def settle_recurrence(
     Args:
         policy: on its device; the ``kernels`` of its layers, if it has any, are set.
         dtype: precision of the forward passes; None for that of the parameters.
-        fused: whether ours are tried.
+        fused: whether ours are tried, in 16 bits.
 
     Returns:
         The kernels, and what the user should be told if better ones cannot be used.
@@ -42,7 +44,9 @@ def settle_recurrence(
     name = str(kind).removeprefix("torch.")
     told = None
     for kernels, whose, instead in _CANDIDATES:
-        if kernels == "fused" and not (fused and all(fused_gru.fits(layer.hidden_size) for layer in layers)):
+        if kernels == "fused" and not (
+            fused and kind in _SIXTEEN and all(fused_gru.fits(x.hidden_size) for x in layers)
+        ):
             continue
         try:
             error = max(kernel_error(layer, kind, kernels) for layer in layers)
