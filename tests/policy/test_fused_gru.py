@@ -54,7 +54,7 @@ COMPILE = """
         assert compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 8}).asm["cubin"]
 
     for kind, precision, rows in (("bf16", "tf32", 32), ("fp32", "tf32", 16), ("fp32", "ieee", 16)):
-        sizes = dict(steps=64, size=64, rows=rows, block=64, precision=precision)
+        sizes = dict(steps=64, size=64, rows=rows, block=64, terms=32, precision=precision)
         pointers = {name: f"*{kind}" for name in ("gates", "weight", "states", "products")} | {"envs": "i32"}
         for train in (False, True):
             check(fused_gru._forward, pointers | {"bias_n": "*fp32"}, sizes | {"train": train})

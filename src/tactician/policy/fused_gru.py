@@ -28,11 +28,11 @@ AVAILABLE = triton is not None
 FEWEST_UNITS, MOST_UNITS = 32, 512
 """Hidden units of a layer: a power of two within these bounds."""
 
-BLOCK, MOST_BLOCK, FEWEST_BLOCK = 8192, 64, 16
-"""Numbers of a weight block per gate, and hidden units that it has at most and at least."""
+MOST_BLOCK, TERMS = 256, 32
+"""Hidden units that a program computes at once, and terms of a product: of three gates forwards, of one backwards twice as many."""
 
 WARPS, STAGES = 8, 4
-"""Warps of a program, and weight blocks in its fast memory at once, so that the next ones are on their way."""
+"""Warps of a program, and stages of its products: the weights of the next terms are on their way meanwhile."""
 
 FEWEST_ROWS, MOST_ROWS = 16, 32
 """Sequences of a program. A tensor core multiplies at least 16 rows."""
@@ -112,7 +112,7 @@ class _FusedGru(torch.autograd.Function):
             size,
             train,
             rows_of_each,
-            **_blocks(inputs, size),
+            **_blocks(inputs, size, 3),
         )
         ctx.save_for_backward(inputs, *kept, gates, products, states)
         return states[1:]
@@ -139,7 +139,7 @@ class _FusedGru(torch.autograd.Function):
             steps,
             size,
             rows_of_each,
-            **_blocks(inputs, size),
+            **_blocks(inputs, size, 1),
         )
         of_inputs, of_state = grads[:, size:], grads[:, : 3 * size]
         grad_ih = of_inputs.t() @ inputs.view(rows, input_size)
@@ -151,15 +151,21 @@ class _FusedGru(torch.autograd.Function):
         return grad_inputs, carried.to(inputs.dtype), grad_ih, grad_hh, grad_bias[size:], grad_bias_hh
 
 
-def _blocks(like: Tensor, size: int) -> dict[str, Any]:
-    """Hidden units of a block, how float32 is multiplied, warps, and stages."""
+def _blocks(like: Tensor, size: int, gates: int) -> dict[str, Any]:
+    """Hidden units of a block, terms of a product, how float32 is multiplied, warps, and stages."""
     # Of float32 torch's switch of its own recurrent kernels counts.
     tf32 = torch.backends.cudnn.allow_tf32 or like.dtype != torch.float32
-    units = min(max(BLOCK // size, FEWEST_BLOCK), MOST_BLOCK, size)
-    # Shared memory has 227 KiB: the gradients of three gates, and blocks of their weights, one fewer than stages.
-    room = (220 << 10) - 3 * MOST_ROWS * size * like.element_size()
-    stages = max(1, min(STAGES, 1 + room // (3 * size * units * like.element_size())))
-    return {"block": units, "precision": "tf32" if tf32 else "ieee", "num_warps": WARPS, "num_stages": stages}
+    units, terms = min(MOST_BLOCK, size), min(size, TERMS if gates > 1 else 2 * TERMS)
+    # Shared memory has 227 KiB. Each stage holds the weights of its terms, and the states of the program's sequences.
+    bytes_of_a_stage = terms * (gates * units + MOST_ROWS) * like.element_size()
+    stages = max(2, min(STAGES, (200 << 10) // bytes_of_a_stage))
+    return {
+        "block": units,
+        "terms": terms,
+        "precision": "tf32" if tf32 else "ieee",
+        "num_warps": WARPS,
+        "num_stages": stages,
+    }
 
 
 def _processors(like: Tensor) -> int:
@@ -181,6 +187,7 @@ if AVAILABLE:
         train: tl.constexpr,
         rows: tl.constexpr,
         block: tl.constexpr,
+        terms: tl.constexpr,
         precision: tl.constexpr,
     ) -> None:
         """Walk ``rows`` sequences through all steps.
@@ -191,28 +198,32 @@ if AVAILABLE:
         kind: tl.constexpr = states.dtype.element_ty
         row = tl.program_id(0).to(tl.int64) * rows + tl.arange(0, rows)
         inside = (row < envs)[:, None]
-        term = tl.arange(0, size)
         for t in range(steps):
             now = t * envs.to(tl.int64) + row
             before, after = states + now[:, None] * size, states + (now + envs)[:, None] * size
             gate = gates + now[:, None] * (3 * size)
-            h = tl.load(before + term[None, :], mask=inside, other=0.0)
             for j in range(0, size, block):
                 unit = (j + tl.arange(0, block))[None, :]
                 # What the products do not need is asked for before them, so that it arrives while they are made.
                 r_in = tl.load(gate + unit, mask=inside, other=0.0)
                 z_in = tl.load(gate + size + unit, mask=inside, other=0.0)
                 n_in = tl.load(gate + 2 * size + unit, mask=inside, other=0.0)
-                h_own = tl.load(before + unit, mask=inside, other=0.0).to(tl.float32)
-                column = weight + term[:, None] * (3 * size) + unit
-                r = tl.dot(h, tl.load(column), input_precision=precision)
-                z = tl.dot(h, tl.load(column + size), input_precision=precision)
-                q = tl.dot(h, tl.load(column + 2 * size), input_precision=precision)
+                h_own = tl.load(before + unit, mask=inside, other=0.0)
+                r = tl.zeros((rows, block), tl.float32)
+                z = tl.zeros((rows, block), tl.float32)
+                q = tl.zeros((rows, block), tl.float32)
+                for k in range(0, size, terms):
+                    term = k + tl.arange(0, terms)
+                    h = tl.load(before + term[None, :], mask=inside, other=0.0)
+                    column = weight + term[:, None] * (3 * size) + unit
+                    r = tl.dot(h, tl.load(column), r, input_precision=precision)
+                    z = tl.dot(h, tl.load(column + size), z, input_precision=precision)
+                    q = tl.dot(h, tl.load(column + 2 * size), q, input_precision=precision)
                 r = tl.sigmoid(r + r_in.to(tl.float32))
                 z = tl.sigmoid(z + z_in.to(tl.float32))
                 q += tl.load(bias_n + unit)
                 n = 2.0 * tl.sigmoid(2.0 * (n_in.to(tl.float32) + r * q)) - 1.0
-                tl.store(after + unit, (n + z * (h_own - n)).to(kind), mask=inside)
+                tl.store(after + unit, (n + z * (h_own.to(tl.float32) - n)).to(kind), mask=inside)
                 if train:
                     tl.store(gate + unit, r.to(kind), mask=inside)
                     tl.store(gate + size + unit, z.to(kind), mask=inside)
@@ -235,6 +246,7 @@ if AVAILABLE:
         size: tl.constexpr,
         rows: tl.constexpr,
         block: tl.constexpr,
+        terms: tl.constexpr,
         precision: tl.constexpr,
     ) -> None:
         """Walk ``rows`` sequences backwards; the formulas are those of `gru._gate_gradients`.
@@ -245,7 +257,6 @@ if AVAILABLE:
         kind: tl.constexpr = states.dtype.element_ty
         row = tl.program_id(0).to(tl.int64) * rows + tl.arange(0, rows)
         inside = (row < envs)[:, None]
-        term = tl.arange(0, size)
         carry = carried + row[:, None] * size
         for i in range(steps):
             now = (steps - 1 - i) * envs.to(tl.int64) + row
@@ -267,15 +278,12 @@ if AVAILABLE:
                 tl.store(grad + 3 * size + unit, dn.to(kind), mask=inside)
                 tl.store(carry + unit, d * z, mask=inside)
             tl.debug_barrier()
-            dq = tl.load(grad + term[None, :], mask=inside, other=0.0)
-            dr = tl.load(grad + size + term[None, :], mask=inside, other=0.0)
-            dz = tl.load(grad + 2 * size + term[None, :], mask=inside, other=0.0)
             for j in range(0, size, block):
                 unit = (j + tl.arange(0, block))[None, :]
                 d = tl.load(carry + unit, mask=inside, other=0.0)
-                column = weight + term[:, None] * size + unit
-                d = tl.dot(dq, tl.load(column), d, input_precision=precision)
-                d = tl.dot(dr, tl.load(column + size * size), d, input_precision=precision)
-                d = tl.dot(dz, tl.load(column + 2 * size * size), d, input_precision=precision)
+                for k in range(0, 3 * size, terms):
+                    term = k + tl.arange(0, terms)
+                    g = tl.load(grad + term[None, :], mask=inside, other=0.0)
+                    d = tl.dot(g, tl.load(weight + term[:, None] * size + unit), d, input_precision=precision)
                 tl.store(carry + unit, d, mask=inside)
             tl.debug_barrier()
