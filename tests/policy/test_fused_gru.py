@@ -44,7 +44,7 @@ COMPILE = """
     from triton import compile
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
-    from tactician.policy import fused_gru
+    from tactician.policy import fused_gru, fused_norm
 
     def check(kernel, types, constants):
         names = kernel.arg_names
@@ -59,6 +59,12 @@ COMPILE = """
         for train in (False, True):
             check(fused_gru._forward, pointers | {"bias_n": "*fp32"}, sizes | {"train": train})
         check(fused_gru._backward, pointers | {"grad_states": f"*{kind}", "grads": f"*{kind}", "carried": "*fp32"}, sizes)
+    for kernel, more in (
+        (fused_norm._forward, {"y": "*bf16", "bias": "*fp32"}),
+        (fused_norm._backward, {"grad": "*bf16", "of_input": "*bf16", "sums": "*fp32"}),
+    ):
+        types = {"x": "*bf16", "weight": "*fp32", "n_rows": "i32", "eps": "fp32"} | more
+        check(kernel, types, {k: v for k, v in dict(programs=8, turns=3, units=64, rows=64).items() if k in kernel.arg_names})
     print("compiled")
 """
 

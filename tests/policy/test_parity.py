@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from tactician.policy import ActorCritic, GruLayer, fused_gru, parity, settle_recurrence
+from tactician.policy import ActorCritic, GruLayer, fused_gru, fused_norm, parity, settle_recurrence
 from tactician.policy.parity import kernel_error
+from tactician.policy.relu_norm import ReluNorm
 
 
 def layer(size=16) -> GruLayer:
@@ -62,18 +63,30 @@ def test_right_kernels_are_used(on_a_gpu):
     assert all(x.kernels == "library" for x in network.gru)
 
 
-def test_ours_are_preferred_where_they_fit(on_a_gpu, monkeypatch):
+def test_ours_are_preferred_where_they_fit_and_16_bits_are_asked_for(on_a_gpu, monkeypatch):
+    right = GruLayer.native_sequence
     monkeypatch.setattr(fused_gru, "fits", lambda units: True)
-    monkeypatch.setattr(
-        fused_gru,
-        "fused_sequence",
-        lambda x, h, *weights: torch.gru(x, h[None], weights, True, 1, 0, True, False, False)[0],
-    )
+    monkeypatch.setattr(GruLayer, "sequence_by", lambda self, kernels, x, h: right(self, x, h))
+    monkeypatch.setattr(parity, "norm_error", lambda *_: 0.0)
     network = policy()
-    assert settle_recurrence(network, torch.bfloat16, fused=True) == ("fused", None)
-    assert settle_recurrence(network, fused=True) == ("library", None)
-    assert settle_recurrence(network) == ("library", None)
-    assert all(x.kernels == "library" for x in network.gru)
+    for dtype, fused, kernels in (
+        (torch.bfloat16, True, "fused"),
+        (torch.bfloat16, False, "library"),
+        (torch.float32, True, "library"),
+    ):
+        assert settle_recurrence(network, dtype, fused=fused) == (kernels, None)
+        assert all(x.kernels == kernels for x in network.gru)
+        assert network.value_head[2].fused == (kernels == "fused" and fused_norm.AVAILABLE)
+
+
+def test_a_wrong_normalisation_keeps_ours_away(on_a_gpu, monkeypatch):
+    right = GruLayer.native_sequence
+    monkeypatch.setattr(fused_gru, "fits", lambda units: True)
+    monkeypatch.setattr(fused_norm, "fits", lambda units: True)
+    monkeypatch.setattr(GruLayer, "sequence_by", lambda self, kernels, x, h: right(self, x, h))
+    monkeypatch.setattr(ReluNorm, "by_kernel", lambda self, x: 1.5 * self.plainly(x))
+    kernels, said = settle_recurrence(policy(), torch.bfloat16, fused=True)
+    assert kernels == "library" and "differ by 0.5" in said
 
 
 def test_without_a_compiler_for_ours_the_librarys_are_used_and_that_is_said(on_a_gpu, monkeypatch):

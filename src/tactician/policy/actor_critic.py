@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tactician.environment import Stream, uniform
 from tactician.policy.gru import GruLayer
 from tactician.policy.network import Architecture, Network
+from tactician.policy.relu_norm import ReluNorm
 
 HEAD_DIM = 128
 """Width of both heads' hidden layer, whatever the trunk's."""
@@ -212,18 +213,5 @@ class ActorCritic(Network):
 
 def dense(n_in: int, n_out: int) -> tuple[nn.Module, ...]:
     """Linear, ReLU and LayerNorm."""
-    # The ReLU may overwrite its input: neither it nor the Linear before it needs that input for its derivative.
-    return nn.Linear(n_in, n_out), nn.ReLU(inplace=True), Norm(n_out)
-
-
-class Norm(nn.LayerNorm):
-    """Layer normalisation whose result is as precise as its input; its sums are in float32 anyway.
-
-    Autocast would give float32 back, which doubles the bytes of everything after it up to the next matrix product.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalise the last dimension."""
-        with torch.autocast(input.device.type, enabled=False):
-            weight, bias = self.weight.to(input.dtype), self.bias.to(input.dtype)
-            return nn.functional.layer_norm(input, self.normalized_shape, weight, bias, self.eps)
+    # The second does nothing. It stands for the ReLU, so that the third keeps its name in files of weights.
+    return nn.Linear(n_in, n_out), nn.Identity(), ReluNorm(n_out)

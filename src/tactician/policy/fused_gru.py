@@ -29,7 +29,7 @@ FEWEST_UNITS, MOST_UNITS = 32, 512
 """Hidden units of a layer: a power of two within these bounds."""
 
 MOST_BLOCK, TERMS = 256, 32
-"""Hidden units that a program computes at once, and terms of a product: of three gates forwards, of one backwards twice as many."""
+"""Hidden units that a program computes at once, and terms of its products; backwards twice as many."""
 
 WARPS, STAGES = 8, 4
 """Warps of a program, and stages of its products: the weights of the next terms are on their way meanwhile."""

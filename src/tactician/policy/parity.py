@@ -8,9 +8,10 @@ badly. So the device's kernels are first compared with the written-out layer.
 import torch
 from torch import Tensor
 
-from tactician.policy import fused_gru
+from tactician.policy import fused_gru, fused_norm
 from tactician.policy.gru import GruLayer, Kernels
 from tactician.policy.network import Network
+from tactician.policy.relu_norm import ReluNorm
 
 _STEPS, _ENVS = 32, 64
 _SIXTEEN = (torch.bfloat16, torch.float16)
@@ -50,6 +51,8 @@ def settle_recurrence(
             continue
         try:
             error = max(kernel_error(layer, kind, kernels) for layer in layers)
+            if kernels == "fused":
+                error = max([error, *(norm_error(norm, kind) for norm in _norms(policy))])
             reason = f"differ by {error:.1g} from their definition"
         except Exception as problem:  # a compiler of kernels raises whatever it likes, and the next candidate may work
             error, reason = float("inf"), f"failed ({(str(problem) or repr(problem)).splitlines()[0][:80]})"
@@ -66,13 +69,38 @@ def _on_cpu(policy: Network) -> bool:
 
 
 def use_kernels(policy: Network, kernels: Kernels) -> None:
-    """Let all recurrent layers use these kernels on a GPU."""
+    """Let all recurrent layers use these kernels on a GPU, and with ours also the normalisations."""
     for layer in _recurrent_layers(policy):
         layer.kernels = kernels
+    for norm in _norms(policy):
+        norm.fused = kernels == "fused"
 
 
 def _recurrent_layers(policy: Network) -> list[GruLayer]:
     return [module for module in policy.modules() if isinstance(module, GruLayer)]
+
+
+def _norms(policy: Network) -> list[ReluNorm]:
+    """Those that a kernel of ours can compute."""
+    return [m for m in policy.modules() if isinstance(m, ReluNorm) and fused_norm.fits(m.weight.numel())]
+
+
+def norm_error(norm: ReluNorm, dtype: torch.dtype) -> float:
+    """Largest relative error, in the 2-norm, of a normalisation and of its gradients by our kernel.
+
+    Args:
+        norm: on the device in question; unchanged.
+        dtype: precision of the kernel. It is compared with torch's operations in the parameters' precision.
+    """
+    generator = torch.Generator().manual_seed(0)
+    # Rows that fill no tile, and more of them than the derivative has programs.
+    x, direction = (torch.randn(10_007, norm.weight.numel(), generator=generator).to(norm.weight) for _ in range(2))
+    x = x.to(dtype).to(x.dtype).requires_grad_()  # the same numbers for both, so that none changes its sign
+    sources = (x, norm.weight, norm.bias)
+    with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+        both = (norm.plainly(x), norm.by_kernel(x.to(dtype)))
+        right, found = ([y.detach(), *torch.autograd.grad((y * direction).sum(), sources)] for y in both)
+    return _largest_error(right, found)
 
 
 def kernel_error(layer: GruLayer, dtype: torch.dtype, kernels: Kernels = "library") -> float:
@@ -98,5 +126,9 @@ def kernel_error(layer: GruLayer, dtype: torch.dtype, kernels: Kernels = "librar
         right = [states.detach(), *torch.autograd.grad((states * direction).sum(), sources)]
         states = layer.sequence_by(kernels, inputs.to(dtype), hidden.to(dtype))
         found = [states.detach(), *torch.autograd.grad((states * direction).sum(), sources)]
+    return _largest_error(right, found)
+
+
+def _largest_error(right: list[Tensor], found: list[Tensor]) -> float:
     errors = [(b.to(a) - a).norm() / a.norm().clamp(min=1e-12) for a, b in zip(right, found, strict=True)]
     return float(torch.stack(errors).max())
