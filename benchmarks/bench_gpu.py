@@ -35,11 +35,12 @@ SHAPES = (
     (16, 8, 128, 32, 4),
     (32, 8, 128, 32, 4),
     (32, 16, 128, 64, 3),
+    (32, 8, 128, 64, 3),
     (16, 4, 64, 64, 3),
 )
 """Rows, warps, units of a block, terms and stages of the layer's kernels."""
 
-PARTS = ("ceilings", "layer", "use-best", "iterations", "memory", "sizes", "profile")
+PARTS = ("ceilings", "layer", "iterations", "memory", "sizes", "profile")
 
 
 def seconds(work: Callable[[], Any], device: torch.device, repeats: int = 5, warm_up: int = 2) -> float:
@@ -116,24 +117,12 @@ def layer(device: torch.device, small: bool) -> list[dict[str, Any]]:
     return table
 
 
-def use_best(table: list[dict[str, Any]]) -> None:
-    """Go on with the sizes that were fastest with 4,096 rows."""
-    timed = [row for row in table if row["layer"].startswith("fused") and row["rows"] == 4096 and "both_ms" in row]
-    if timed:
-        name = min(timed, key=lambda row: row["both_ms"])["layer"]
-        rows, fused_gru.WARPS, fused_gru.MOST_BLOCK, fused_gru.TERMS, fused_gru.STAGES = (
-            int(word) for word in name.split() if word.isdigit()
-        )
-        fused_gru.MOST_ROWS = max(rows, fused_gru.FEWEST_ROWS)
-        print(" ", name, flush=True)
-
-
 @contextmanager
 def blocks(rows: int, warps: int, block: int, terms: int, stages: int) -> Iterator[None]:
     """The layer's kernels with other sizes."""
     changes = {
         "rows_per_program": lambda *_: rows,
-        "MOST_BLOCK": block,
+        "MOST_BLOCK": block * rows // fused_gru.FEWEST_ROWS,
         "TERMS": terms,
         "WARPS": warps,
         "STAGES": stages,
@@ -396,9 +385,6 @@ def main() -> None:
         "profile": lambda: profile(args),
     }
     for name in args.parts or PARTS:
-        if name == "use-best":
-            use_best(report["layer"])
-            continue
         begun = time.perf_counter()
         print(name, flush=True)
         report[name] = works[name]()

@@ -148,7 +148,8 @@ def test_the_kernels_do_what_the_eager_functions_do(n_assets, portfolios, masked
         (after, outcome), (expected, told) = step(env, state, action), step_eager(env, state, action)
         for found, there in ((after, expected), (outcome, told)):
             for name, value in vars(found).items():
-                atol = 2e-4 if name == "reward" else 5e-6
+                # Cash is what is left of a sum over all assets, so its rounding grows with them, as in the ledger.
+                atol = {"reward": 2e-4, "holdings": 2e-7 * (n_assets + 20)}.get(name, 5e-6)
                 torch.testing.assert_close(
                     value, vars(there)[name], rtol=1e-5, atol=atol, msg=lambda m, k=name: f"{k}: {m}"
                 )

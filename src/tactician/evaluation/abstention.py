@@ -20,6 +20,10 @@ from tactician.portfolio.regimes import equal_weight_action
 
 _NORMAL_975 = 1.959963984540054
 
+_WHOLE = 0.95
+"""Strength from which the agent is followed all the way. The estimate is then 4.5 standard errors above zero: no doubt is left that
+shrinking could serve, and every percent of equal weight costs a percent of what was found."""
+
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -46,13 +50,15 @@ class Found:
         """How far targets go from equal weight to the agent's, in [0, 1]: 0 unless the interval lies above zero.
 
         Of an estimate d with standard error s, the multiple with the least expected squared error is 1 − s²/d², with the
-        plug-in for the true d² (James and Stein 1961, the positive part). s is taken from the interval's lower half.
+        plug-in for the true d² (James and Stein 1961, the positive part). s is taken from the interval's lower half. From
+        0.95 on it is 1.
         """
         value, low = self.difference.value, self.difference.low
         if not (math.isfinite(value) and math.isfinite(low) and low > 0):
             return 0.0
         error = (value - low) / _NORMAL_975
-        return max(0.0, 1 - (error / value) ** 2)
+        strength = max(0.0, 1 - (error / value) ** 2)
+        return 1.0 if strength >= _WHOLE else strength
 
     @property
     def sentence(self) -> str:

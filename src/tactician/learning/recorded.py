@@ -52,6 +52,16 @@ class Recorded:
     def _record(self, arguments: tuple[Tensor, ...]) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]]:
         places = tuple(x.clone() for x in arguments)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream):  # nothing is computed here
-            self._run(*places)
+        try:
+            with torch.cuda.graph(graph, stream=self._stream):  # nothing is computed here
+                self._run(*places)
+        except RuntimeError as error:
+            raise _first(error) from None
         return graph, places
+
+
+def _first(error: BaseException) -> BaseException:
+    """The error that broke a recording off. Its end raises another one, which does not tell that memory ran out."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error

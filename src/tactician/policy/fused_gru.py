@@ -29,7 +29,8 @@ FEWEST_UNITS, MOST_UNITS = 32, 512
 """Hidden units of a layer: a power of two within these bounds."""
 
 MOST_BLOCK, TERMS = 256, 32
-"""Hidden units that a program computes at once, and terms of its products; backwards twice as many."""
+"""Hidden units that a program computes at once (half of them with more sequences), and terms of its products; backwards twice
+as many."""
 
 WARPS, STAGES = 8, 4
 """Warps of a program, and stages of its products: the weights of the next terms are on their way meanwhile."""
@@ -44,14 +45,11 @@ def fits(units: int) -> bool:
 
 
 def rows_per_program(n_rows: int, processors: int) -> int:
-    """Sequences that a program takes: as many as keep all processors busy, a power of two within the bounds.
+    """Sequences that a program takes: as few as let every processor have one program at most, within the bounds.
 
-    Every program reads all weights in every step. So more sequences per program are cheaper, as long as no processor idles.
+    Every program reads all weights in every step. So a second program on a processor costs as much as the first.
     """
-    rows = FEWEST_ROWS
-    while rows < MOST_ROWS and 2 * rows * processors <= n_rows:
-        rows *= 2
-    return rows
+    return FEWEST_ROWS if n_rows <= FEWEST_ROWS * processors else MOST_ROWS
 
 
 def fused_sequence(
@@ -112,7 +110,7 @@ class _FusedGru(torch.autograd.Function):
             size,
             train,
             rows_of_each,
-            **_blocks(inputs, size, 3),
+            **_blocks(inputs, size, rows_of_each, 3),
         )
         ctx.save_for_backward(inputs, *kept, gates, products, states)
         return states[1:]
@@ -139,7 +137,7 @@ class _FusedGru(torch.autograd.Function):
             steps,
             size,
             rows_of_each,
-            **_blocks(inputs, size, 1),
+            **_blocks(inputs, size, rows_of_each, 1),
         )
         of_inputs, of_state = grads[:, size:], grads[:, : 3 * size]
         grad_ih = of_inputs.t() @ inputs.view(rows, input_size)
@@ -151,13 +149,14 @@ class _FusedGru(torch.autograd.Function):
         return grad_inputs, carried.to(inputs.dtype), grad_ih, grad_hh, grad_bias[size:], grad_bias_hh
 
 
-def _blocks(like: Tensor, size: int, gates: int) -> dict[str, Any]:
+def _blocks(like: Tensor, size: int, rows: int, gates: int) -> dict[str, Any]:
     """Hidden units of a block, terms of a product, how float32 is multiplied, warps, and stages."""
     # Of float32 torch's switch of its own recurrent kernels counts.
     tf32 = torch.backends.cudnn.allow_tf32 or like.dtype != torch.float32
-    units, terms = min(MOST_BLOCK, size), min(size, TERMS if gates > 1 else 2 * TERMS)
+    units = min(MOST_BLOCK * FEWEST_ROWS // rows, size)
+    terms = min(size, TERMS if gates > 1 else 2 * TERMS)
     # Shared memory has 227 KiB. Each stage holds the weights of its terms, and the states of the program's sequences.
-    bytes_of_a_stage = terms * (gates * units + MOST_ROWS) * like.element_size()
+    bytes_of_a_stage = terms * (gates * units + rows) * like.element_size()
     stages = max(2, min(STAGES, (200 << 10) // bytes_of_a_stage))
     return {
         "block": units,
