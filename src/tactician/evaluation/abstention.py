@@ -21,8 +21,8 @@ from tactician.portfolio.regimes import equal_weight_action
 _NORMAL_975 = 1.959963984540054
 
 _WHOLE = 0.95
-"""Strength from which the agent is followed all the way. The estimate is then 4.5 standard errors above zero: no doubt is left that
-shrinking could serve, and every percent of equal weight costs a percent of what was found."""
+"""Strength from which the agent is followed all the way. The estimate is then 4.5 standard errors above zero: no doubt is left
+that shrinking could serve, and every percent of equal weight costs a percent of what was found."""
 
 
 @dataclass(frozen=True)
