@@ -342,9 +342,9 @@ def run(config: Path, folder: Path, *words: str) -> int:
         ("--amp", "--amp-dtype", "fp16"),
         ("market_memory",),
         ("market_memory", "--amp"),
-        ("--fused",),
-        ("--fused", "--amp"),
-        ("market_memory", "--fused", "--amp"),
+        ("--no-fused",),
+        ("--no-fused", "--amp"),
+        ("market_memory", "--no-fused", "--amp"),
     ],
 )
 def test_n_and_resume_and_n_equal_2n_on_a_gpu_too(tiny, tmp_path, words):

@@ -259,7 +259,7 @@ class Config(BaseModel):
     """Mixed precision: forward passes in 16 bits where the hardware has units for them."""
     amp_dtype: Literal["auto", "bf16", "fp16"] = "auto"
     """16-bit format of --amp. 'auto' takes bf16 where the hardware has it, else fp16 with scaled losses."""
-    fused: bool = False
+    fused: bool = True
     """On an NVIDIA GPU: kernels of our own, and recorded steps (docs/gpu.md). A CPU has no use for it."""
     multi_gpu: bool = False
     """One process per GPU of this machine. Under torchrun: as many as it starts."""

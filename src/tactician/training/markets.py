@@ -215,7 +215,6 @@ def make_environment(config: Config, market: MarketTensors, rows: range) -> Envi
         portfolio_value=config.portfolio_value,
         first_holdings=config.first_holdings,
         seed=config.seed,
-        fused=config.fused,
     )
 
 

@@ -15,6 +15,7 @@ from tactician.environment import (
     MarketTensors,
     TrainingDays,
     normalise,
+    settle_environment,
     split_rows,
     stretches_of,
 )
@@ -284,6 +285,7 @@ def _choose(
     trained_on = markets_to_train_on(config, market, splits["train"], stretches)
     moments = normaliser or trained_on.normaliser()
     environment = make_environment(config, normalise(market, *moments).to(device), splits["train"])
+    environment, slow = settle_environment(replace(environment, fused=config.fused))
     dtype, no_amp = pick_autocast(config, device)
     leaks = (finding for finding in market.findings if finding.startswith(LEVEL_LEAK))
     return _Request(
@@ -298,7 +300,7 @@ def _choose(
         trained_on=trained_on,
         value_scale=value_scale(*names_trained_on(market, stretches or (splits["train"],)), config.gamma),
         autocast_dtype=dtype,
-        notes=(process.note, *leaks, *notes, no_amp),
+        notes=(process.note, *leaks, *notes, no_amp, slow),
     )
 
 
