@@ -2,7 +2,8 @@
 
 import torch
 
-from tactician.learning.recorded import Recorded, _first
+from tactician.errors import UserError
+from tactician.learning.recorded import Recorded, _explained
 
 
 def test_without_a_gpu_every_call_runs_the_function():
@@ -13,11 +14,21 @@ def test_without_a_gpu_every_call_runs_the_function():
     assert torch.equal(seen, torch.full((3,), 3.0))
 
 
-def test_the_error_that_broke_a_recording_off_is_the_one_that_is_raised():
+def broken_off(first: Exception) -> Exception:
     try:
         try:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise first
         finally:
             raise RuntimeError("operation failed due to a previous error during capture")
     except RuntimeError as error:
-        assert isinstance(_first(error), torch.OutOfMemoryError)
+        return _explained(error)
+
+
+def test_memory_that_runs_out_in_a_recording_is_told_as_such():
+    memory = torch.OutOfMemoryError("CUDA out of memory")
+    assert broken_off(memory) is memory
+
+
+def test_a_step_that_cannot_be_recorded_is_told_with_the_remedy():
+    told = broken_off(RuntimeError("operation not permitted when stream is capturing"))
+    assert isinstance(told, UserError) and "--no-fused" in str(told)

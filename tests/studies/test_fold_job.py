@@ -279,9 +279,7 @@ def test_what_the_members_of_a_fold_find_is_counted_over_all_their_pieces(member
     found = found_by([{**result, "gap": gap} for result, gap in zip(results, gaps, strict=True)], 252)
     # By hand: the first 90 days earn 0.0015 on average, the other 60 earn 0.00175.
     assert found.difference.value == pytest.approx(252 * (90 * 0.0015 + 60 * 0.00175) / 150)
-    assert 0.9 < found.strength < 1 and [piece.first for piece in found.pieces] == [
-        r["piece"]["first"] for r in results
-    ]
+    assert found.strength == 1 and [piece.first for piece in found.pieces] == [r["piece"]["first"] for r in results]
     against = found_by([{**result, "gap": [-x for x in gap]} for result, gap in zip(results, gaps, strict=True)], 252)
     assert against.strength == 0
     assert found_by(results[:1], 252) is None

@@ -47,7 +47,6 @@ from tactician.environment.observation import (
     observed_day,
 )
 from tactician.environment.ranges import LOOK_BACK, InnerFold, fold_of_member, inner_folds, split_rows, stretches_of
-from tactician.environment.settled import settle_environment
 from tactician.environment.training_days import OLDER, Distance, Names, RangeDistance, TrainingDays
 
 __all__ = [
@@ -110,7 +109,6 @@ __all__ = [
     "restart_finished",
     "same_days",
     "save_market",
-    "settle_environment",
     "split_rows",
     "step",
     "step_eager",

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from tactician.errors import UserError
+
 
 class Recorded:
     """A function of tensors that is recorded when it is called for the second time with arguments of the same shapes.
@@ -27,6 +29,7 @@ class Recorded:
         self._recordings: dict[tuple[torch.Size, ...], tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]] | None] = {}
         # A recording needs a stream of its own. The plain call uses the same, since libraries keep workspaces per stream.
         self._stream = torch.cuda.Stream() if enabled else None
+        self._pool = torch.cuda.graph_pool_handle() if enabled else None
 
     def __call__(self, *arguments: Tensor) -> None:
         """Run the function, or repeat its recording."""
@@ -51,17 +54,23 @@ class Recorded:
 
     def _record(self, arguments: tuple[Tensor, ...]) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]]:
         places = tuple(x.clone() for x in arguments)
-        graph = torch.cuda.CUDAGraph()
+        graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
-            with torch.cuda.graph(graph, stream=self._stream):  # nothing is computed here
+            # Nothing is computed here. All recordings share their memory, since one is repeated at a time.
+            with torch.cuda.graph(graph, stream=self._stream, pool=self._pool):
                 self._run(*places)
         except RuntimeError as error:
-            raise _first(error) from None
+            torch.cuda.set_stream(before)  # a recording that is broken off leaves its own stream behind
+            raise _explained(error) from error
         return graph, places
 
 
-def _first(error: BaseException) -> BaseException:
-    """The error that broke a recording off. Its end raises another one, which does not tell that memory ran out."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return error
+def _explained(error: BaseException) -> Exception:
+    """What the user is told of a recording that was broken off: that memory ran out, or how to do without recordings."""
+    # The end of such a recording raises an error of its own, which hides why.
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, torch.OutOfMemoryError):
+            return cause
+        cause = cause.__context__
+    return UserError(f"This GPU could not record a step ({str(error).splitlines()[0][:80]}); go on with --no-fused.")

@@ -32,6 +32,9 @@ MOST_BLOCK, TERMS = 256, 32
 """Hidden units that a program computes at once (half of them with more sequences), and terms of its products; backwards twice
 as many."""
 
+_FEWEST_TERMS = 16
+"""A tensor core multiplies as many."""
+
 WARPS, STAGES = 8, 4
 """Warps of a program, and stages of its products: the weights of the next terms are on their way meanwhile."""
 
@@ -50,6 +53,11 @@ def rows_per_program(n_rows: int, processors: int) -> int:
     Every program reads all weights in every step. So a second program on a processor costs as much as the first.
     """
     return FEWEST_ROWS if n_rows <= FEWEST_ROWS * processors else MOST_ROWS
+
+
+def many_rows(device: torch.device) -> int:
+    """Sequences of which programs take more than the fewest; no multiple of what they take."""
+    return FEWEST_ROWS * _processors(device) + 7
 
 
 def fused_sequence(
@@ -98,7 +106,7 @@ class _FusedGru(torch.autograd.Function):
         train = any(ctx.needs_input_grad)
         # The derivative needs the four activations. Three overwrite the inputs' part of the gates.
         products = inputs.new_empty(steps * envs, size) if train else gates
-        rows_of_each = rows_per_program(envs, _processors(inputs))
+        rows_of_each = rows_per_program(envs, _processors(inputs.device))
         _forward[(triton.cdiv(envs, rows_of_each),)](
             gates,
             kept[1].t().contiguous(),
@@ -124,7 +132,7 @@ class _FusedGru(torch.autograd.Function):
         # Columns q, r, z, n: the first three meet W_hh and the last three W_ih, so neither product copies anything.
         grads = inputs.new_empty(rows, 4 * size)
         carried = torch.zeros(envs, size, dtype=torch.float32, device=inputs.device)
-        rows_of_each = rows_per_program(envs, _processors(inputs))
+        rows_of_each = rows_per_program(envs, _processors(inputs.device))
         _backward[(triton.cdiv(envs, rows_of_each),)](
             gates,
             torch.cat((weight_hh[2 * size :], weight_hh[: 2 * size])),
@@ -155,9 +163,11 @@ def _blocks(like: Tensor, size: int, rows: int, gates: int) -> dict[str, Any]:
     tf32 = torch.backends.cudnn.allow_tf32 or like.dtype != torch.float32
     units = min(MOST_BLOCK * FEWEST_ROWS // rows, size)
     terms = min(size, TERMS if gates > 1 else 2 * TERMS)
-    # Shared memory has 227 KiB. Each stage holds the weights of its terms, and the states of the program's sequences.
-    bytes_of_a_stage = terms * (gates * units + rows) * like.element_size()
-    stages = max(2, min(STAGES, (200 << 10) // bytes_of_a_stage))
+    # All stages but one hold the weights of their terms, and the states of the program's sequences. The rest is for results.
+    bytes_of_a_term, room = (gates * units + rows) * like.element_size(), int(0.85 * _shared_memory(like.device))
+    while terms > _FEWEST_TERMS and terms * bytes_of_a_term > room // 2:
+        terms //= 2
+    stages = max(2, min(STAGES, 1 + room // (terms * bytes_of_a_term)))
     return {
         "block": units,
         "terms": terms,
@@ -167,8 +177,14 @@ def _blocks(like: Tensor, size: int, rows: int, gates: int) -> dict[str, Any]:
     }
 
 
-def _processors(like: Tensor) -> int:
-    return torch.cuda.get_device_properties(like.device).multi_processor_count if like.is_cuda else 1
+def _processors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+
+
+def _shared_memory(device: torch.device) -> int:
+    """Bytes that a program may take of a processor's fast memory: 227 KiB on Hopper, 99 KiB on smaller chips."""
+    known = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
+    return getattr(known, "shared_memory_per_block_optin", 227 << 10)
 
 
 if AVAILABLE:

@@ -40,6 +40,10 @@ Kernels = Literal["fused", "library", "plain"]
 """Ours for a GPU (`fused_gru`), or else those of torch's own library, or the operations below. A CPU always takes the last."""
 
 
+SIXTEEN = (torch.bfloat16, torch.float16)
+"""Precisions in which our kernels are used. In float32 the library's are faster (docs/gpu.md)."""
+
+
 class GruLayer(nn.GRU):
     """A one-layer ``nn.GRU`` (same parameters, same names, same gate order r, z, n) with a functional `sequence`.
 
@@ -74,6 +78,8 @@ class GruLayer(nn.GRU):
         kernels = "plain" if inputs.is_cpu else self.kernels
         autocast = torch.is_autocast_enabled(device) and kernels != "plain"
         dtype = torch.get_autocast_dtype(device) if autocast else self.weight_ih_l0.dtype
+        if kernels == "fused" and dtype not in SIXTEEN:  # as in a judgement, which is in float32
+            kernels = "library"
         # Autocast would turn the weights of a recurrent layer into float16 even where bfloat16 was asked for.
         with torch.autocast(device, enabled=False):
             return self.sequence_by(kernels, inputs.to(dtype), hidden.to(dtype))

@@ -19,18 +19,20 @@ class ReluNorm(nn.LayerNorm):
     def __init__(self, n_units: int) -> None:
         super().__init__(n_units)
         self.fused = False
-        """Whether a GPU computes it by a kernel of our own; `tactician.policy.parity` checks it before."""
+        """Whether a GPU computes it in 16 bits by a kernel of our own; `tactician.policy.parity` checks it before."""
 
     def forward(self, input: Float[Tensor, "*batch unit"]) -> Float[Tensor, "*batch unit"]:
         """Rectify and normalise the last dimension."""
         with torch.autocast(input.device.type, enabled=False):
-            return self.by_kernel(input) if self.fused and input.is_cuda else self.plainly(input)
+            kernel = self.fused and input.is_cuda and input.dtype != torch.float32
+            return self.by_kernel(input) if kernel else self.plainly(input)
 
     def plainly(self, x: Tensor) -> Tensor:
-        """By two operations of torch."""
+        """By two operations of torch, which may overwrite x."""
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
-        # Not in place: a linear layer's result may be a view, whose derivative would then be copied twice.
-        return nn.functional.layer_norm(nn.functional.relu(x), self.normalized_shape, weight, bias, self.eps)
+        # A linear layer's result may be a view. In place, its derivative would be copied twice.
+        positive = nn.functional.relu(x, inplace=not torch.is_grad_enabled())
+        return nn.functional.layer_norm(positive, self.normalized_shape, weight, bias, self.eps)
 
     def by_kernel(self, x: Tensor) -> Tensor:
         """By one kernel."""

@@ -216,7 +216,7 @@ def _collect(setup: Setup, state: TrainState, share: Share, reporter: Reporter) 
             seed=setup.config.seed,
             iteration=state.progress.iteration,
             precision=state.learner.precision,
-            recorded=state.learner.recorded,
+            recorded=state.learner.recorded and setup.process.collective.size == 1,
             on_step=lambda done: phase.advance(done, share.n_steps),
         )
 

@@ -15,7 +15,6 @@ from tactician.environment import (
     MarketTensors,
     TrainingDays,
     normalise,
-    settle_environment,
     split_rows,
     stretches_of,
 )
@@ -28,6 +27,7 @@ from tactician.hardware.probe import Trial, probe_iteration
 from tactician.hardware.processes import SINGLE, Process
 from tactician.hardware.sizes import Sizes, choose_sizes, note_on_learning, sequence_length, split_windows
 from tactician.learning import Hyperparameters, Precision
+from tactician.learning.settled import settle_environment
 from tactician.market import LEVEL_LEAK
 from tactician.policy import Architecture, Kernels, Network, make_network, settle_recurrence, use_kernels
 from tactician.training.duration import n_iterations, total_timesteps
@@ -279,13 +279,18 @@ def _choose(
         UserError: see `prepare_run`.
     """
     device = pick_device(config.device, process.local_rank)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # kernels and recordings go to the current one
     check_market(market, config, process)
     sizes, notes = choose_sizes(config, device, process.collective.size)
     stretches = stretches_of(config, splits["train"])
     trained_on = markets_to_train_on(config, market, splits["train"], stretches)
     moments = normaliser or trained_on.normaliser()
     environment = make_environment(config, normalise(market, *moments).to(device), splits["train"])
-    environment, slow = settle_environment(replace(environment, fused=config.fused))
+    training_environment, slow = settle_environment(
+        replace(trained_on.environment(environment, moments, config.cost_multipliers), fused=config.fused)
+    )
+    environment, _ = settle_environment(replace(environment, fused=training_environment.fused))
     dtype, no_amp = pick_autocast(config, device)
     leaks = (finding for finding in market.findings if finding.startswith(LEVEL_LEAK))
     return _Request(
@@ -296,7 +301,7 @@ def _choose(
         splits=splits,
         normaliser=moments,
         environment=environment,
-        training_environment=trained_on.environment(environment, moments, config.cost_multipliers),
+        training_environment=training_environment,
         trained_on=trained_on,
         value_scale=value_scale(*names_trained_on(market, stretches or (splits["train"],)), config.gamma),
         autocast_dtype=dtype,

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tactician.environment import Environment, environment, settled
-from tactician.environment.settled import settle_environment
+from tactician.environment import Environment, environment
+from tactician.learning import settled
+from tactician.learning.settled import settle_environment
 from tactician.portfolio.frictions import Frictions
 from tests.markets import random_market
 
@@ -34,7 +35,12 @@ def kernels(monkeypatch):
 def test_without_a_gpu_nothing_is_asked(monkeypatch):
     monkeypatch.setattr(settled, "_difference", None)
     env = make_env()
-    assert settle_environment(env) == (env, None)
+    assert settle_environment(env) == (replace(env, fused=False), None)
+
+
+def test_what_the_kernels_do_not_compute_keeps_plain_operations_for_drawing_too():
+    env, told = settle_environment(replace(make_env(), frictions=Frictions(impact_adv=1.0)))
+    assert not env.fused and told is None
 
 
 def test_right_kernels_are_used(kernels):
@@ -61,6 +67,13 @@ def test_kernels_that_do_not_compile_are_replaced_and_that_is_said(kernels):
     kernels(step)
     env, told = settle_environment(make_env())
     assert not env.fused and "failed (Failed to find C compiler.)" in told
+
+
+def test_a_kernel_that_draws_other_actions_is_replaced(kernels, monkeypatch):
+    kernels(environment.step_eager)
+    monkeypatch.setattr(settled, "sample_action", lambda logits, *_, fused: (logits.argmax(-1), None))
+    env, told = settle_environment(make_env())
+    assert not env.fused and "differ by" in told
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
