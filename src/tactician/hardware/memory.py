@@ -16,8 +16,8 @@ OVERHEAD = 1.5
 """The specification's ratio between the memory of a run and the formula."""
 
 HEAP = {"cpu": 1.2, "cuda": 1.2}
-"""Ratio of memory taken to memory allocated, since allocators keep holes. It was fitted with benchmarks/bench_memory.py (glibc).
-On a GPU it was 1.05, and recordings hold 12 to 21 % more (docs/gpu.md)."""
+"""Ratio of memory taken to memory allocated, since allocators keep holes. That of a CPU was fitted with
+benchmarks/bench_memory.py (glibc). On a GPU it was 1.05, and recordings hold 12 to 21 % more (docs/gpu.md)."""
 
 GB = 1e9
 
