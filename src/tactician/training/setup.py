@@ -287,10 +287,12 @@ def _choose(
     trained_on = markets_to_train_on(config, market, splits["train"], stretches)
     moments = normaliser or trained_on.normaliser()
     environment = make_environment(config, normalise(market, *moments).to(device), splits["train"])
-    training_environment, slow = settle_environment(
-        replace(trained_on.environment(environment, moments, config.cost_multipliers), fused=config.fused)
-    )
-    environment, _ = settle_environment(replace(environment, fused=training_environment.fused))
+    trains_in = trained_on.environment(environment, moments, config.cost_multipliers)
+    training_environment, slow = settle_environment(replace(trains_in, fused=config.fused))
+    if trains_in is environment:
+        environment = training_environment
+    else:  # other assets or costs are other kernels
+        environment, _ = settle_environment(replace(environment, fused=training_environment.fused))
     dtype, no_amp = pick_autocast(config, device)
     leaks = (finding for finding in market.findings if finding.startswith(LEVEL_LEAK))
     return _Request(
