@@ -22,6 +22,7 @@ from command_line import cached_market, run
 from roofline import Shape, critic_bytes, critic_flop, joint_bytes, joint_flop, rollout_bytes, rollout_flop
 
 from tactician.config import load_config
+from tactician.environment import EnvState
 from tactician.hardware.sizes import Sizes
 from tactician.learning import Rollout, collect_rollout, update
 from tactician.policy import GruLayer, fused_gru
@@ -151,6 +152,22 @@ def make_setup(args: argparse.Namespace, network: str = "recurrent", per_window:
     return prepare_run(config, cached_market(args.config), fixed_sizes=True)
 
 
+def collect(setup: Setup, state: TrainState) -> tuple[Rollout, EnvState, torch.Tensor]:
+    """A rollout, with the states of environments and memory after it."""
+    return collect_rollout(
+        setup.training_environment,
+        state.learner.policy,
+        state.env_state,
+        state.hidden,
+        n_steps=setup.config.n_steps,
+        sequence_length=setup.sequence_length,
+        seed=0,
+        iteration=state.progress.iteration,
+        precision=state.learner.precision,
+        recorded=state.learner.recorded,
+    )
+
+
 def phases(setup: Setup, state: TrainState) -> tuple[dict[str, float], TrainState]:
     """One iteration, with the device waited for after the rollout, and the beginning of the critic's epochs marked."""
     wait = torch.cuda.synchronize if setup.device.type == "cuda" else lambda: None
@@ -163,18 +180,7 @@ def phases(setup: Setup, state: TrainState) -> tuple[dict[str, float], TrainStat
 
     wait()
     begun = time.perf_counter()
-    rollout, env_state, hidden = collect_rollout(
-        setup.training_environment,
-        state.learner.policy,
-        state.env_state,
-        state.hidden,
-        n_steps=setup.config.n_steps,
-        sequence_length=setup.sequence_length,
-        seed=0,
-        iteration=state.progress.iteration,
-        precision=state.learner.precision,
-        recorded=state.learner.recorded,
-    )
+    rollout, env_state, hidden = collect(setup, state)
     wait()
     collected = time.perf_counter()
     update(
@@ -312,26 +318,13 @@ def profile(args: argparse.Namespace) -> dict[str, Any]:
     setup = going(setup, setup.recurrent_kernels, False, True)
     state = first_train_state(setup)
 
-    def collect() -> Rollout:
-        return collect_rollout(
-            setup.training_environment,
-            state.learner.policy,
-            state.env_state,
-            state.hidden,
-            n_steps=setup.config.n_steps,
-            sequence_length=setup.sequence_length,
-            seed=0,
-            iteration=0,
-            precision=state.learner.precision,
-        )[0]
-
-    rollout = collect()
+    rollout = collect(setup, state)[0]
 
     def learn(joint: int, critic: int) -> Callable[[], Any]:
         hyper = replace(setup.hyper, ppo_epochs=joint, critic_epochs=critic)
         return lambda: update(state.learner, rollout, hyper, seed=0, iteration=0)
 
-    works = {"rollout": collect, "joint": learn(1, 0), "critic": learn(0, 1)}
+    works = {"rollout": lambda: collect(setup, state), "joint": learn(1, 0), "critic": learn(0, 1)}
     return {name: profiled(name, work, setup.device) for name, work in works.items()}
 
 

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tactician.policy import fused_norm
+from tactician.policy.gru import SIXTEEN
 
 
 class ReluNorm(nn.LayerNorm):
@@ -24,7 +25,7 @@ class ReluNorm(nn.LayerNorm):
     def forward(self, input: Float[Tensor, "*batch unit"]) -> Float[Tensor, "*batch unit"]:
         """Rectify and normalise the last dimension."""
         with torch.autocast(input.device.type, enabled=False):
-            kernel = self.fused and input.is_cuda and input.dtype != torch.float32
+            kernel = self.fused and input.is_cuda and input.dtype in SIXTEEN
             return self.by_kernel(input) if kernel else self.plainly(input)
 
     def plainly(self, x: Tensor) -> Tensor:
