@@ -98,13 +98,12 @@ class Windows:
         hidden = begin_memory(replace(env, portfolios_per_window=1), policy, day[0])
         nobody = entries.new_zeros(*day.shape, entries.shape[-1])
         remembered, _ = policy.trunk(assemble(env.market, day, nobody), hidden)
-        summary = remembered[:, :, None, : -entries.shape[-1]].expand(-1, -1, entries.shape[2], -1)
-        features = torch.cat([summary, entries], -1)
-        self.log_policy = torch.log_softmax(policy.policy_head(features[:-1]), -1)
+        seen = remembered[:, :, None], entries
+        self.log_policy = torch.log_softmax(policy.heads(*(x[:-1] for x in seen))[0], -1)
         """[day, window, state, action], with its graph."""
         with torch.no_grad():
             self.policy = self.log_policy.exp()
-            self.critic = policy.values(features)
+            self.critic = policy.values(*seen)
             rewards = exact.rewards(env, day[:-1].flatten(), held[: DAYS * n_windows])
             self.reward = rewards.unflatten(0, (DAYS, n_windows))
         self.gamma = setup.config.gamma

@@ -124,7 +124,7 @@ class Linear(Network):
         count = hidden[0] + torch.arange(len(obs))[:, None, None]
         return torch.cat([obs, 0.01 * count], -1), hidden + len(obs)
 
-    def heads(self, features):
+    def heads(self, features, portfolio):
         return self.act(features), self.value_scale * self.value(features)[..., 0]
 
     def masks(self, index, seed, iteration):

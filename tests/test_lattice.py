@@ -298,7 +298,7 @@ def test_what_the_lattice_expects_is_what_portfolios_earn_on_average(noise, monk
     hidden, age, earned = begin_memory(env, policy, torch.tensor([start])), none, torch.zeros(n)
     for t in range(days):
         with torch.no_grad():
-            logits, _, hidden = policy(observe(env, state)[None], hidden, None, n)
+            logits, _, hidden = policy(observe(env, state)[None], hidden)
         action, log_prob = sample_action_eager(logits[0], torch.rand(n, generator=generator))
         book = (state.regime - 1) * ages + age
         assert torch.allclose(log_prob.exp(), window.policy[t, 0, book, action], atol=1e-4)

@@ -29,12 +29,12 @@ class Told(nn.Module):
     def trunk(self, obs, hidden, masks=None):
         return obs, hidden
 
-    def heads(self, features):
+    def heads(self, features, portfolio):
         logits = -self.sure * (torch.arange(self.n_actions) - features[..., :1]).square()
         return logits, logits[..., 0]
 
     def forward(self, obs, hidden, masks=None):
-        return *self.heads(obs), hidden
+        return *self.heads(obs, obs), hidden
 
 
 def planned(market: MarketTensors, actions: torch.Tensor) -> MarketTensors:

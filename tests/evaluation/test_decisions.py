@@ -127,7 +127,7 @@ def test_a_start_holds_its_regime_without_having_paid_for_it():
     env = environment(12)
 
     class Holds(ActorCritic):
-        def heads(self, features):
+        def heads(self, features, portfolio):
             logits = torch.zeros(*features.shape[:-1], 12)
             logits[..., HOLD] = 1
             return logits, logits[..., 0]

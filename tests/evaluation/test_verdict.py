@@ -85,7 +85,7 @@ class Always(torch.nn.Module):
     def trunk(self, observation: torch.Tensor, hidden: torch.Tensor, masks=None):
         return observation, hidden
 
-    def heads(self, features: torch.Tensor):
+    def heads(self, features: torch.Tensor, portfolio: torch.Tensor):
         logits = torch.zeros(*features.shape[:-1], 12)
         logits[..., self.action] = self.output
         return logits, logits[..., 0]

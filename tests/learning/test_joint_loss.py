@@ -23,7 +23,7 @@ class Table(nn.Module):
         self.value = nn.Parameter(torch.tensor(values))
         self.register_buffer("value_scale", torch.tensor(value_scale))
 
-    def forward(self, obs, hidden, masks, shared):
+    def forward(self, obs, hidden, masks):
         return self.logits, self.value, hidden
 
     def actor_parameters(self):

@@ -59,7 +59,7 @@ def test_replayed_log_probabilities_and_values_equal_the_rollouts(dropout, n_ste
         )
         data = prepare(rollout, torch.zeros_like(rollout.rewards), rollout.values)
         with torch.no_grad():
-            logits, values, _ = policy(data.obs, data.first_hidden, data.masks, data.shared)
+            logits, values, _ = policy(data.obs, data.first_hidden, data.masks)
         log_prob = logits.log_softmax(-1).gather(-1, data.actions[..., None].long())[..., 0]
         ratio = (log_prob - data.log_probs).exp()
         assert (ratio - 1).abs().max() <= 1e-5

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tactician.environment import portfolio_of
 from tactician.learning import collect_rollout, make_learner, make_precision, prepare
 from tactician.learning.ppo import _features
 from tactician.policy import Ensemble
@@ -16,9 +17,9 @@ def is_in_16_bits(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return x.to(dtype).to(x.dtype) == x
 
 
-def hidden_layer(policy, features):
+def hidden_layer(policy, features, portfolio):
     """What the value's last layer reads, as autocast computes it."""
-    return policy.value_head[:-1](features)
+    return policy._head(policy.value_head, features, portfolio)
 
 
 @pytest.mark.parametrize("dtype", FORMATS)
@@ -30,7 +31,7 @@ def test_the_last_layer_is_computed_in_float32(kind, dtype):
     obs = torch.randn(9, 8, policy.obs_dim, generator=generator)
     with torch.no_grad(), torch.autocast("cpu", dtype):
         logits, values, _ = policy(obs, policy.initial_state(8))
-        x = hidden_layer(policy, policy.trunk(obs, policy.initial_state(8))[0])
+        x = hidden_layer(policy, policy.trunk(obs, policy.initial_state(8))[0], portfolio_of(obs))
         narrow = 7.3 * policy.value_head[-1](x).squeeze(-1).double()
     assert x.dtype == logits.dtype == dtype and values.dtype == torch.float32
     last = policy.value_head[-1]
@@ -53,8 +54,8 @@ def test_the_rollouts_values_are_those_of_the_update_and_of_the_critic_epochs(ki
     assert is_in_16_bits(rollout.next_values, dtype).double().mean() < 0.1
     data = prepare(rollout, torch.zeros_like(rollout.rewards), rollout.values)
     with torch.no_grad(), precision.autocast():
-        _, joint, _ = policy(data.obs, data.first_hidden, data.masks, data.shared)
-        critic = policy.values(_features(make_learner(policy, HYPER, precision), data))
+        _, joint, _ = policy(data.obs, data.first_hidden, data.masks)
+        critic = policy.values(_features(make_learner(policy, HYPER, precision), data), data.portfolio)
     # The shapes of the products differ, so a sum may round otherwise, and its 16 bits then differ by one step.
     for values in (joint, critic):
         assert (values - data.targets).norm() <= torch.finfo(dtype).eps / 8 * data.targets.norm()

@@ -196,7 +196,7 @@ def test_the_policy_loss_reaches_the_trunk_but_not_the_value_head():
 def test_the_critic_learns_alone_from_features_that_stand_still():
     policy = make()
     features, _ = policy.trunk(observations(), policy.initial_state(6))
-    policy.values(features.detach()).square().mean().backward()
+    policy.values(features.detach(), observations()[..., :0]).square().mean().backward()
     assert all(p.grad is None for p in policy.actor_parameters())
     assert all(p.grad.abs().sum() > 0 for p in policy.critic_parameters())
 
@@ -214,7 +214,7 @@ def test_what_comes_in_is_left_as_it_was():
     before = [x.clone() for x in arguments]
     features, _ = policy.trunk(*arguments)
     kept = features.detach().clone()
-    policy.heads(features)
+    policy.heads(features, features)
     assert torch.equal(features, kept)
     assert all(torch.equal(a, b) for a, b in zip(arguments, before, strict=True))
 

@@ -43,12 +43,14 @@ def windows():
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 def test_one_memory_for_a_window_is_a_memory_for_each_portfolio(dropout):
     policy, obs = network(dropout), windows()
-    hidden = policy.initial_state(obs.shape[1]) + 0.1
-    masks = policy.masks(torch.arange(obs.shape[1]) // PER_WINDOW, 0, 0)  # the same for a window
+    hidden = policy.initial_state(WINDOWS) + 0.1
+    masks = policy.masks(torch.arange(WINDOWS), 0, 0)
     masks = None if masks is None else masks.double()
     results = []
-    for shared in (1, PER_WINDOW):
-        outputs = policy(obs, hidden, masks, shared)
+    for each in (1, PER_WINDOW):
+        own = None if masks is None else masks.repeat_interleave(each, 1)
+        logits, values, after = policy(obs, hidden.repeat_interleave(each, 1), own)
+        outputs = logits, values, after[:, ::each]
         gradient = torch.autograd.grad(
             sum((x.sin() * (k + 1)).sum() for k, x in enumerate(outputs)), policy.parameters()
         )
@@ -57,13 +59,14 @@ def test_one_memory_for_a_window_is_a_memory_for_each_portfolio(dropout):
         assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
 
 
-def test_the_first_portfolios_mask_is_the_windows():
-    policy, obs = network(0.4), windows()
-    hidden = policy.initial_state(obs.shape[1])
-    masks = policy.masks(torch.arange(obs.shape[1]), 0, 0).double()
-    of_first = masks[:, ::PER_WINDOW].repeat_interleave(PER_WINDOW, 1)
-    for a, b in zip(policy(obs, hidden, masks, PER_WINDOW), policy(obs, hidden, of_first), strict=True):
-        assert torch.allclose(a, b, atol=1e-12)
+def test_the_heads_read_the_summary_beside_the_portfolio():
+    """Their first layer is computed in two parts, and is the one layer of both together."""
+    policy, obs = network(), windows()
+    summary, _ = policy.trunk(obs, policy.initial_state(WINDOWS))
+    both = torch.cat([summary.repeat_interleave(PER_WINDOW, 1), obs[..., MARKET:]], -1)
+    logits, values = policy.heads(summary, obs[..., MARKET:])
+    assert torch.allclose(logits, policy.policy_head(both), atol=1e-12)
+    assert torch.allclose(values, policy.value_head(both)[..., 0], atol=1e-12)
 
 
 def test_what_a_portfolio_holds_leaves_no_trace_in_the_memory_but_decides_today():
@@ -83,8 +86,9 @@ def test_what_a_portfolio_holds_leaves_no_trace_in_the_memory_but_decides_today(
 def test_the_summary_is_of_the_market_and_the_rest_is_the_portfolio():
     policy, obs = network(), windows()
     features, _ = policy.trunk(obs, policy.initial_state(obs.shape[1]))
-    assert torch.equal(features[..., 64:], obs[..., MARKET:])
-    assert torch.equal(features[:, 0, :64], features[:, 1, :64]) and not torch.equal(features[0, 0], features[0, 3])
+    assert features.shape == (STEPS, WINDOWS * PER_WINDOW, 64)
+    assert torch.equal(features[:, 0], features[:, 1]) and not torch.equal(features[0, 0], features[0, 3])
+    assert torch.equal(policy.trunk(obs, policy.initial_state(WINDOWS))[0], features[:, ::PER_WINDOW])
 
 
 def test_an_observation_of_the_market_alone_is_refused():
@@ -102,14 +106,13 @@ def test_an_episode_begins_with_the_memory_of_the_sessions_before_it():
     env, policy = environment(), network().float()
     days = torch.tensor([1, 20, WATCHED + 1, WATCHED + 30])
     begun = begin_memory(env, policy, days)
-    assert begun.shape == (2, 8, 16)
+    assert begun.shape == (2, 4, 16)
     for k, day in enumerate(days.tolist()):
         hidden = policy.initial_state(1)
         for row in range(day - WATCHED, day):
             seen = torch.cat([env.market.features[max(row, 1)], torch.zeros(OBS_DIM - MARKET)])
             _, _, hidden = policy(seen[None, None], hidden)
-        assert torch.allclose(begun[:, 2 * k], hidden[:, 0], atol=1e-6)
-        assert torch.equal(begun[:, 2 * k], begun[:, 2 * k + 1])
+        assert torch.allclose(begun[:, k], hidden[:, 0], atol=1e-6)
 
 
 def test_the_memory_that_an_episode_begins_with_knows_nothing_of_its_days():
@@ -129,7 +132,7 @@ def test_a_restart_begins_the_memory_anew_in_its_window_alone(n_steps):
     hidden = hidden + 1  # of another past: a memory that has seen the same sessions is soon the same
     rollout, after, carried = collect_rollout(env, policy, state, hidden, n_steps=n_steps, seed=0, iteration=0)
     fresh = begin_memory(env, policy, after.day)
-    restarted = (after.age == 0).repeat_interleave(4)
+    restarted = after.age == 0
     same = torch.isclose(carried, fresh, atol=1e-6).all(-1).all(0)
     assert torch.equal(same, restarted) and restarted.any()
     assert rollout.shared == 4 and bool(restarted.all()) == (n_steps == 32)
@@ -164,7 +167,10 @@ def test_a_minibatch_holds_whole_windows_and_an_epoch_every_sequence_once():
         groups = part.view(-1, 4)
         assert torch.equal(groups, groups[:, :1] + torch.arange(4)) and (groups[:, 0] % 4 == 0).all()
         assert torch.equal(data.day[:, groups], data.day[:, groups[:, :1]].expand(-1, -1, 4))
-        assert torch.equal(data.first_hidden[:, groups], data.first_hidden[:, groups[:, :1]].expand(-1, -1, 4, -1))
+        assert torch.equal(data.memories(part), groups[:, 0] // 4)
+        taken = data.take(part)
+        assert torch.equal(taken.first_hidden, data.first_hidden[:, data.memories(part)])
+        assert torch.equal(taken.day[:, ::4], data.day[:, groups[:, 0]])
 
 
 def test_a_shared_memory_decides_as_one_that_is_rebuilt_every_day():

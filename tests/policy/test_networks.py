@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tactician.environment import Stream, uniform
+from tactician.environment import Stream, portfolio_of, uniform
 from tactician.errors import UserError
 from tactician.policy import (
     DEFAULT_NETWORK,
@@ -65,7 +65,7 @@ class Memoryless(Network):
     def trunk(self, obs, hidden, masks=None):
         return obs, hidden
 
-    def heads(self, features):
+    def heads(self, features, portfolio):
         return self.act(features), self.value_scale * self.value(features)[..., 0]
 
     def masks(self, index, seed, iteration):
@@ -97,8 +97,9 @@ def test_every_network_keeps_the_contract_of_states_and_parameters(name):
     features, after = network.trunk(obs, network.initial_state(5), masks)
     assert after.shape == network.initial_state(5).shape and after.dim() == 3
     assert masks is None or masks.dim() == 3
-    logits, values = network.heads(features)
-    assert logits.shape == (3, 5, 4) and torch.equal(values, network.values(features)) and values.shape == (3, 5)
+    portfolio = portfolio_of(obs)
+    logits, values = network.heads(features, portfolio)
+    assert logits.shape == (3, 5, 4) and torch.equal(values, network.values(features, portfolio)) and values.shape == (3, 5)
     for mine, theirs in zip(network(obs, network.initial_state(5), masks), (logits, values, after), strict=True):
         assert torch.equal(mine, theirs)
     actor, critic = network.actor_parameters(), network.critic_parameters()

@@ -15,7 +15,7 @@ from tests.markets import random_market
 class Undecided(Told):
     """Equal weight or cash, each with half the probability; equal weight is the first of the two most probable."""
 
-    def heads(self, features):
+    def heads(self, features, portfolio):
         logits = torch.full((*features.shape[:-1], self.n_actions), -50.0)
         logits[..., CASH], logits[..., EQUAL] = 0.0, 1e-4
         return logits, logits[..., 0]

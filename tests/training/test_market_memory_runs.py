@@ -54,6 +54,18 @@ def test_n_and_resume_and_n_equal_2n_in_16_bits(config, tmp_path):
     assert differences(whole, state(tmp_path / "wide" / "model_final.pt"))  # it was computed in 16 bits
 
 
+def test_an_older_checkpoint_repeats_a_windows_memory_and_goes_on_to_the_same_bits(config, tmp_path):
+    for name in ("new", "old"):
+        assert run(config, tmp_path / name, "--n-steps", "8", "--iterations", "1") == 0
+    path = tmp_path / "old" / "model_final.pt"
+    content = read_checkpoint(path)
+    assert content["hidden"].shape[1] == len(content["env_state"]["day"]) == len(content["env_state"]["holdings"]) // 2
+    torch.save(content | {"hidden": content["hidden"].repeat_interleave(2, 1)}, path)
+    for name in ("new", "old"):
+        assert run(config, tmp_path / name, "--n-steps", "8", "--iterations", "3", "--resume") == 0
+    assert differences(*(state(tmp_path / name / "model_final.pt") for name in ("new", "old"))) == []
+
+
 def test_what_it_has_learnt_has_no_leak(config, tmp_path, capsys):
     assert run(config, tmp_path / "run", "--iterations", "1") == 0
     capsys.readouterr()

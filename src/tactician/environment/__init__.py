@@ -45,6 +45,7 @@ from tactician.environment.observation import (
     observe_portfolio,
     observe_portfolio_eager,
     observed_day,
+    portfolio_of,
 )
 from tactician.environment.ranges import LOOK_BACK, InnerFold, fold_of_member, inner_folds, split_rows, stretches_of
 from tactician.environment.training_days import OLDER, Distance, Names, RangeDistance, TrainingDays
@@ -105,6 +106,7 @@ __all__ = [
     "observed_day",
     "permutation",
     "portfolio_index",
+    "portfolio_of",
     "random_bits",
     "restart_finished",
     "same_days",

@@ -98,6 +98,11 @@ def assemble(
     return torch.cat([market.features[day], portfolio], dim=-1)
 
 
+def portfolio_of(observation: Float[Tensor, "*batch 64"]) -> Float[Tensor, "*batch 20"]:
+    """The portfolio's entries of an observation."""
+    return observation[..., len(FEATURE_NAMES) :]
+
+
 def observe_portfolio(env: Environment, state: EnvState, day: Int64[Tensor, " env"]) -> Float[Tensor, "env 20"]:
     """The portfolio's entries of the observation. ``day`` is `observed_day`."""
     if uses_kernels(env):

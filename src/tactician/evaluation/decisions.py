@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from tactician.environment import Environment, EnvState, first_state, observe, step
+from tactician.environment import Environment, EnvState, first_state, observe, portfolio_of, step
 from tactician.evaluation.rivals_known import equal_weights
 from tactician.policy import Network
 from tactician.portfolio.regimes import EQUAL_WEIGHT_REGIME
@@ -88,7 +88,7 @@ class _Memory:
         self._hidden = after.contiguous()
         self._hidden.view(layers, n_starts, self._length, width)[:, :, due] = self._fresh
         self._step += 1
-        logits, _ = self._policy.heads(features[0].view(n_starts, self._length, -1)[:, due])
+        logits, _ = self._policy.heads(features[0].view(n_starts, self._length, -1)[:, due], portfolio_of(observation))
         return logits
 
 

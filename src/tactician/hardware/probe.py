@@ -50,7 +50,7 @@ class Probe:
     per_batch_sample: float
     """Peak of a minibatch's update, per sample of the minibatch."""
     features_per_sample: float
-    """The critic epochs' features; half as much in 16 bits."""
+    """The critic epochs' features; half as much in 16 bits, and a part of it where portfolios share a memory."""
     fixed: float
     """Gradients, and buffers that do not grow with the minibatch. Parameters are not included: they exist before."""
 
@@ -123,7 +123,7 @@ def probe_iteration(trial: Trial) -> Probe:
     return Probe(
         per_sample=per_sample,
         per_batch_sample=per_batch_sample,
-        features_per_sample=_feature_bytes(trial.policy, trial.precision),
+        features_per_sample=_feature_bytes(trial.policy, trial.precision) / together,
         fixed=peak_few - steps * few * (per_sample + per_batch_sample),
     )
 

@@ -21,9 +21,9 @@ def begin_memory(
     env: Environment,
     policy: Network,
     day: Int64[Tensor, " window"],
-    masks: Float[Tensor, "mask env hidden"] | None = None,
-) -> Float[Tensor, "layer env hidden"]:
-    """The recurrent state of episodes that begin now.
+    masks: Float[Tensor, "mask memory hidden"] | None = None,
+) -> Float[Tensor, "layer memory hidden"]:
+    """The recurrent state of episodes that begin now: of each window if the policy shares its memory, or of each environment.
 
     A memory that depends on the market alone has watched the `WATCHED` sessions before the first decision. Those before row
     1 show row 1, since nothing earlier is known. Of several markets, each has its own row 1. Any other memory is empty, since
@@ -33,27 +33,24 @@ def begin_memory(
         env: gives the market, and the portfolios per window.
         policy: whose memory it is.
         day: row of each window's first decision.
-        masks: dropout of the environments.
+        masks: dropout of the memories.
     """
-    shared = env.portfolios_per_window
     if not policy.shares_memory:
-        return policy.initial_state(len(day) * shared)
+        return policy.initial_state(len(day) * env.portfolios_per_window)
     ago = torch.arange(WATCHED, 0, -1, device=day.device)
     watched = torch.maximum(day - ago[:, None], earliest_row(env, day))
     nobody = env.market.features.new_zeros(*watched.shape, len(PORTFOLIO_NAMES))
-    own = None if masks is None else masks[:, ::shared]
-    _, hidden = policy.trunk(assemble(env.market, watched, nobody), policy.initial_state(len(day)), own)
-    return hidden.repeat_interleave(shared, 1)
+    return policy.trunk(assemble(env.market, watched, nobody), policy.initial_state(len(day)), masks)[1]
 
 
 def renew_memory(
     env: Environment,
     policy: Network,
     state: EnvState,
-    hidden: Float[Tensor, "layer env hidden"],
+    hidden: Float[Tensor, "layer memory hidden"],
     restarted: Bool[Tensor, " env"],
-    masks: Float[Tensor, "mask env hidden"] | None = None,
-) -> Float[Tensor, "layer env hidden"]:
+    masks: Float[Tensor, "mask memory hidden"] | None = None,
+) -> Float[Tensor, "layer memory hidden"]:
     """The recurrent state with that of restarted environments begun again; see `begin_memory`."""
     if not policy.shares_memory:
         return torch.where(restarted[:, None], policy.initial_state(1).to(hidden.dtype), hidden)
@@ -62,7 +59,7 @@ def renew_memory(
     windows = restarted[:: env.portfolios_per_window].nonzero()[:, 0]
     if len(windows) == 0:
         return hidden
-    own = None if masks is None else masks[:, restarted]
-    begun, renewed = begin_memory(env, policy, state.day[windows], own), hidden.clone()
-    renewed[:, restarted] = begun.to(hidden.dtype)
+    begun = begin_memory(env, policy, state.day[windows], None if masks is None else masks[:, windows])
+    renewed = hidden.clone()
+    renewed[:, windows] = begun.to(hidden.dtype)
     return renewed

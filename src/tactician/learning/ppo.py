@@ -239,7 +239,7 @@ def _joint_loss(
     if len(batch) == 0:  # another process holds all of this minibatch
         return n_samples.new_zeros(()), n_samples.new_zeros(len(_SUMS))
     with learner.precision.autocast():
-        logits, values, _ = learner.policy(batch.obs, batch.first_hidden, batch.masks, batch.shared)
+        logits, values, _ = learner.policy(batch.obs, batch.first_hidden, batch.masks)
     # At the first minibatch these are the rollout's numbers up to rounding: same weights, dropout masks, first states
     # and precision. So every ratio begins at 1, and what moves it is learning alone (tests/learning/test_ratio_is_one.py).
     # In later minibatches the first states are stale, since former weights made them (Kapturowski et al. 2019, R2D2, §3).
@@ -281,11 +281,12 @@ def _critic_epochs(
     made = torch.zeros_like(loss)
 
     def learn(index: Tensor, n_samples: Tensor) -> None:
-        features = None
+        seen = None
         if len(index):
-            features = _features(learner, data.take(index)) if kept is None else kept[:, index]
+            features = _features(learner, data.take(index)) if kept is None else kept[:, data.memories(index)]
+            seen = features, data.portfolio[:, index]
         weight = None if data.weight is None else data.weight[:, index]
-        step_loss, good = _critic_step(learner, features, data.targets[:, index], weight, n_samples, hyper, guard)
+        step_loss, good = _critic_step(learner, seen, data.targets[:, index], weight, n_samples, hyper, guard)
         loss.add_(step_loss)
         made.add_(good)
 
@@ -302,14 +303,14 @@ def _critic_epochs(
 
 def _critic_step(
     learner: Learner,
-    features: Float[Tensor, "step seq feature"] | None,
+    seen: tuple[Float[Tensor, "step memory feature"], Float[Tensor, "step seq entry"]] | None,
     targets: Float[Tensor, "step seq"],
     weight: Float[Tensor, "step seq"] | None,
     n_samples: Tensor,
     hyper: Hyperparameters,
     guard: Guard,
 ) -> tuple[Tensor, Float[Tensor, ""]]:
-    """One step of the critic, on the features of its sequences; None if another process holds all of them.
+    """One step of the critic, on what its head reads; None if another process holds all of the sequences.
 
     Returns:
         This process's part of the mean loss, and 1; zeros if the step was dropped.
@@ -317,9 +318,9 @@ def _critic_step(
     policy, critic, scaler = learner.policy, learner.critic_optimiser, learner.precision.critic_scaler
     critic.zero_grad(set_to_none=True)
     loss = n_samples.new_zeros(())
-    if features is not None:
+    if seen is not None:
         with learner.precision.autocast():
-            values = policy.values(features)
+            values = policy.values(*seen)
         losses = _value_losses(policy, values, targets)
         loss = (losses if weight is None else losses * weight).sum() / n_samples
         scaler.scale(loss).backward()
@@ -334,21 +335,21 @@ def _critic_step(
 
 
 @torch.no_grad()
-def _features(learner: Learner, batch: Sequences) -> Float[Tensor, "step seq hidden"]:
+def _features(learner: Learner, batch: Sequences) -> Float[Tensor, "step memory feature"]:
     # Computed with the dropout masks of the rollout, so that the head sees the features on which the policy acted.
     with learner.precision.autocast():
-        return learner.policy.shared_trunk(batch.obs, batch.first_hidden, batch.masks, batch.shared)[0]
+        return learner.policy.trunk(batch.obs, batch.first_hidden, batch.masks)[0]
 
 
-def _all_features(learner: Learner, data: Sequences, dealer: Dealer) -> Float[Tensor, "step seq hidden"]:
+def _all_features(learner: Learner, data: Sequences, dealer: Dealer) -> Float[Tensor, "step memory feature"]:
     everything = torch.arange(len(data), device=data.day.device)
     features: Tensor | None = None
     groups = max(1, dealer.batch_size // dealer.length // dealer.shared)
     for index in everything.split(groups * dealer.shared):
         found = _features(learner, data.take(index))
         if features is None:  # filled part by part, since joining the parts at the end would hold them twice
-            features = found.new_empty(len(found), len(data), found.shape[-1])
-        features[:, index] = found
+            features = found.new_empty(len(found), len(data) // data.shared, found.shape[-1])
+        features[:, data.memories(index)] = found
     assert features is not None  # split yields at least one part, even without sequences
     return features
 

@@ -50,9 +50,9 @@ class Rollout:
     """Whether the episode goes on after the step."""
     shared: int
     """Environments in a row that have the same days and the same memory; 1 if each has its own memory."""
-    first_hidden: Float[Tensor, "chunk layer env hidden"]
+    first_hidden: Float[Tensor, "chunk layer memory hidden"]
     """Recurrent state in which each sequence begins."""
-    masks: Float[Tensor, "mask env hidden"] | None
+    masks: Float[Tensor, "mask memory hidden"] | None
     """Dropout masks with which the policy acted; the update replays them."""
     costs: Float[Tensor, "step env component"]
     turnover: Float[Tensor, "step env"]
@@ -76,7 +76,7 @@ def collect_rollout(
     env: Environment,
     policy: Network,
     state: EnvState,
-    hidden: Float[Tensor, "layer env hidden"],
+    hidden: Float[Tensor, "layer memory hidden"],
     *,
     n_steps: int,
     sequence_length: int | None = None,
@@ -107,7 +107,8 @@ def collect_rollout(
     length = sequence_length or min(n_steps, env.episode_length)
     # Global numbers, so that an environment draws the same noise whichever process holds it.
     index = portfolio_index(env, state)
-    masks = policy.masks(index, seed, iteration)
+    shared = sharing(env, policy)
+    masks = policy.masks(index[::shared], seed, iteration)
     store = _Store(n_steps, len(index), env.market.device)
     first_hidden = []
 
@@ -145,7 +146,7 @@ def collect_rollout(
         store.end_sequence(begin, length, bootstrap, restarted)
         now.replace(state)
         memory.copy_(renew_memory(env, policy, state, memory, restarted, masks))
-    begun, shared = torch.stack(first_hidden), sharing(env, policy)
+    begun = torch.stack(first_hidden)
     return Rollout(env.market, **store.tensors, shared=shared, first_hidden=begun, masks=masks), now.state, memory
 
 
@@ -174,7 +175,7 @@ def _see(
     # The same autocast as in the update, because logits of another precision would be another policy.
     with precision.autocast():
         observation = assemble(env.market, day, portfolio)[None]
-        logits, value, after = policy(observation, hidden, masks, sharing(env, policy))
+        logits, value, after = policy(observation, hidden, masks)
     # Everything is stored as float32: the ratio is a difference of log-probabilities, where 16 bits would be noise.
     return day, portfolio, logits[0].float(), value[0].float(), after.float()
 

@@ -26,9 +26,9 @@ class Sequences:
     targets: Float[Tensor, "step seq"]
     weight: Float[Tensor, "step seq"] | None
     """1 for samples that count and 0 for the others; None if all count."""
-    first_hidden: Float[Tensor, "layer seq hidden"]
+    first_hidden: Float[Tensor, "layer memory hidden"]
     """Recurrent state at the beginning of each sequence, as in the rollout."""
-    masks: Float[Tensor, "mask seq hidden"] | None
+    masks: Float[Tensor, "mask memory hidden"] | None
     shared: int = 1
     """Sequences in a row that have the same days and the same memory; 1 if each has its own memory."""
 
@@ -42,9 +42,21 @@ class Sequences:
         return assemble(self.market, self.day, self.portfolio)
 
     def take(self, index: Tensor) -> "Sequences":
-        """The sequences of a minibatch."""
-        parts: dict[str, Any] = {name: x[:, index] for name, x in vars(self).items() if isinstance(x, Tensor)}
+        """The sequences of a minibatch: all of those that share a memory, or none."""
+        memories = self.memories(index)
+        parts: dict[str, Any] = {
+            name: x[:, memories if name in _PER_MEMORY else index]
+            for name, x in vars(self).items()
+            if isinstance(x, Tensor)
+        }
         return replace(self, **parts)
+
+    def memories(self, index: Int64[Tensor, " seq"]) -> Int64[Tensor, " memory"]:
+        """Numbers of the memories that these sequences have."""
+        return index[:: self.shared] // self.shared
+
+
+_PER_MEMORY = ("first_hidden", "masks")
 
 
 @dataclass(frozen=True)
@@ -81,7 +93,7 @@ def prepare(
     normal = (advantages - mean) / (variance.sqrt() + 1e-8)
     # Sequences stay whole, since the GRU needs every step in order. A single step would lack the memory of the rollout.
     # Step t of environment n lies in sequence (t // length)·N + n, chunk by chunk.
-    chunks, layers, envs, width = rollout.first_hidden.shape
+    chunks, envs = len(rollout.first_hidden), rollout.day.shape[1]
     length = rollout.sequence_length
 
     def cut(x: Tensor) -> Tensor:
@@ -97,8 +109,8 @@ def prepare(
         targets=cut(targets),
         weight=None if valid is None else cut(valid.to(advantages.dtype)),
         shared=rollout.shared,
-        first_hidden=rollout.first_hidden.transpose(0, 1).reshape(layers, chunks * envs, width),
-        # An environment has one mask for the whole rollout, so each of its sequences repeats it.
+        first_hidden=rollout.first_hidden.transpose(0, 1).flatten(1, 2),
+        # A memory has one mask for the whole rollout, so each of its sequences repeats it.
         masks=None if rollout.masks is None else rollout.masks.repeat(1, chunks, 1),
     )
 

@@ -102,10 +102,10 @@ class ActorCritic(Network):
             encoder_layers=self.encoder_layers,
         )
 
-    def initial_state(self, n_envs: int) -> Float[Tensor, "layer env hidden"]:
+    def initial_state(self, n_memories: int) -> Float[Tensor, "layer memory hidden"]:
         """The recurrent state in which an episode begins: zeros, where and as precise as the parameters."""
         like = next(self.parameters())
-        return torch.zeros(self.n_gru_layers, n_envs, self.hidden_dim, dtype=like.dtype, device=like.device)
+        return torch.zeros(self.n_gru_layers, n_memories, self.hidden_dim, dtype=like.dtype, device=like.device)
 
     def trunk(
         self,
@@ -140,12 +140,12 @@ class ActorCritic(Network):
             last.append(x[-1].to(hidden.dtype))
         return x, torch.stack(last) if last else hidden
 
-    def values(self, features: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch"]:
+    def values(
+        self, features: Float[Tensor, "*batch env hidden"], portfolio: Float[Tensor, "*batch env entry"]
+    ) -> Float[Tensor, "*batch env"]:
         """Expected discounted return, in units of reward; in the parameters' precision, also under autocast."""
-        *others, last = cast("Iterable[nn.Linear]", self.value_head)
-        x = features
-        for layer in others:
-            x = layer(x)
+        x = self._head(self.value_head, features, portfolio)
+        last = cast("nn.Linear", self.value_head[-1])
         # An advantage is a small difference of large values: rounded to 16 bits they would be noise in it.
         with torch.autocast(features.device.type, enabled=False):
             value = last(x.to(last.weight.dtype)).squeeze(-1)
@@ -154,13 +154,25 @@ class ActorCritic(Network):
         return self.value_scale * value
 
     def heads(
-        self, features: Float[Tensor, "*batch hidden"]
-    ) -> tuple[Float[Tensor, "*batch action"], Float[Tensor, "*batch"]]:
-        """Action logits and values."""
-        return self.policy_head(features), self.values(features)
+        self, features: Float[Tensor, "*batch env hidden"], portfolio: Float[Tensor, "*batch env entry"]
+    ) -> tuple[Float[Tensor, "*batch env action"], Float[Tensor, "*batch env"]]:
+        """Action logits and values; the trunk has read the portfolio's entries."""
+        logits = self.policy_head[-1](self._head(self.policy_head, features, portfolio))
+        return logits, self.values(features, portfolio)
 
-    def masks(self, index: Int64[Tensor, " env"], seed: int, iteration: int) -> Float[Tensor, "mask env hidden"] | None:
-        """One thinned network per environment and iteration, 0 or 1/(1 − p); None without dropout.
+    def _head(
+        self,
+        head: nn.Sequential,
+        features: Float[Tensor, "*batch memory feature"],
+        portfolio: Float[Tensor, "*batch env entry"],
+    ) -> Float[Tensor, "*batch env unit"]:
+        """What the last layer of a head reads."""
+        return cast("Tensor", head[:-1](features))
+
+    def masks(
+        self, index: Int64[Tensor, " memory"], seed: int, iteration: int
+    ) -> Float[Tensor, "mask memory hidden"] | None:
+        """One thinned network per memory and iteration, 0 or 1/(1 − p); None without dropout.
 
         A mask is a function of seed, iteration and environment, so the update replays the network that acted. With fresh
         masks the probability ratio would not be 1 at the first minibatch.

@@ -40,29 +40,30 @@ class Ensemble(Network):
         """That of each member, and how many there are."""
         return Architecture(**{**self.policies[0].architecture, "members": len(self.members)})
 
-    def initial_state(self, n_envs: int) -> Float[Tensor, "layer env hidden"]:
+    def initial_state(self, n_memories: int) -> Float[Tensor, "layer memory hidden"]:
         """The members' states, one after the other."""
-        return torch.cat([m.initial_state(n_envs) for m in self.policies])
+        return torch.cat([m.initial_state(n_memories) for m in self.policies])
 
     def trunk(
         self,
         obs: Float[Tensor, "step env obs"],
-        hidden: Float[Tensor, "layer env hidden"],
-        masks: Float[Tensor, "mask env hidden"] | None = None,
-    ) -> tuple[Float[Tensor, "step env feature"], Float[Tensor, "layer env hidden"]]:
+        hidden: Float[Tensor, "layer memory hidden"],
+        masks: Float[Tensor, "mask memory hidden"] | None = None,
+    ) -> tuple[Float[Tensor, "step memory feature"], Float[Tensor, "layer memory hidden"]]:
         """The members' features, one after the other in the last dimension. There are no masks: nothing is learnt."""
         parts = [m.trunk(obs, h) for m, h in zip(self.policies, hidden.chunk(len(self.members)), strict=True)]
         return torch.cat([features for features, _ in parts], -1), torch.cat([after for _, after in parts])
 
     def heads(
-        self, features: Float[Tensor, "*batch feature"]
-    ) -> tuple[Float[Tensor, "*batch action"], Float[Tensor, "*batch"]]:
+        self, features: Float[Tensor, "*batch memory feature"], portfolio: Float[Tensor, "*batch env entry"]
+    ) -> tuple[Float[Tensor, "*batch env action"], Float[Tensor, "*batch env"]]:
         """Logarithm of the mean action probabilities, and the mean value."""
-        each = [m.heads(x) for m, x in zip(self.policies, features.chunk(len(self.members), -1), strict=True)]
+        own = features.chunk(len(self.members), -1)
+        each = [m.heads(x, portfolio) for m, x in zip(self.policies, own, strict=True)]
         chances = torch.stack([logits.softmax(-1) for logits, _ in each]).mean(0)
         return chances.log(), torch.stack([value for _, value in each]).mean(0)
 
-    def masks(self, index: Int64[Tensor, " env"], seed: int, iteration: int) -> None:
+    def masks(self, index: Int64[Tensor, " memory"], seed: int, iteration: int) -> None:
         """None: nothing is learnt."""
 
     def critic_parameters(self) -> list[nn.Parameter]:
@@ -91,21 +92,21 @@ class EqualWeight(Network):
         """It has none: a checkpoint holds the members that found nothing."""
         raise TypeError("a policy that holds equal weight has no architecture")
 
-    def initial_state(self, n_envs: int) -> Float[Tensor, "0 env 1"]:
+    def initial_state(self, n_memories: int) -> Float[Tensor, "0 memory 1"]:
         """It remembers nothing."""
-        return self.value_scale.new_zeros(0, n_envs, 1)
+        return self.value_scale.new_zeros(0, n_memories, 1)
 
     def trunk(self, obs: Tensor, hidden: Tensor, masks: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Nothing of the observation."""
         return obs[..., :1] * 0, hidden
 
-    def heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def heads(self, features: Tensor, portfolio: Tensor) -> tuple[Tensor, Tensor]:
         """All probability on its regime, as far as finite numbers say it; values are not known, and 0."""
         logits = features.new_full((*features.shape[:-1], self.n_actions), _NEVER)
         logits[..., self.action] = 0.0
         return logits, features[..., 0]
 
-    def masks(self, index: Int64[Tensor, " env"], seed: int, iteration: int) -> None:
+    def masks(self, index: Int64[Tensor, " memory"], seed: int, iteration: int) -> None:
         """None: nothing is learnt."""
 
     def critic_parameters(self) -> list[nn.Parameter]:

@@ -1,11 +1,15 @@
 """A memory of the market alone, one for all portfolios of a window (docs/market_memory.md).
 
-market entries → [Linear ReLU LayerNorm]² → GRU × L → Linear ReLU LayerNorm → summary        once per window and day
+market entries → encoder → GRU × L → Linear ReLU LayerNorm → summary                         once per window and day
 summary, portfolio entries → Linear ReLU LayerNorm Linear → action logits                    per portfolio
                            ↘ Linear ReLU LayerNorm Linear → value
+
+The part of the heads' first layer that reads the summary is also computed once: W [s, p] = W_s s + W_p p.
 """
 
-import torch
+from collections.abc import Iterable
+from typing import cast
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -42,23 +46,27 @@ class MarketMemory(ActorCritic):
     def trunk(
         self,
         obs: Float[Tensor, "step env obs"],
-        hidden: Float[Tensor, "layer env hidden"],
-        masks: Float[Tensor, "mask env hidden"] | None = None,
-    ) -> tuple[Float[Tensor, "step env feature"], Float[Tensor, "layer env hidden"]]:
-        """The summary of the market and the portfolio's entries, and the recurrent state after the last step."""
-        return self.shared_trunk(obs, hidden, masks, 1)
+        hidden: Float[Tensor, "layer memory hidden"],
+        masks: Float[Tensor, "mask memory hidden"] | None = None,
+    ) -> tuple[Float[Tensor, "step memory feature"], Float[Tensor, "layer memory hidden"]]:
+        """The summary of the market, and the recurrent state after the last step.
 
-    def shared_trunk(
+        As many environments in a row as there are more of them than of memories see the same days.
+        """
+        remembered, after = super().trunk(obs[:, :: obs.shape[1] // hidden.shape[1], :_N_MARKET], hidden, masks)
+        return self.summary(remembered), after
+
+    def _head(
         self,
-        obs: Float[Tensor, "step env obs"],
-        hidden: Float[Tensor, "layer env hidden"],
-        masks: Float[Tensor, "mask env hidden"] | None,
-        shared: int,
-    ) -> tuple[Float[Tensor, "step env feature"], Float[Tensor, "layer env hidden"]]:
-        """The `trunk`; of every ``shared`` environments in a row the memory of the first stands for all."""
-        market, portfolio = obs[..., :_N_MARKET], obs[..., _N_MARKET:]
-        remembered, after = super().trunk(
-            market[:, ::shared], hidden[:, ::shared], None if masks is None else masks[:, ::shared]
-        )
-        summary = self.summary(remembered).repeat_interleave(shared, 1)
-        return torch.cat([summary, portfolio.to(summary.dtype)], -1), after.repeat_interleave(shared, 1)
+        head: nn.Sequential,
+        features: Float[Tensor, "*batch memory feature"],
+        portfolio: Float[Tensor, "*batch env entry"],
+    ) -> Float[Tensor, "*batch env unit"]:
+        first, *others = cast("Iterable[nn.Linear]", head[:-1])
+        of_summary, of_portfolio = first.weight.split([_SUMMARY_DIM, portfolio.shape[-1]], -1)
+        common = nn.functional.linear(features, of_summary, first.bias)
+        own = nn.functional.linear(portfolio.unflatten(-2, (features.shape[-2], -1)), of_portfolio)
+        x = own.add_(common[..., None, :]).flatten(-3, -2)  # in place: no derivative needs what was there
+        for layer in others:
+            x = layer(x)
+        return x

@@ -6,6 +6,8 @@ from typing import NotRequired, TypedDict
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from tactician.environment import portfolio_of
+
 
 class Architecture(TypedDict):
     """Everything needed to rebuild a network: its name in `NETWORKS`, and the arguments that all networks take."""
@@ -26,9 +28,12 @@ class Network(nn.Module, ABC):
     """A policy over discrete actions and a value function on a shared trunk, known by four methods.
 
     `initial_state`, `trunk`, `heads` and `masks` say how it acts and learns; `forward` puts the middle two together. Tensors
-    are time-major. The recurrent state and the masks have three dimensions, of which the second counts environments, whatever
+    are time-major. The recurrent state and the masks have three dimensions, of which the second counts memories, whatever
     the others mean. The state goes in and comes out; nothing that changes with data lives on the module, and nothing depends
     on training or evaluation mode.
+
+    An environment has a memory of its own, or (`shares_memory`) as many environments in a row as there are more of them than
+    of memories have one in common.
 
     A network is made as ``kind(obs_dim=…, n_actions=…, hidden_dim=…, n_gru_layers=…, dropout=…, encoder_layers=…,
     value_scale=…, generator=…)`` by `make_network`, and passes over what it has no use for.
@@ -39,48 +44,47 @@ class Network(nn.Module, ABC):
     obs_dim: int
     """Entries of an observation."""
     shares_memory: bool = False
-    """Whether the recurrent state depends on the market alone, so that all portfolios of a window have the same one."""
+    """Whether the recurrent state depends on the market alone, so that all portfolios of a window can have one."""
     value_scale: Tensor
     """A buffer: the size of values, in units of reward. The value head learns at unit scale."""
 
     @abstractmethod
-    def initial_state(self, n_envs: int) -> Float[Tensor, "layer env hidden"]:
-        """The recurrent state at the start of an episode, the same for every environment, on the parameters' device."""
+    def initial_state(self, n_memories: int) -> Float[Tensor, "layer memory hidden"]:
+        """The recurrent state at the start of an episode, the same for every memory, on the parameters' device."""
 
     @abstractmethod
     def trunk(
         self,
         obs: Float[Tensor, "step env obs"],
-        hidden: Float[Tensor, "layer env hidden"],
-        masks: Float[Tensor, "mask env hidden"] | None = None,
-    ) -> tuple[Float[Tensor, "step env feature"], Float[Tensor, "layer env hidden"]]:
-        """The features that both heads read, for every step of a sequence, and the recurrent state after the last step."""
-
-    def shared_trunk(
-        self,
-        obs: Float[Tensor, "step env obs"],
-        hidden: Float[Tensor, "layer env hidden"],
-        masks: Float[Tensor, "mask env hidden"] | None,
-        shared: int,
-    ) -> tuple[Float[Tensor, "step env feature"], Float[Tensor, "layer env hidden"]]:
-        """The `trunk`, of environments of which every ``shared`` in a row have the same days, memory and masks.
-
-        A network that shares its memory computes it once for them. Others have ``shared`` 1.
-        """
-        return self.trunk(obs, hidden, masks)
+        hidden: Float[Tensor, "layer memory hidden"],
+        masks: Float[Tensor, "mask memory hidden"] | None = None,
+    ) -> tuple[Float[Tensor, "step memory feature"], Float[Tensor, "layer memory hidden"]]:
+        """What both heads read of the memory, for every step of a sequence, and the recurrent state after the last step."""
 
     @abstractmethod
     def heads(
-        self, features: Float[Tensor, "*batch feature"]
-    ) -> tuple[Float[Tensor, "*batch action"], Float[Tensor, "*batch"]]:
+        self, features: Float[Tensor, "*batch memory feature"], portfolio: Float[Tensor, "*batch env entry"]
+    ) -> tuple[Float[Tensor, "*batch env action"], Float[Tensor, "*batch env"]]:
         """Action logits, and values: the expected discounted return, in units of reward.
 
         Values keep the parameters' precision under autocast.
+
+        Args:
+            features: of the trunk.
+            portfolio: the observation's entries of the portfolio (`portfolio_of`). A network whose trunk has read them has no
+                use for them.
         """
 
     @abstractmethod
-    def masks(self, index: Int64[Tensor, " env"], seed: int, iteration: int) -> Float[Tensor, "mask env hidden"] | None:
-        """Dropout of environments in an iteration: a function of its arguments, so that the update replays what acted.
+    def masks(
+        self, index: Int64[Tensor, " memory"], seed: int, iteration: int
+    ) -> Float[Tensor, "mask memory hidden"] | None:
+        """Dropout of memories in an iteration: a function of its arguments, so that the update replays what acted.
+
+        Args:
+            index: global number of the environment that has the memory, or of the first one.
+            seed: of the run.
+            iteration: number of the rollout.
 
         Returns:
             What `trunk` takes; None without dropout.
@@ -113,17 +117,18 @@ class Network(nn.Module, ABC):
         """The matrices of the recurrent layers, which `weight_decay` shrinks. A network that does not define it has none."""
         return []
 
-    def values(self, features: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch"]:
+    def values(
+        self, features: Float[Tensor, "*batch memory feature"], portfolio: Float[Tensor, "*batch env entry"]
+    ) -> Float[Tensor, "*batch env"]:
         """The second of the `heads` alone, for the critic's own epochs."""
-        return self.heads(features)[1]
+        return self.heads(features, portfolio)[1]
 
     def forward(
         self,
         obs: Float[Tensor, "step env obs"],
-        hidden: Float[Tensor, "layer env hidden"],
-        masks: Float[Tensor, "mask env hidden"] | None = None,
-        shared: int = 1,
-    ) -> tuple[Float[Tensor, "step env action"], Float[Tensor, "step env"], Float[Tensor, "layer env hidden"]]:
-        """Action logits, values and the next recurrent state; arguments and errors as for `shared_trunk`."""
-        features, after = self.shared_trunk(obs, hidden, masks, shared)
-        return *self.heads(features), after
+        hidden: Float[Tensor, "layer memory hidden"],
+        masks: Float[Tensor, "mask memory hidden"] | None = None,
+    ) -> tuple[Float[Tensor, "step env action"], Float[Tensor, "step env"], Float[Tensor, "layer memory hidden"]]:
+        """Action logits, values and the next recurrent state; arguments and errors as for `trunk`."""
+        features, after = self.trunk(obs, hidden, masks)
+        return *self.heads(features, portfolio_of(obs)), after

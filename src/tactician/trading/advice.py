@@ -167,7 +167,7 @@ class Advisor:
         now = observe(env, _state(env, row, seat))
         hidden = [_remember(policy, sequence) for policy in self.policies]
         each = [
-            p.heads(p.trunk(now[None], h)[0])[0][0, 0].softmax(-1) for p, h in zip(self.policies, hidden, strict=True)
+            p(now[None], h)[0][0, 0].softmax(-1) for p, h in zip(self.policies, hidden, strict=True)
         ]
         chances = torch.stack(each).mean(0)
         if not bool(chances.isfinite().all()):

@@ -13,7 +13,7 @@ from tactician.errors import UserError
 from tactician.evaluation import NotFinite
 from tactician.hardware.memory import is_out_of_memory, reserved_gb
 from tactician.hardware.probe import Taken
-from tactician.learning import Rollout, collect_rollout, update
+from tactician.learning import Rollout, collect_rollout, sharing, update
 from tactician.monitor.progress import Phase, Reporter
 from tactician.monitor.trackers import Trackers
 from tactician.monitor.wording import count
@@ -210,7 +210,7 @@ def _collect(setup: Setup, state: TrainState, share: Share, reporter: Reporter) 
             setup.training_environment,
             state.learner.policy,
             narrow(setup.training_environment, state.env_state, n_windows),
-            state.hidden[:, :n_envs],
+            state.hidden[:, : n_envs // sharing(setup.training_environment, state.learner.policy)],
             n_steps=share.n_steps,
             sequence_length=setup.sequence_length,
             seed=setup.config.seed,
@@ -285,7 +285,8 @@ def _iterate_within_memory(
         if setup.device.type == "cuda":
             torch.cuda.empty_cache()
         env_state = narrow(setup.training_environment, state.env_state, n_windows)
-        state = replace(state, env_state=env_state, hidden=state.hidden[:, : setup.n_envs].contiguous())
+        kept = setup.n_envs // sharing(setup.training_environment, state.learner.policy)
+        state = replace(state, env_state=env_state, hidden=state.hidden[:, :kept].contiguous())
 
 
 def _compare_with_plan(planned: Setup, samples: int, taken: Taken, reporter: Reporter) -> None:

@@ -257,7 +257,7 @@ def resume(setup: Setup, path: Path, content: dict[str, Any], reporter: Reporter
             reporter.note("  Portfolios begin new episodes.")
         environments = fresh_environments(setup, learner.policy)
     else:
-        environments = restored_environments(setup, content)
+        environments = restored_environments(setup, learner.policy, content)
     state = TrainState(
         learner,
         **environments,

@@ -77,7 +77,8 @@ class TrainState:
     learner: Learner
     env_state: EnvState
     """Of this process's windows."""
-    hidden: Float[Tensor, "layer env hidden"]
+    hidden: Float[Tensor, "layer memory hidden"]
+    """Of this process's windows if the policy shares its memory, or else of their environments."""
     run: str
     """Name of the run (`lineage.run_name`)."""
     seen: Seen
@@ -150,7 +151,7 @@ def _first_states(setup: Setup) -> EnvState:
     return first_state(setup.training_environment, windows, stagger=setup.sizes.n_steps)
 
 
-def restored_environments(setup: Setup, content: dict[str, Any]) -> dict[str, Any]:
+def restored_environments(setup: Setup, policy: Network, content: dict[str, Any]) -> dict[str, Any]:
     """This process's part of a checkpoint's environments; zeros for tensors that an older checkpoint lacks."""
     per_window, windows = setup.config.portfolios_per_window, setup.windows
     envs = slice(windows.start * per_window, windows.stop * per_window)
@@ -162,7 +163,14 @@ def restored_environments(setup: Setup, content: dict[str, Any]) -> dict[str, An
         return saved[name][slice(windows.start, windows.stop) if name in PER_WINDOW else envs].to(setup.device)
 
     state = EnvState(**{name: own(name, like) for name, like in _first_states(setup).state_dict().items()})
-    return {"env_state": state, "hidden": content["hidden"][:, envs].contiguous().to(setup.device)}
+    hidden = content["hidden"]
+    if policy.shares_memory:
+        # Older checkpoints repeat a window's memory for each of its portfolios.
+        repeats = hidden.shape[1] // len(saved["day"])
+        hidden = hidden[:, ::repeats][:, windows.start : windows.stop]
+    else:
+        hidden = hidden[:, envs]
+    return {"env_state": state, "hidden": hidden.contiguous().to(setup.device)}
 
 
 def put_back(whole: EnvState, part: EnvState) -> EnvState:
