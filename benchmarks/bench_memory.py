@@ -19,6 +19,7 @@ import torch
 from command_line import cached_market, run
 
 from tactician.config import load_config
+from tactician.hardware.heap import freed_memory_kept
 from tactician.hardware.probe import Taken
 from tactician.monitor.progress import Reporter
 from tactician.training.checkpoint import save_checkpoint
@@ -51,8 +52,9 @@ def measure(device: str, amp: bool, size: tuple[int, int, int, int], epochs: int
     state = first_train_state(setup)
     taken = Taken(setup.device)
     begun = time.perf_counter()
-    for _ in range(2):
-        state = iterate(setup, state, Reporter("quiet"))
+    with freed_memory_kept(setup.device):
+        for _ in range(2):
+            state = iterate(setup, state, Reporter("quiet"))
     seconds = (time.perf_counter() - begun) / 2
     added = taken.peak()
     with tempfile.TemporaryDirectory() as folder:

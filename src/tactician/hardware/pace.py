@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from tactician.hardware.probe import ALONE_IN_WINDOWS, Trial, give_back
+from tactician.hardware.heap import give_back
+from tactician.hardware.probe import ALONE_IN_WINDOWS, Trial
 from tactician.hardware.sizes import Sizes
 from tactician.learning import make_learner, update
 from tactician.monitor.wording import about

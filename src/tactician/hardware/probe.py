@@ -1,9 +1,7 @@
 """Memory that an iteration allocates, measured on two small ones, and memory that a process has taken."""
 
 import copy
-import ctypes
 import re
-import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tactician.environment import Environment, first_state
+from tactician.hardware.heap import give_back
 from tactician.learning import (
     Hyperparameters,
     Precision,
@@ -226,11 +225,3 @@ def _resident(mark: str) -> int | None:
     except OSError:
         return None
     return 1024 * int(found[1]) if found else None
-
-
-def give_back(device: torch.device) -> None:
-    """Return freed memory to the system, so that the memory of a run is not mixed up with that of the probe."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # glibc
-        libc.malloc_trim(0)

@@ -166,9 +166,7 @@ class Advisor:
         sequence = self._memory(row, env, lived)
         now = observe(env, _state(env, row, seat))
         hidden = [_remember(policy, sequence) for policy in self.policies]
-        each = [
-            p(now[None], h)[0][0, 0].softmax(-1) for p, h in zip(self.policies, hidden, strict=True)
-        ]
+        each = [p(now[None], h)[0][0, 0].softmax(-1) for p, h in zip(self.policies, hidden, strict=True)]
         chances = torch.stack(each).mean(0)
         if not bool(chances.isfinite().all()):
             raise Refused("An output of the policy is not a finite number; train the model anew, or name another one.")

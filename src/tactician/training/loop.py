@@ -11,6 +11,7 @@ from torch import Tensor
 from tactician.environment import EnvState, narrow
 from tactician.errors import UserError
 from tactician.evaluation import NotFinite
+from tactician.hardware.heap import freed_memory_kept
 from tactician.hardware.memory import is_out_of_memory, reserved_gb
 from tactician.hardware.probe import Taken
 from tactician.learning import Rollout, collect_rollout, sharing, update
@@ -80,7 +81,10 @@ def learn(setup: Setup, state: TrainState, reporter: Reporter, stop: Interruptio
     setup.process.collective.share(state.learner.policy)
     keeper = Keeper(setup.config.checkpoint_dir, setup.config.keep_checkpoints)
     contaminated = contamination(setup, state.seen)
-    with Trackers(keeper.folder, state.progress.iteration, writes=setup.process.leads) as trackers:
+    with (
+        freed_memory_kept(setup.device),
+        Trackers(keeper.folder, state.progress.iteration, writes=setup.process.leads) as trackers,
+    ):
         # An ensemble is one trial, which its own run counts: nothing is picked among its members.
         if setup.process.leads and setup.config.member is None:
             counting(setup, state, reporter).trial()
