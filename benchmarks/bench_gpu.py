@@ -312,9 +312,19 @@ def sizes(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def profile(args: argparse.Namespace) -> dict[str, Any]:
-    """What the device does in a rollout, in joint minibatches and in the critic's, by kernel; nothing is recorded."""
-    setup = make_setup(args)
-    setup = setup.with_sizes(Sizes(*((64, 64, 1024) if args.small else (16_384, 64, 262_144))))
+    """What the device does in a rollout, in joint minibatches and in the critic's, by kernel, with both networks."""
+    print("  specified network", flush=True)
+    specified = profile_of(make_setup(args), Sizes(*((64, 64, 1024) if args.small else (16_384, 64, 262_144))))
+    print("  market memory", flush=True)
+    memory = make_setup(args, "market_memory", 16 if args.small else 64)
+    return specified | {
+        "market_memory": profile_of(memory, Sizes(*((64, 64, 1024) if args.small else (65_536, 64, 1_048_576))))
+    }
+
+
+def profile_of(setup: Setup, sizes: Sizes) -> dict[str, Any]:
+    """The `profile` of one network; nothing is recorded."""
+    setup = setup.with_sizes(sizes)
     setup = going(setup, setup.recurrent_kernels, False, True)
     state = first_train_state(setup)
 
