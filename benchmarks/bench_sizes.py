@@ -4,10 +4,9 @@
     python benchmarks/bench_sizes.py --device cpu --scale 16 --hidden-dim 64 --layers 1 --most-seconds 400
 
 A training ends when its most probable regimes earn 80 % of what the optimum earns beyond the best constant regime, on days that
-nobody trained on. Learning rates stay what they are, since nobody knows before how long it takes; so the last percents are
-out of reach on the hard markets. ``--scale 16`` takes a
-sixteenth of the environments and of the minibatch. So a CPU can tell how many samples and updates are needed, and a GPU
-how many seconds.
+nobody trained on. Learning rates stay what they are, since nobody knows before how long it takes. So the last percents are
+out of reach on the hard markets. ``--scale 16`` takes a sixteenth of the environments and of the minibatch: a CPU can tell
+how many samples and updates are needed, and a GPU how many seconds.
 """
 
 import argparse
@@ -69,6 +68,9 @@ def train_until_enough(problem: Problem, keys: dict[str, Any], enough: float, mo
             shares.append(yardstick.share(play(problem, choose, judged.environment)))
     samples, hyper = state.progress.timesteps, setup.hyper
     return {
+        "n_envs": setup.n_envs,
+        "n_steps": setup.config.n_steps,
+        "batch_size": hyper.batch_size,
         "iterations": len(shares),
         "samples": samples,
         "joint_updates": round(samples * hyper.ppo_epochs / hyper.batch_size),
@@ -89,7 +91,6 @@ def main() -> None:
     parser.add_argument("--per-window", type=int, default=8, help="portfolios per window")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--scale", type=int, default=1)
-    parser.add_argument("--rate", type=float, default=1.0, help="multiple of the learning rates")
     parser.add_argument("--enough", type=float, default=0.8, help="share of the optimum's gain")
     parser.add_argument("--most-seconds", type=float, default=30, help="of each training")
     parser.add_argument("--json", type=Path)
@@ -103,8 +104,6 @@ def main() -> None:
         "portfolios_per_window": args.per_window,
         "timesteps": 10**12,
         "anneal_steps": 0,
-        "actor_lr": args.rate * 3e-4 * 256 / args.hidden_dim,  # times the default
-        "critic_lr": args.rate * 9e-4 * 256 / args.hidden_dim,
     }
     name = "cpu" if args.device == "cpu" else torch.cuda.get_device_name()
     report: dict[str, Any] = {"device": name, "torch": torch.__version__, "scale": args.scale, "runs": []}
@@ -113,7 +112,7 @@ def main() -> None:
         sizes = {"n_envs": n_envs // args.scale, "n_steps": n_steps, "batch_size": batch // args.scale}
         keys = run_keys | sizes | {"seed": seed}
         result = train_until_enough(PROBLEMS[market](seed), keys, args.enough, args.most_seconds)
-        report["runs"].append({"market": market, "seed": seed, "rate": args.rate, **sizes, **result})
+        report["runs"].append({"market": market, "seed": seed, **result})
         print(json.dumps(report["runs"][-1]), flush=True)
         if args.json:
             args.json.write_text(json.dumps(report, indent=1) + "\n")

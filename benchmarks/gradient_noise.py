@@ -95,7 +95,7 @@ class Windows:
         day = first + torch.arange(DAYS + 1)[:, None]
         held = exact.books(env, day.flatten(), AGES)
         entries = exact.portfolio_entries(env, day.flatten(), held, AGES).unflatten(0, day.shape)
-        hidden = begin_memory(replace(env, portfolios_per_window=1), policy, day[0])
+        hidden = begin_memory(env, policy, day[0])
         nobody = entries.new_zeros(*day.shape, entries.shape[-1])
         remembered, _ = policy.trunk(assemble(env.market, day, nobody), hidden)
         seen = remembered[:, :, None], entries

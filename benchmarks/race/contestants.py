@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from tactician.environment import OBS_DIM, EnvState, first_state, observe, restart_finished, step
-from tactician.hardware.heap import freed_memory_kept
 from tactician.monitor.progress import Reporter
 from tactician.policy.actor_critic import HEAD_DIM, dense
 from tactician.studies.learnability import deterministic
@@ -34,8 +33,7 @@ class Ours:
     def train(self) -> int:
         """One iteration; the environment steps that it made."""
         before = self.state.progress.timesteps
-        with freed_memory_kept(self.setup.device):  # as a run does, which keeps it from one iteration to the next
-            self.state = iterate(self.setup, self.state, Reporter("quiet", silent=True))
+        self.state = iterate(self.setup, self.state, Reporter("quiet", silent=True))
         return self.state.progress.timesteps - before
 
     def choose(self) -> Choose:

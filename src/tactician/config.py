@@ -183,8 +183,8 @@ class Config(BaseModel):
     reward: Literal["net", "relative"] = "net"
     """What the critic predicts: growth net of costs, or the same less equal weight's growth, which no action changes."""
     n_steps: Count | None = None
-    """Sessions per portfolio and iteration. Divides episode_length, or is a multiple of it. Default: 256 on a
-    GPU (512 with high_vram), 64 on a CPU."""
+    """Sessions per portfolio and iteration. Divides episode_length, or is a multiple of it. Default: 64, or the
+    largest divisor of the episode below."""
     batch_size: Count | None = None
     """Samples per minibatch, in whole sequences. Default: 8192 on a GPU (65536 with high_vram), 4096 on a CPU."""
     bptt_length: PositiveInt | None = None
@@ -264,7 +264,7 @@ class Config(BaseModel):
     multi_gpu: bool = False
     """One process per GPU of this machine. Under torchrun: as many as it starts."""
     high_vram: bool = False
-    """Sizes for GPUs of 50 GB and more: 65536 environments, 512 steps, minibatches of 65536."""
+    """Sizes for GPUs of 50 GB and more: 65536 environments, minibatches of 65536."""
     low_vram: bool = False
     """Sizes for a GPU of 8 GB: 8192 environments."""
     max_vram_gpu0: PositiveFloat = 45.0

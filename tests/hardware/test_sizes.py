@@ -31,13 +31,14 @@ def chosen(device=CPU, **changes) -> tuple[int, int]:
 @pytest.mark.parametrize(
     ("flags", "sizes"),
     [
-        ({}, Sizes(16_384, 256, 8_192)),
-        ({"high_vram": True}, Sizes(65_536, 512, 65_536)),
-        ({"low_vram": True}, Sizes(8_192, 256, 8_192)),
-        ({"high_vram": True, "n_envs": 96, "batch_size": 512}, Sizes(96, 512, 512)),
+        ({}, Sizes(16_384, 64, 8_192)),
+        ({"high_vram": True}, Sizes(65_536, 64, 65_536)),
+        ({"low_vram": True}, Sizes(8_192, 64, 8_192)),
+        ({"high_vram": True, "n_envs": 96, "batch_size": 512}, Sizes(96, 64, 512)),
+        ({"high_vram": True, "n_steps": 512}, Sizes(65_536, 512, 65_536)),
     ],
 )
-def test_defaults_on_a_gpu_are_the_specifications_and_the_users_sizes_win(flags, sizes):
+def test_defaults_on_a_gpu_are_the_specifications_with_short_rollouts_and_the_users_sizes_win(flags, sizes):
     assert choose_sizes(config(**flags), CUDA) == (sizes, [])
 
 
@@ -60,14 +61,14 @@ def test_a_cap_for_a_gpu_that_is_not_there_is_remarked_upon():
     ("flags", "n_steps", "sequence"),
     [
         ({}, 64, 64),
-        ({"on": "cuda"}, 256, 64),
+        ({"on": "cuda"}, 64, 64),
         ({"episode_length": 252}, 63, 63),
-        ({"episode_length": 252, "on": "cuda"}, 252, 63),
+        ({"episode_length": 252, "on": "cuda"}, 63, 63),
         ({"episode_length": 64}, 64, 64),
         ({"episode_length": 1000}, 50, 50),
-        ({"episode_length": 1000, "on": "cuda"}, 250, 50),
+        ({"episode_length": 1000, "on": "cuda"}, 50, 50),
         ({"episode_length": 250}, 50, 50),
-        ({"episode_length": 1024, "high_vram": True, "on": "cuda"}, 512, 64),
+        ({"episode_length": 1024, "high_vram": True, "on": "cuda"}, 64, 64),
         ({"episode_length": 273}, 39, 39),  # its largest divisor up to 256, 91, has no divisor from 16 to 64
         ({"episode_length": 13}, 13, 13),  # the sequence is the episode
         ({"episode_length": 16}, 64, 16),

@@ -91,6 +91,13 @@ def test_the_summary_is_of_the_market_and_the_rest_is_the_portfolio():
     assert torch.equal(policy.trunk(obs, policy.initial_state(WINDOWS))[0], features[:, ::PER_WINDOW])
 
 
+@pytest.mark.parametrize("memories", [0, 5, 24])
+def test_memories_that_environments_cannot_share_are_refused(memories):
+    policy, obs = network(), windows()
+    with pytest.raises(ValueError, match=f"12 environments cannot share {memories} memories"):
+        policy(obs, policy.initial_state(memories))
+
+
 def test_an_observation_of_the_market_alone_is_refused():
     with pytest.raises(ValueError, match="obs_dim is 44: it must exceed the market's 44 entries"):
         network(obs_dim=MARKET)
@@ -145,7 +152,7 @@ def test_a_restart_begins_the_memory_anew_in_its_window_alone(n_steps):
 
 
 def test_a_minibatch_holds_whole_windows_and_an_epoch_every_sequence_once():
-    env, policy, state, hidden = make_run(0.0, 8, 32, kind=MarketMemory, per_window=4)
+    env, policy, state, hidden = make_run(0.3, 8, 32, kind=MarketMemory, per_window=4)
     rollout, _, _ = collect_rollout(env, policy, state, hidden, n_steps=8, sequence_length=4, seed=0, iteration=0)
     data = prepare(rollout, torch.zeros_like(rollout.rewards), rollout.values)
     dealer = Dealer(
@@ -167,10 +174,13 @@ def test_a_minibatch_holds_whole_windows_and_an_epoch_every_sequence_once():
         groups = part.view(-1, 4)
         assert torch.equal(groups, groups[:, :1] + torch.arange(4)) and (groups[:, 0] % 4 == 0).all()
         assert torch.equal(data.day[:, groups], data.day[:, groups[:, :1]].expand(-1, -1, 4))
-        assert torch.equal(data.memories(part), groups[:, 0] // 4)
+        # What acted is replayed: sequences, states and masks belong together.
         taken = data.take(part)
-        assert torch.equal(taken.first_hidden, data.first_hidden[:, data.memories(part)])
-        assert torch.equal(taken.day[:, ::4], data.day[:, groups[:, 0]])
+        with torch.no_grad():
+            logits, values, _ = policy(taken.obs, taken.first_hidden, taken.masks)
+        log_prob = logits.log_softmax(-1).gather(-1, taken.actions[..., None].long())[..., 0]
+        assert torch.allclose(log_prob, taken.log_probs, atol=1e-5)
+        assert torch.allclose(values, taken.targets, atol=1e-4)
 
 
 def test_a_shared_memory_decides_as_one_that_is_rebuilt_every_day():

@@ -8,6 +8,7 @@ import torch
 import yaml
 
 from tactician.cli import main
+from tactician.training import loop
 from tactician.training.checkpoint import read_checkpoint
 from tests.hardware.test_processes import torchrun, training
 from tests.training.test_resume_is_bit_exact import differences, run, state
@@ -64,6 +65,34 @@ def test_an_older_checkpoint_repeats_a_windows_memory_and_goes_on_to_the_same_bi
     for name in ("new", "old"):
         assert run(config, tmp_path / name, "--n-steps", "8", "--iterations", "3", "--resume") == 0
     assert differences(*(state(tmp_path / name / "model_final.pt") for name in ("new", "old"))) == []
+
+
+def test_a_short_last_iteration_leaves_the_memories_of_the_other_windows(config, tmp_path):
+    words = ("--n-steps", "8", "--dropout", "0.1")  # 8 environments in 4 windows: 64 steps, and 16 of one window
+    assert run(config, tmp_path / "whole", *words, "--timesteps", "64") == 0
+    assert run(config, tmp_path / "more", *words, "--timesteps", "80") == 0
+    whole, more = (read_checkpoint(tmp_path / name / "model_final.pt") for name in ("whole", "more"))
+    assert more["progress"]["timesteps"] == 80 and more["hidden"].shape == whole["hidden"].shape
+    assert len(more["env_state"]["day"]) == more["hidden"].shape[1] == 4
+    stayed = whole["env_state"]["age"] == more["env_state"]["age"]
+    assert stayed.tolist() == [False, True, True, True]
+    assert torch.equal(whole["hidden"][:, 1:], more["hidden"][:, 1:])
+    assert not torch.equal(whole["hidden"][:, 0], more["hidden"][:, 0])
+
+
+def test_memory_that_runs_out_halves_the_windows_with_their_memories(config, tmp_path, monkeypatch, capsys):
+    original = loop.collect_rollout
+
+    def scarce(env, policy, state, hidden, **kwargs):
+        if len(state.holdings) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+        assert hidden.shape[1] == len(state.day)
+        return original(env, policy, state, hidden, **kwargs)
+
+    monkeypatch.setattr(loop, "collect_rollout", scarce)
+    assert run(config, tmp_path, "--n-steps", "8", "--timesteps", "64", "--dropout", "0.1") == 0
+    assert "going on with 4 environments" in capsys.readouterr().out
+    assert read_checkpoint(tmp_path / "model_final.pt")["hidden"].shape[1] == 2
 
 
 def test_what_it_has_learnt_has_no_leak(config, tmp_path, capsys):

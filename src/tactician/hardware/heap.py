@@ -21,7 +21,10 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
 
     By default glibc returns every block of 32 MB or more to the system at once. The next one comes page by page, filled with
     zeros by the kernel. A minibatch whose activations are so large spends more time on that than on its mathematics
-    (docs/performance.md). Elsewhere, and on a GPU, nothing changes.
+    (docs/performance.md). Elsewhere, on a GPU and in a thread beside the main one nothing changes.
+
+    The settings are the process's, so this cannot be nested. Afterwards they are those of ``_AS_USUAL``, whatever
+    MALLOC_MMAP_THRESHOLD_ and the like said before.
     """
     libc = _glibc() if device.type == "cpu" else None
     if libc is None:
@@ -36,7 +39,7 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
 
 
 def give_back(device: torch.device) -> None:
-    """Return freed memory to the system, so that the memory of a run is not mixed up with that of the probe."""
+    """Return freed memory to the system, also what is kept by `freed_memory_kept`."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif libc := _glibc():

@@ -33,11 +33,15 @@ class Sizes:
         return self.n_envs * self.n_steps
 
 
-_DEFAULT = Sizes(16_384, 256, 8_192)
-_HIGH_VRAM = Sizes(65_536, 512, 65_536)
-_LOW_VRAM = Sizes(8_192, 256, 8_192)
-_CPU = Sizes(256, 64, 4_096)
-"""The sizes for GPUs are the specification's. A CPU makes a hundredth of the steps, so it renews the policy after fewer."""
+_DEFAULT = Sizes(16_384, _SEQUENCE, 8_192)
+_HIGH_VRAM = Sizes(65_536, _SEQUENCE, 65_536)
+_LOW_VRAM = Sizes(8_192, _SEQUENCE, 8_192)
+_CPU = Sizes(256, _SEQUENCE, 4_096)
+"""Environments and minibatches for GPUs are the specification's, but not its rollouts of 256 and 512 steps. A policy needs
+about as many iterations whatever their length, so long ones cost samples and time (docs/gpu.md)."""
+
+_WHOLE_EPISODE = 256
+"""Up to this length a whole episode may be the default rollout, if no divisor of it makes a good one."""
 
 
 def choose_sizes(config: Config, device: torch.device, n_processes: int = 1) -> tuple[Sizes, list[str]]:
@@ -78,7 +82,7 @@ def _fitting_steps(wanted: int, episode_length: int) -> int:
     if wanted % episode_length == 0 or episode_length % wanted == 0:
         return wanted
     steps = _divisor(episode_length, wanted) if wanted < episode_length else episode_length
-    return episode_length if steps < _SHORT and episode_length <= _DEFAULT.n_steps else steps
+    return episode_length if steps < _SHORT and episode_length <= _WHOLE_EPISODE else steps
 
 
 def _divisor(episode_length: int, most: int) -> int:

@@ -350,7 +350,7 @@ def _all_features(learner: Learner, data: Sequences, dealer: Dealer) -> Float[Te
         if features is None:  # filled part by part, since joining the parts at the end would hold them twice
             features = found.new_empty(len(found), len(data) // data.shared, found.shape[-1])
         features[:, data.memories(index)] = found
-    assert features is not None  # split yields at least one part, even without sequences
+    assert features is not None  # every process holds some sequences
     return features
 
 

@@ -85,12 +85,12 @@ def collect_rollout(
     precision: Precision = FULL,
     recorded: bool = False,
     on_step: Callable[[int], None] = lambda _: None,
-) -> tuple[Rollout, EnvState, Float[Tensor, "layer env hidden"]]:
+) -> tuple[Rollout, EnvState, Float[Tensor, "layer memory hidden"]]:
     """Let the policy act for ``n_steps``, restarting finished episodes between sequences.
 
     Args:
         env: the environment.
-        policy: acts stochastically, with one dropout mask per environment for the whole rollout.
+        policy: acts stochastically, with one dropout mask per memory for the whole rollout.
         state: of N environments.
         hidden: the policy's recurrent state.
         n_steps: T; divides or is a multiple of the episode's length.

@@ -141,7 +141,7 @@ class ActorCritic(Network):
         return x, torch.stack(last) if last else hidden
 
     def values(
-        self, features: Float[Tensor, "*batch env hidden"], portfolio: Float[Tensor, "*batch env entry"]
+        self, features: Float[Tensor, "*batch memory feature"], portfolio: Float[Tensor, "*batch env entry"]
     ) -> Float[Tensor, "*batch env"]:
         """Expected discounted return, in units of reward; in the parameters' precision, also under autocast."""
         x = self._head(self.value_head, features, portfolio)
@@ -154,9 +154,9 @@ class ActorCritic(Network):
         return self.value_scale * value
 
     def heads(
-        self, features: Float[Tensor, "*batch env hidden"], portfolio: Float[Tensor, "*batch env entry"]
+        self, features: Float[Tensor, "*batch memory feature"], portfolio: Float[Tensor, "*batch env entry"]
     ) -> tuple[Float[Tensor, "*batch env action"], Float[Tensor, "*batch env"]]:
-        """Action logits and values; the trunk has read the portfolio's entries."""
+        """Action logits and values."""
         logits = self.policy_head[-1](self._head(self.policy_head, features, portfolio))
         return logits, self.values(features, portfolio)
 
@@ -166,7 +166,7 @@ class ActorCritic(Network):
         features: Float[Tensor, "*batch memory feature"],
         portfolio: Float[Tensor, "*batch env entry"],
     ) -> Float[Tensor, "*batch env unit"]:
-        """What the last layer of a head reads."""
+        """What the last layer of a head reads. The trunk has read the portfolio's entries already."""
         return cast("Tensor", head[:-1](features))
 
     def masks(

@@ -27,10 +27,10 @@ class MarketMemory(ActorCritic):
     """An actor-critic whose encoder and GRU read the market, and whose heads also read the portfolio.
 
     No action changes the market, so all portfolios of a window have the same memory. In training it is computed once for
-    them. The arguments and errors are those of `ActorCritic`.
+    them. The arguments are those of `ActorCritic`.
 
     Raises:
-        ValueError: an observation has no entries beside the market's.
+        ValueError: an observation has no entries beside the market's; otherwise as `ActorCritic`.
     """
 
     name = "market_memory"
@@ -51,9 +51,15 @@ class MarketMemory(ActorCritic):
     ) -> tuple[Float[Tensor, "step memory feature"], Float[Tensor, "layer memory hidden"]]:
         """The summary of the market, and the recurrent state after the last step.
 
-        As many environments in a row as there are more of them than of memories see the same days.
+        Of N environments with M memories every N/M in a row share one, and see the same days: the first stands for all.
+
+        Raises:
+            ValueError: M does not divide N; otherwise as `ActorCritic.trunk`.
         """
-        remembered, after = super().trunk(obs[:, :: obs.shape[1] // hidden.shape[1], :_N_MARKET], hidden, masks)
+        envs, memories = obs.shape[1], hidden.shape[1]
+        if memories == 0 or envs % memories:
+            raise ValueError(f"{envs} environments cannot share {memories} memories: as many of them must have each")
+        remembered, after = super().trunk(obs[:, :: envs // memories, :_N_MARKET], hidden, masks)
         return self.summary(remembered), after
 
     def _head(

@@ -32,8 +32,8 @@ class Network(nn.Module, ABC):
     the others mean. The state goes in and comes out; nothing that changes with data lives on the module, and nothing depends
     on training or evaluation mode.
 
-    An environment has a memory of its own, or (`shares_memory`) as many environments in a row as there are more of them than
-    of memories have one in common.
+    An environment has a memory of its own. Only with `shares_memory` may there be fewer: with N environments and M memories
+    every N/M environments in a row share one.
 
     A network is made as ``kind(obs_dim=…, n_actions=…, hidden_dim=…, n_gru_layers=…, dropout=…, encoder_layers=…,
     value_scale=…, generator=…)`` by `make_network`, and passes over what it has no use for.

@@ -11,7 +11,7 @@ from torch import Tensor
 from tactician.environment import EnvState, narrow
 from tactician.errors import UserError
 from tactician.evaluation import NotFinite
-from tactician.hardware.heap import freed_memory_kept
+from tactician.hardware.heap import freed_memory_kept, give_back
 from tactician.hardware.memory import is_out_of_memory, reserved_gb
 from tactician.hardware.probe import Taken
 from tactician.learning import Rollout, collect_rollout, sharing, update
@@ -286,8 +286,7 @@ def _iterate_within_memory(
             raise UserError(f"Memory ran out ({reason}); lower --n-envs, --batch-size or the --max-vram caps.")
         setup = setup.with_sizes(replace(setup.sizes, n_envs=n_windows * setup.config.portfolios_per_window))
         reporter.warn(f"Memory ran out ({reason}): going on with {setup.n_envs:,} environments.")
-        if setup.device.type == "cuda":
-            torch.cuda.empty_cache()
+        give_back(setup.device)
         env_state = narrow(setup.training_environment, state.env_state, n_windows)
         kept = setup.n_envs // sharing(setup.training_environment, state.learner.policy)
         state = replace(state, env_state=env_state, hidden=state.hidden[:, :kept].contiguous())
