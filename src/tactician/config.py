@@ -186,7 +186,7 @@ class Config(BaseModel):
     """Sessions per portfolio and iteration. Divides episode_length, or is a multiple of it. Default: 64, or the
     largest divisor of the episode below."""
     batch_size: Count | None = None
-    """Samples per minibatch, in whole sequences. Default: 8192 on a GPU (65536 with high_vram), 4096 on a CPU."""
+    """Samples per minibatch, in whole sequences. Default: 8192 on a GPU (262144 with high_vram), 4096 on a CPU."""
     bptt_length: PositiveInt | None = None
     """Sessions per training sequence. Gradients flow through one sequence, the recurrent state through all. Divides n_steps and
     episode_length, or is at least as long as one of them. Default: the largest divisor of both up to 64."""
@@ -264,7 +264,7 @@ class Config(BaseModel):
     multi_gpu: bool = False
     """One process per GPU of this machine. Under torchrun: as many as it starts."""
     high_vram: bool = False
-    """Sizes for GPUs of 50 GB and more: 65536 environments, minibatches of 65536."""
+    """Sizes for GPUs of 50 GB and more: 65536 environments, minibatches of 262144."""
     low_vram: bool = False
     """Sizes for a GPU of 8 GB: 8192 environments."""
     max_vram_gpu0: PositiveFloat = 45.0

@@ -32,10 +32,10 @@ def chosen(device=CPU, **changes) -> tuple[int, int]:
     ("flags", "sizes"),
     [
         ({}, Sizes(16_384, 64, 8_192)),
-        ({"high_vram": True}, Sizes(65_536, 64, 65_536)),
+        ({"high_vram": True}, Sizes(65_536, 64, 262_144)),
         ({"low_vram": True}, Sizes(8_192, 64, 8_192)),
         ({"high_vram": True, "n_envs": 96, "batch_size": 512}, Sizes(96, 64, 512)),
-        ({"high_vram": True, "n_steps": 512}, Sizes(65_536, 512, 65_536)),
+        ({"high_vram": True, "n_steps": 512}, Sizes(65_536, 512, 262_144)),
     ],
 )
 def test_defaults_on_a_gpu_are_the_specifications_with_short_rollouts_and_the_users_sizes_win(flags, sizes):

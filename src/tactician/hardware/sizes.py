@@ -34,11 +34,12 @@ class Sizes:
 
 
 _DEFAULT = Sizes(16_384, _SEQUENCE, 8_192)
-_HIGH_VRAM = Sizes(65_536, _SEQUENCE, 65_536)
+_HIGH_VRAM = Sizes(65_536, _SEQUENCE, 262_144)
 _LOW_VRAM = Sizes(8_192, _SEQUENCE, 8_192)
 _CPU = Sizes(256, _SEQUENCE, 4_096)
-"""Environments and minibatches for GPUs are the specification's, but not its rollouts of 256 and 512 steps. A policy needs
-about as many iterations whatever their length, so long ones cost samples and time (docs/gpu.md)."""
+"""Environments for GPUs are the specification's, but not its rollouts of 256 and 512 steps. A policy needs about as many
+iterations whatever their length, so long ones cost samples and time. For the same reason the minibatches of the second are four
+times the specification's: a GPU is faster with them (docs/gpu.md)."""
 
 _WHOLE_EPISODE = 256
 """Up to this length a whole episode may be the default rollout, if no divisor of it makes a good one."""
