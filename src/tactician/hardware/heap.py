@@ -20,7 +20,7 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
     """Let this process keep main memory that is freed inside, for its next use, and give it back afterwards.
 
     By default glibc returns every block of 32 MB or more to the system at once. The next one comes page by page, filled with
-    zeros by the kernel. A minibatch whose activations are so large spends more time on that than on its mathematics
+    zeros by the kernel. A minibatch whose activations are so large spends up to half of its time on that
     (docs/performance.md). Elsewhere, on a GPU and in a thread beside the main one nothing changes.
 
     The settings are the process's, so this cannot be nested. Afterwards they are those of ``_AS_USUAL``, whatever

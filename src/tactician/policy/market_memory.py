@@ -58,7 +58,7 @@ class MarketMemory(ActorCritic):
         """
         envs, memories = obs.shape[1], hidden.shape[1]
         if memories == 0 or envs % memories:
-            raise ValueError(f"{envs} environments cannot share {memories} memories: as many of them must have each")
+            raise ValueError(f"{envs} environments cannot share {memories} memories: the second must divide the first")
         remembered, after = super().trunk(obs[:, :: envs // memories, :_N_MARKET], hidden, masks)
         return self.summary(remembered), after
 
