@@ -1,6 +1,8 @@
 """What it brings to keep freed memory (`tactician.hardware.heap`): whole iterations on a CPU with and without, in turns.
 
-OMP_NUM_THREADS=1 python benchmarks/bench_heap.py [--rounds 5] [--json FILE]
+    OMP_NUM_THREADS=1 python benchmarks/bench_heap.py [--rounds 5] [--json FILE]
+
+It needs the embedded market's cache (`tactician build-cache --config embedded_sp500`).
 """
 
 import argparse

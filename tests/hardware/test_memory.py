@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import yaml
 
 from tactician.cli import main
 from tactician.config import load_config, make_config
@@ -112,6 +113,15 @@ def test_the_plan_counts_what_comes_after_the_probes_peak():
     assert (with_features.held_bytes_per_sample, without.held_bytes_per_sample) == (200 + 4 * 32, 200)
     allocated = 100 * 328 + 10 * 5000 + 1e6 + moments
     assert with_features.predicted(Sizes(10, 10, 10)) == pytest.approx(HEAP["cpu"] * allocated)
+
+
+def test_features_of_a_shared_memory_are_planned_once_per_window(tiny, tmp_path):
+    keys = {"network": "market_memory", "portfolios_per_window": 4, "baseline": "window"}
+    path = tmp_path / "memory.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(tiny.read_text()) | keys))
+    config = load_config(path, {})
+    setup = prepare_run(config, load_cached_market(config, ""))
+    assert setup.memory.feature_bytes_per_sample == 64 * 4 / 4  # a summary of 64 numbers
 
 
 def test_the_plans_error_is_told(tiny, tmp_path, capsys):

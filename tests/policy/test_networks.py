@@ -99,11 +99,8 @@ def test_every_network_keeps_the_contract_of_states_and_parameters(name):
     assert masks is None or masks.dim() == 3
     portfolio = portfolio_of(obs)
     logits, values = network.heads(features, portfolio)
-    assert (
-        logits.shape == (3, 5, 4)
-        and torch.equal(values, network.values(features, portfolio))
-        and values.shape == (3, 5)
-    )
+    assert logits.shape == (3, 5, 4) and values.shape == (3, 5)
+    assert torch.equal(values, network.values(features, portfolio))
     for mine, theirs in zip(network(obs, network.initial_state(5), masks), (logits, values, after), strict=True):
         assert torch.equal(mine, theirs)
     actor, critic = network.actor_parameters(), network.critic_parameters()

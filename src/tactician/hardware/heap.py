@@ -35,7 +35,7 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
         yield
     finally:
         _set(libc, _AS_USUAL)
-        libc.malloc_trim(0)
+        give_back(device)
 
 
 def give_back(device: torch.device) -> None:

@@ -348,7 +348,7 @@ def _all_features(learner: Learner, data: Sequences, dealer: Dealer) -> Float[Te
     for index in everything.split(groups * dealer.shared):
         found = _features(learner, data.take(index))
         if features is None:  # filled part by part, since joining the parts at the end would hold them twice
-            features = found.new_empty(len(found), len(data) // data.shared, found.shape[-1])
+            features = found.new_empty(len(found), data.first_hidden.shape[1], found.shape[-1])
         features[:, data.memories(index)] = found
     assert features is not None  # every process holds some sequences
     return features

@@ -48,8 +48,6 @@ class Rollout:
     rewards: Float[Tensor, "step env"]
     continues: Bool[Tensor, "step env"]
     """Whether the episode goes on after the step."""
-    shared: int
-    """Environments in a row that have the same days and the same memory; 1 if each has its own memory."""
     first_hidden: Float[Tensor, "chunk layer memory hidden"]
     """Recurrent state in which each sequence begins."""
     masks: Float[Tensor, "mask memory hidden"] | None
@@ -58,6 +56,11 @@ class Rollout:
     turnover: Float[Tensor, "step env"]
     trade_closed: Bool[Tensor, "step env"]
     trade_return: Float[Tensor, "step env"]
+
+    @property
+    def shared(self) -> int:
+        """Environments in a row that have the same days and the same memory; 1 if each has its own memory."""
+        return self.day.shape[1] // self.first_hidden.shape[2]
 
     @property
     def sequence_length(self) -> int:
@@ -107,8 +110,7 @@ def collect_rollout(
     length = sequence_length or min(n_steps, env.episode_length)
     # Global numbers, so that an environment draws the same noise whichever process holds it.
     index = portfolio_index(env, state)
-    shared = sharing(env, policy)
-    masks = policy.masks(index[::shared], seed, iteration)
+    masks = policy.masks(index[:: sharing(env, policy)], seed, iteration)
     store = _Store(n_steps, len(index), env.market.device)
     first_hidden = []
 
@@ -147,7 +149,7 @@ def collect_rollout(
         now.replace(state)
         memory.copy_(renew_memory(env, policy, state, memory, restarted, masks))
     begun = torch.stack(first_hidden)
-    return Rollout(env.market, **store.tensors, shared=shared, first_hidden=begun, masks=masks), now.state, memory
+    return Rollout(env.market, **store.tensors, first_hidden=begun, masks=masks), now.state, memory
 
 
 class _Kept:

@@ -29,11 +29,14 @@ class Sequences:
     first_hidden: Float[Tensor, "layer memory hidden"]
     """Recurrent state at the beginning of each sequence, as in the rollout."""
     masks: Float[Tensor, "mask memory hidden"] | None
-    shared: int = 1
-    """Sequences in a row that have the same days and the same memory; 1 if each has its own memory."""
 
     def __len__(self) -> int:
         return self.day.shape[1]
+
+    @property
+    def shared(self) -> int:
+        """Sequences in a row that have the same days and the same memory; 1 if each has its own memory."""
+        return len(self) // self.first_hidden.shape[1]
 
     @property
     def obs(self) -> Float[Tensor, "step seq obs"]:
@@ -108,7 +111,6 @@ def prepare(
         advantages=cut(normal if emphasis is None else normal * emphasis),
         targets=cut(targets),
         weight=None if valid is None else cut(valid.to(advantages.dtype)),
-        shared=rollout.shared,
         first_hidden=rollout.first_hidden.transpose(0, 1).flatten(1, 2),
         # A memory has one mask for the whole rollout, so each of its sequences repeats it.
         masks=None if rollout.masks is None else rollout.masks.repeat(1, chunks, 1),

@@ -166,8 +166,16 @@ class ActorCritic(Network):
         features: Float[Tensor, "*batch memory feature"],
         portfolio: Float[Tensor, "*batch env entry"],
     ) -> Float[Tensor, "*batch env unit"]:
-        """What the last layer of a head reads. The trunk has read the portfolio's entries already."""
-        return cast("Tensor", head[:-1](features))
+        """What the last layer of a head reads."""
+        first, *others, _ = cast("Iterable[nn.Linear]", head)
+        x = self._first(first, features, portfolio)
+        for layer in others:
+            x = layer(x)
+        return x
+
+    def _first(self, layer: nn.Linear, features: Tensor, portfolio: Tensor) -> Float[Tensor, "*batch env unit"]:
+        """The first layer of a head. The trunk has read the portfolio's entries already."""
+        return cast("Tensor", layer(features))
 
     def masks(
         self, index: Int64[Tensor, " memory"], seed: int, iteration: int

@@ -7,9 +7,6 @@ summary, portfolio entries → Linear ReLU LayerNorm Linear → action logits   
 The part of the heads' first layer that reads the summary is also computed once: W [s, p] = W_s s + W_p p.
 """
 
-from collections.abc import Iterable
-from typing import cast
-
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -62,17 +59,9 @@ class MarketMemory(ActorCritic):
         remembered, after = super().trunk(obs[:, :: envs // memories, :_N_MARKET], hidden, masks)
         return self.summary(remembered), after
 
-    def _head(
-        self,
-        head: nn.Sequential,
-        features: Float[Tensor, "*batch memory feature"],
-        portfolio: Float[Tensor, "*batch env entry"],
-    ) -> Float[Tensor, "*batch env unit"]:
-        first, *others = cast("Iterable[nn.Linear]", head[:-1])
-        of_summary, of_portfolio = first.weight.split([_SUMMARY_DIM, portfolio.shape[-1]], -1)
-        common = nn.functional.linear(features, of_summary, first.bias)
+    def _first(self, layer: nn.Linear, features: Tensor, portfolio: Tensor) -> Float[Tensor, "*batch env unit"]:
+        """The layer of summary and portfolio in two parts, of which that of the summary is computed once per memory."""
+        of_summary, of_portfolio = layer.weight.split([_SUMMARY_DIM, portfolio.shape[-1]], -1)
+        common = nn.functional.linear(features, of_summary, layer.bias)
         own = nn.functional.linear(portfolio.unflatten(-2, (features.shape[-2], -1)), of_portfolio)
-        x = own.add_(common[..., None, :]).flatten(-3, -2)  # in place: no derivative needs what was there
-        for layer in others:
-            x = layer(x)
-        return x
+        return own.add_(common[..., None, :]).flatten(-3, -2)  # in place: no derivative needs what was there
